@@ -1,0 +1,3 @@
+//! The thin binary: parse, set up logging, dispatch, exit code.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! The one place where `unsafe` is allowed: system calls and C codecs that no safe crate offers.
+//!
+//! Each file has one subject, keeps its `unsafe` blocks a few lines long, says in a `SAFETY` comment why each is
+//! sound, and exposes only safe functions.
