@@ -10,13 +10,16 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod contact_sheet;
 pub mod control;
 pub mod daemon;
 pub mod decode;
 pub mod domain;
 pub mod filing;
 pub mod index;
+pub mod engine;
 pub mod ingest;
+pub mod intake;
 pub mod model;
 pub mod phantom;
 #[cfg(feature = "retrain")]

@@ -1,3 +1,19 @@
-//! The thin binary: parse, set up logging, dispatch, exit code.
+//! The thin binary: parse, dispatch, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use radsort::cli::Cli;
+use radsort::commands;
+
+fn main() -> ExitCode {
+    // The jailed decoder starts before anything else has made threads or opened files.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "decode-worker") {
+        return commands::decode_worker::main();
+    }
+    let cli = Cli::parse();
+    match commands::dispatch(cli.verb) {
+        Ok(code) => code,
+        Err(error) => commands::report(&error),
+    }
+}
