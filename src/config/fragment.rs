@@ -152,12 +152,11 @@ impl<'a> Source<'a> {
         let value = match value.get_ref() {
             DeValue::String(text) => Value::String(text.to_string()),
             DeValue::Integer(number) => {
-                match i64::from_str_radix(number.as_str(), number.radix()) {
-                    Ok(number) => Value::Integer(number),
-                    Err(_) => {
-                        problems.add(&place, "this integer is too large");
-                        Value::Other("an integer that is too large")
-                    }
+                if let Ok(number) = i64::from_str_radix(number.as_str(), number.radix()) {
+                    Value::Integer(number)
+                } else {
+                    problems.add(&place, "this integer is too large");
+                    Value::Other("an integer that is too large")
                 }
             }
             DeValue::Float(number) => match number.as_str().parse() {
@@ -242,6 +241,7 @@ impl<T> Located<T> {
 
 /// A section that is being read.
 #[derive(Debug)]
+#[must_use = "unknown keys are found by `finish`"]
 pub struct Section<'a> {
     /// As it is written in the file, e.g. `[library]`; empty for the top level.
     name: String,

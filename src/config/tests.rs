@@ -277,7 +277,7 @@ fn drop_ins_add_watches_and_override_values_in_the_order_of_their_names() {
     .unwrap();
     std::fs::create_dir(dir.path().join("conf.d")).unwrap();
     let drop_in = |name: &str, text: &str| {
-        std::fs::write(dir.path().join("conf.d").join(name), text).unwrap()
+        std::fs::write(dir.path().join("conf.d").join(name), text).unwrap();
     };
     drop_in("20-b.toml", "[runtime]\nbatch = 5\n");
     drop_in(
