@@ -17,7 +17,10 @@ pub mod decode;
 pub mod domain;
 pub mod filing;
 pub mod index;
+<<<<<<< HEAD
 pub mod engine;
+=======
+>>>>>>> main
 pub mod ingest;
 pub mod intake;
 pub mod model;
