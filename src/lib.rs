@@ -15,12 +15,9 @@ pub mod control;
 pub mod daemon;
 pub mod decode;
 pub mod domain;
+pub mod engine;
 pub mod filing;
 pub mod index;
-<<<<<<< HEAD
-pub mod engine;
-=======
->>>>>>> main
 pub mod ingest;
 pub mod intake;
 pub mod model;
