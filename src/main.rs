@@ -8,7 +8,10 @@ use radsort::commands;
 
 fn main() -> ExitCode {
     // The jailed decoder starts before anything else has made threads or opened files.
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == "decode-worker") {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|verb| verb == "decode-worker")
+    {
         return commands::decode_worker::main();
     }
     let cli = Cli::parse();
