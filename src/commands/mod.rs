@@ -1,1 +1,3 @@
-//! (to be written)
+//! One file a verb.
+
+pub mod decode_worker;

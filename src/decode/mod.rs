@@ -3,6 +3,15 @@
 //! [`header`] reads the structure, [`pixels`] decodes (at reduced size where the format allows it), [`render`]
 //! prepares the model's input; [`worker`] runs the three in the jail and [`pool`] is its parent.
 
+pub mod confine;
+#[cfg(feature = "failpoints")]
+pub mod misbehave;
+mod fake;
+pub use fake::{decode, inspect};
+pub mod pool;
+pub mod protocol;
+pub mod worker;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
