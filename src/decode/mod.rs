@@ -1,14 +1,20 @@
 //! From a file's bytes to what the model will see. Untrusted bytes are touched only in a jailed child.
 //!
 //! [`header`] reads the structure, [`pixels`] decodes (at reduced size where the format allows it), [`render`]
-//! prepares the model's input; `worker` runs the three in the jail and `pool` is its parent.
+//! prepares the model's input; [`worker`] runs the three in the jail and [`pool`] is its parent.
 
 pub mod attributes;
 pub mod bytes;
+pub mod confine;
 pub mod dataset;
 pub mod header;
+#[cfg(feature = "failpoints")]
+pub mod misbehave;
 pub mod pixels;
+pub mod pool;
+pub mod protocol;
 pub mod render;
+pub mod worker;
 
 use std::fs::File;
 use std::time::{Duration, Instant};
