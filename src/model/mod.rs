@@ -1,1 +1,5 @@
-//! (to be written)
+//! The model: what a bundle holds ([`manifest`]).
+
+pub mod manifest;
+
+pub use manifest::Manifest;
