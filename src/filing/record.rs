@@ -17,6 +17,17 @@ impl fmt::Display for RecordId {
     }
 }
 
+/// Where a line of the ledger ends, and which line that is: reading goes on from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The segment's number, from 1 on.
+    pub segment: u32,
+    /// The byte after the line's newline.
+    pub offset: u64,
+    /// The line's hash, which the next line carries.
+    pub hash: String,
+}
+
 /// BLAKE3 of a file's bytes, 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Digest(pub String);
