@@ -25,16 +25,28 @@ pub fn fingerprint(stat: &Stat) -> Fingerprint {
         dev: stat.st_dev,
         ino: stat.st_ino,
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add_unsigned(stat.st_mtime_nsec),
+        mtime_ns: stat
+            .st_mtime
+            .saturating_mul(1_000_000_000)
+            .saturating_add_unsigned(stat.st_mtime_nsec),
     }
 }
 
 impl Root {
     /// Opens a directory. The path itself may lead through symbolic links: the site chose it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let dir = rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let stat = rustix::fs::fstat(&dir)?;
-        Ok(Self { path: path.to_owned(), dir, device: stat.st_dev, inode: stat.st_ino })
+        Ok(Self {
+            path: path.to_owned(),
+            dir,
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
     }
 
     /// The path that was opened, for messages.
@@ -54,13 +66,15 @@ impl Root {
 
     /// Whether the path still leads to the directory that was opened (it may have been unmounted or replaced).
     pub fn is_current(&self) -> bool {
-        rustix::fs::stat(&self.path).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
+        rustix::fs::stat(&self.path)
+            .is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
     }
 
     /// Opens something below the root with the given flags (`CLOEXEC` and `NOFOLLOW` are added).
     pub fn open_at(&self, path: &RelPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         loop {
             match rustix::fs::openat2(&self.dir, path.as_bytes(), flags, mode, resolve) {
                 Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
@@ -77,7 +91,12 @@ impl Root {
     fn walk(&self, path: &RelPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match path.parent() {
-            None => Ok(rustix::fs::openat(&self.dir, path.file_name(), flags, mode)?),
+            None => Ok(rustix::fs::openat(
+                &self.dir,
+                path.file_name(),
+                flags,
+                mode,
+            )?),
             Some(parent) => {
                 let mut dir = None::<OwnedFd>;
                 for component in parent.components() {
@@ -92,10 +111,17 @@ impl Root {
 
     /// Opens a regular file for reading; a FIFO, device, directory or link is an error (`InvalidInput`) and never hangs.
     pub fn open_file(&self, path: &RelPath) -> io::Result<(File, Fingerprint)> {
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+        let fd = self.open_at(
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+            Mode::empty(),
+        )?;
         let stat = rustix::fs::fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
         Ok((File::from(fd), fingerprint(&stat)))
     }
@@ -118,7 +144,9 @@ impl Root {
                 let dir = self.open_at(&parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
                 rustix::fs::statat(dir.as_fd(), path.file_name(), AtFlags::SYMLINK_NOFOLLOW)?
             }
-            None => rustix::fs::statat(self.dir.as_fd(), path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?,
+            None => {
+                rustix::fs::statat(self.dir.as_fd(), path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?
+            }
         };
         Ok(stat)
     }

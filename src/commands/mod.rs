@@ -1,1 +1,3 @@
-//! (to be written)
+//! One file a verb: what each subcommand takes and does.
+
+pub mod render;
