@@ -24,20 +24,10 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{Header, Reason};
 use bytes::Bytes;
 
+pub use crate::domain::settle::Completeness;
+
 /// Raised whenever the same file would give another [`Radiograph`]; bundles name the version they were trained with.
 pub const PREPROCESSING_VERSION: u32 = 1;
-
-/// Whether the file is all there, judged by its own structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Completeness {
-    /// The structure's last byte is the file's last, or only padding follows.
-    Complete,
-    /// The structure goes on so many bytes beyond the end of the file (at least 1).
-    ShortBy(u64),
-    /// The structure does not tell (deflated, no pixel data, not DICOM).
-    Undetermined,
-}
 
 /// What the header pass found.
 #[derive(Clone, Serialize, Deserialize)]
