@@ -345,11 +345,11 @@ fn check(manifest: &Manifest) -> Result<(), String> {
     fraction("view-thresholds.sure", view.sure)?;
     fraction("view-thresholds.margin", view.margin)?;
     check_categories(&manifest.categories)?;
-    check_cascade(manifest)?;
     for classifier in &manifest.classifiers {
         check_classifier(manifest, classifier)
             .map_err(|what| format!("classifier {}: {what}", classifier.id))?;
     }
+    check_cascade(manifest)?;
     for reference in &manifest.references {
         let classifier = manifest
             .classifiers

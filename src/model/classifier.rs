@@ -19,6 +19,7 @@ use crate::domain::instance::Description;
 
 use super::cascade::{Cascade, Image};
 use super::runtime::{Runtime, RuntimeError};
+use super::thresholds::ThresholdError;
 use super::{Bundle, BundleError};
 
 /// How many images may wait for the model thread before senders wait too.
@@ -33,6 +34,9 @@ pub enum ModelError {
     /// ONNX Runtime or the GPU cannot be had.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The site's thresholds do not fit the bundle.
+    #[error(transparent)]
+    Thresholds(#[from] ThresholdError),
     /// A network ran somewhere else than it should.
     #[error("bundle {}: classifier {classifier} was to run on {provider}, but did not: {what}", bundle.display())]
     Elsewhere {
@@ -390,7 +394,7 @@ mod tests {
                     .await
                     .unwrap();
             }
-            let wait = Duration::from_secs(600);
+            let wait = Duration::from_mins(10);
             assert_eq!(next_batch(&mut jobs, 4, wait).await.unwrap().len(), 4);
             drop(queue);
             assert_eq!(

@@ -271,6 +271,7 @@ impl Network {
             Some(name) if features > 0 => rows(name, features)?,
             _ => vec![Vec::new(); n],
         };
+        drop(outputs);
         let answers = logits.into_iter().zip(features).take(images.len());
         Ok(answers
             .map(|(logits, features)| self.answer(logits, &features))
