@@ -4,3 +4,5 @@
 //! sound, and exposes only safe functions.
 pub mod openjpeg_encode;
 pub mod turbojpeg_encode;
+
+pub mod process;
