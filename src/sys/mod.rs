@@ -4,3 +4,5 @@
 //! sound, and exposes only safe functions.
 
 pub mod process;
+
+pub mod turbojpeg;
