@@ -94,10 +94,14 @@ impl std::str::FromStr for Fate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.iter().copied().find(|fate| fate.as_str() == text).ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|fate| fate.as_str()).collect();
-            format!("{text:?} is no fate; there are: {}", names.join(", "))
-        })
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|fate| fate.as_str() == text)
+            .ok_or_else(|| {
+                let names: Vec<_> = Self::ALL.iter().map(|fate| fate.as_str()).collect();
+                format!("{text:?} is no fate; there are: {}", names.join(", "))
+            })
     }
 }
 
