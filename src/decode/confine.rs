@@ -126,7 +126,7 @@ fn landlock() -> Result<Option<u32>, ConfineError> {
         .handle_access(AccessNet::from_all(newest))?
         .scope(Scope::from_all(newest))?
         .create()?
-        .set_no_new_privs(true)
+        .no_new_privs(true)
         .restrict_self()?;
     match (status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, _) => Ok(None),
