@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // The jailed decoder must be the first thing to run: no threads, no logging, nothing open.
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == "decode-worker") {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|verb| verb == "decode-worker")
+    {
         return radsort::commands::decode_worker::main();
     }
     ExitCode::SUCCESS

@@ -3,7 +3,12 @@ use super::*;
 
 /// Says that everything is a radiograph.
 pub fn inspect(_file: &std::fs::File, _size: u64) -> Inspection {
-    Inspection { completeness: Completeness::Complete, content: Content::Radiograph { header: Header::default() } }
+    Inspection {
+        completeness: Completeness::Complete,
+        content: Content::Radiograph {
+            header: Header::default(),
+        },
+    }
 }
 
 /// Grey.
@@ -13,7 +18,15 @@ pub fn decode(file: &std::fs::File, size: u64, specs: &[RenderSpec]) -> Result<D
     }
     let radiographs = specs
         .iter()
-        .map(|s| Radiograph { height: s.height, width: s.width, pixels: vec![0.5; (s.height * s.width) as usize] })
+        .map(|s| Radiograph {
+            height: s.height,
+            width: s.width,
+            pixels: vec![0.5; (s.height * s.width) as usize],
+        })
         .collect();
-    Ok(Decoded { inspection: inspect(file, size), radiographs, took: Duration::ZERO })
+    Ok(Decoded {
+        inspection: inspect(file, size),
+        radiographs,
+        took: Duration::ZERO,
+    })
 }

@@ -4,9 +4,9 @@
 //! prepares the model's input; [`worker`] runs the three in the jail and [`pool`] is its parent.
 
 pub mod confine;
+mod fake;
 #[cfg(feature = "failpoints")]
 pub mod misbehave;
-mod fake;
 pub use fake::{decode, inspect};
 pub mod pool;
 pub mod protocol;
