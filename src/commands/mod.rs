@@ -1,3 +1,4 @@
-//! One file a verb.
+//! The verbs of the command line, one file each: their arguments, what they do, what they print.
 
 pub mod decode_worker;
+pub mod render;
