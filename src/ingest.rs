@@ -24,9 +24,7 @@ use crate::domain::{
 use crate::filing::filer::{Filer, FilingError, FilingRequest, HoldReason, Outcome};
 use crate::filing::record::{Digest, Fate, RecordId};
 use crate::filing::secrets::Secrets;
-use crate::model::Model;
-use crate::model::classifier::{Classify, ModelError};
-use crate::root::Root;
+use crate::model::{Classify, Model, ModelError};
 use crate::watch::Settled;
 
 /// What every file's way needs. Cheap to share; a reload makes a new one, files under way keep the old.
@@ -47,8 +45,6 @@ pub struct Services {
 pub struct Drop {
     /// Its settings.
     pub settings: WatchSettings,
-    /// The directory itself.
-    pub root: Arc<Root>,
     /// Decide, but record and touch nothing (`sort --dry-run`).
     pub dry_run: bool,
 }
@@ -127,7 +123,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
     let started = Instant::now();
 
     // Read and decode: the descriptor that was decoded is kept until the file has been renamed.
-    let (file, fingerprint) = open(drop, settled).await?;
+    let (file, fingerprint) = open(settled).await?;
     let reading = read(&file).await?;
     let decoded = decode(services, &file, fingerprint.size).await?;
     if now_at(&file) != Some(fingerprint) {
@@ -188,7 +184,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
     if !drop.dry_run {
         let request = FilingRequest {
             watch: drop.settings.name.clone(),
-            root: Arc::clone(&drop.root),
+            root: Arc::clone(&settled.root),
             from: settled.path.clone(),
             file,
             fingerprint,
@@ -228,8 +224,8 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
 }
 
 /// Opens the file beneath its root, and makes sure that it is the one that settled.
-async fn open(drop: &Drop, settled: &Settled) -> Result<(Arc<File>, Fingerprint), Ending> {
-    let (root, path) = (Arc::clone(&drop.root), settled.path.clone());
+async fn open(settled: &Settled) -> Result<(Arc<File>, Fingerprint), Ending> {
+    let (root, path) = (Arc::clone(&settled.root), settled.path.clone());
     let opened = blocking(move || root.open_file(&path)).await?;
     match opened {
         Ok((file, fingerprint)) if fingerprint == settled.fingerprint => {

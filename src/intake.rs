@@ -42,7 +42,7 @@ pub async fn tend(engine: Arc<Engine>, drop: Arc<Drop>, watcher: Arc<Watcher>, p
     under_way.wait().await;
 }
 
-async fn take(engine: &Engine, drop: &Drop, watcher: &Watcher, settled: Settled) {
+async fn take(engine: &Engine, drop: &Drop, watcher: &Arc<Watcher>, settled: Settled) {
     let ending = ingest(&engine.services(), drop, &settled).await;
     let verdict = verdict_of(&ending, drop.settings.action, drop.dry_run, &settled);
     match &ending {
@@ -53,24 +53,37 @@ async fn take(engine: &Engine, drop: &Drop, watcher: &Watcher, settled: Settled)
         Ending::CannotTake(why) => {
             // The source path may hold a name: it stands in `status`' counts and the debug log only as a count.
             tracing::warn!(watch = %drop.settings.name, reason = "cannot-take", "a file cannot be taken: {why}");
-            engine.note_error(format!("{}: a file cannot be taken: {why}", drop.settings.name));
+            engine.note_error(&format!("{}: a file cannot be taken: {why}", drop.settings.name));
         }
         Ending::Held(reason) => {
             tracing::error!(watch = %drop.settings.name, reason = "held", "intake stops for a while: {reason}");
-            engine.note_error(format!("{}: intake stopped: {reason}", drop.settings.name));
-            watcher.pause(reason.to_string(), RETRY_SHARE);
+            engine.note_error(&format!("{}: intake stopped: {reason}", drop.settings.name));
+            pause(watcher, reason.to_string());
         }
         Ending::Failed(trouble) => {
             tracing::error!(watch = %drop.settings.name, reason = "failed", "{trouble}");
-            engine.note_error(trouble.to_string());
-            watcher.pause(trouble.to_string(), RETRY_SHARE);
+            engine.note_error(&trouble.to_string());
+            pause(watcher, trouble.to_string());
         }
         Ending::AlreadyTaken | Ending::Changed | Ending::Gone => {}
     }
     watcher.finished(settled.path, verdict);
     if let Ending::Failed(trouble) = ending {
-        engine.fail_if_fatal(trouble);
+        engine.fail_if_fatal(&trouble);
     }
+}
+
+/// Stops giving files out for a while, then tries again: with one trouble at a time, the next file shows whether it is
+/// over.
+fn pause(watcher: &Arc<Watcher>, why: String) {
+    watcher.pause(why);
+    let watcher = Arc::downgrade(watcher);
+    tokio::spawn(async move {
+        tokio::time::sleep(RETRY_SHARE).await;
+        if let Some(watcher) = watcher.upgrade() {
+            watcher.resume();
+        }
+    });
 }
 
 /// What the watcher is to do with the file from now on.
