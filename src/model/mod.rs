@@ -5,18 +5,18 @@
 
 pub mod bundle;
 pub mod calibration;
-#[cfg(any())]
 pub mod cascade;
-#[cfg(any())]
 pub mod classifier;
 pub mod manifest;
-#[cfg(any())]
 pub mod network;
 pub mod runtime;
 pub mod thresholds;
+pub mod trial;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use bundle::{Bundle, BundleError};
-#[cfg(any())]
 pub use classifier::{Classifier, Classify, ModelError, ModelInfo};
 pub use manifest::Manifest;
 pub use thresholds::Thresholds;

@@ -310,7 +310,7 @@ fn absolute(path: &Path) -> PathBuf {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
+    use crate::model::tests::runtime_settings;
 
     #[test]
     fn a_library_that_is_not_there_or_is_none_is_refused_by_name() {
