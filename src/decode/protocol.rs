@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::confine::{Confinement, Limits};
 use super::{Completeness, Content, Fault, Inspection, Radiograph, RenderSpec};
-use crate::domain::instance::{Description, Header};
 use crate::domain::Reason;
+use crate::domain::instance::{Description, Header};
 
 /// The largest packet on the control socket, bytes.
 pub const MAX_PACKET: usize = 64 * 1024;
@@ -123,7 +123,11 @@ impl From<io::Error> for Flaw {
 }
 
 /// Writes an answer: magic, length of the JSON part (`u32`), the JSON part, then the tensors (`f32`), little-endian.
-pub fn write_answer(to: &mut impl Write, said: &Said, radiographs: &[Radiograph]) -> io::Result<()> {
+pub fn write_answer(
+    to: &mut impl Write,
+    said: &Said,
+    radiographs: &[Radiograph],
+) -> io::Result<()> {
     let json = serde_json::to_vec(said)?;
     let length = u32::try_from(json.len()).map_err(io::Error::other)?;
     let mut bytes = Vec::with_capacity(MAX_JSON);
@@ -154,19 +158,32 @@ pub fn read_answer(from: &mut impl Read, ask: &Ask) -> Result<Answer, Flaw> {
     }
     let mut json = vec![0; length];
     from.read_exact(&mut json)?;
-    let said = serde_json::from_slice(&json).map_err(|_| Flaw::Lie("the answer's header part cannot be parsed"))?;
+    let said = serde_json::from_slice(&json)
+        .map_err(|_| Flaw::Lie("the answer's header part cannot be parsed"))?;
     let answer = match (said, ask) {
-        (Said::Inspected(inspection), Ask::Inspect) => Answer::Inspected(checked_inspection(inspection)?),
+        (Said::Inspected(inspection), Ask::Inspect) => {
+            Answer::Inspected(checked_inspection(inspection)?)
+        }
         (Said::Decoded(inspection), Ask::Decode(specs)) => {
             let inspection = checked_inspection(inspection)?;
-            let specs = if matches!(inspection.content, Content::Radiograph { .. }) { specs.as_slice() } else { &[] };
-            let radiographs = specs.iter().map(|spec| read_radiograph(from, spec)).collect::<Result<_, _>>()?;
+            let specs = if matches!(inspection.content, Content::Radiograph { .. }) {
+                specs.as_slice()
+            } else {
+                &[]
+            };
+            let radiographs = specs
+                .iter()
+                .map(|spec| read_radiograph(from, spec))
+                .collect::<Result<_, _>>()?;
             Answer::Decoded(inspection, radiographs)
         }
         (Said::Fault(fault), _) => Answer::Fault(checked_fault(fault)?),
         (Said::Unreadable(errno), _) => Answer::Unreadable(match errno {
             Some(errno) => io::Error::from_raw_os_error(errno),
-            None => io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was decoded"),
+            None => io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the file became shorter while it was decoded",
+            ),
         }),
         _ => return Err(Flaw::Lie("the answer is to another question")),
     };
@@ -183,15 +200,23 @@ fn read_radiograph(from: &mut impl Read, spec: &RenderSpec) -> Result<Radiograph
     let mut buffer = vec![0; (count * 4).min(64 * 1024)];
     while pixels.len() < count {
         let part = ((count - pixels.len()) * 4).min(buffer.len());
-        let Some(part) = buffer.get_mut(..part) else { return Err(Flaw::Short) };
+        let Some(part) = buffer.get_mut(..part) else {
+            return Err(Flaw::Short);
+        };
         from.read_exact(part)?;
         let (quads, _) = part.as_chunks::<4>();
         pixels.extend(quads.iter().map(|quad| f32::from_le_bytes(*quad)));
     }
     if pixels.iter().all(|value| (0.0..=1.0).contains(value)) {
-        Ok(Radiograph { height: spec.height, width: spec.width, pixels })
+        Ok(Radiograph {
+            height: spec.height,
+            width: spec.width,
+            pixels,
+        })
     } else {
-        Err(Flaw::Lie("the answer holds a grey value that is not from 0 to 1"))
+        Err(Flaw::Lie(
+            "the answer holds a grey value that is not from 0 to 1",
+        ))
     }
 }
 
@@ -208,13 +233,21 @@ fn checked_inspection(inspection: Inspection) -> Result<Inspection, Flaw> {
         Content::NotDicom => Content::NotDicom,
         Content::Archive => Content::Archive,
         Content::Dicomdir => Content::Dicomdir,
-        Content::Other { header } => Content::Other { header: checked_header(header) },
-        Content::Radiograph { header } => Content::Radiograph { header: checked_header(header) },
-        Content::Damaged { header, fault } => {
-            Content::Damaged { header: checked_header(header), fault: checked_fault(fault)? }
-        }
+        Content::Other { header } => Content::Other {
+            header: checked_header(header),
+        },
+        Content::Radiograph { header } => Content::Radiograph {
+            header: checked_header(header),
+        },
+        Content::Damaged { header, fault } => Content::Damaged {
+            header: checked_header(header),
+            fault: checked_fault(fault)?,
+        },
     };
-    Ok(Inspection { completeness: inspection.completeness, content })
+    Ok(Inspection {
+        completeness: inspection.completeness,
+        content,
+    })
 }
 
 /// A fault whose reason is the decoder's to give, and whose detail is a line of text.
@@ -224,9 +257,17 @@ fn checked_fault(fault: Fault) -> Result<Fault, Flaw> {
         UnsupportedTransferSyntax,
     };
     match fault.reason {
-        CannotDecode | DecoderCrashed | DecoderMemory | Malformed | NoPixelData | NotDicom | Truncated
+        CannotDecode
+        | DecoderCrashed
+        | DecoderMemory
+        | Malformed
+        | NoPixelData
+        | NotDicom
+        | Truncated
         | UnsupportedTransferSyntax => Ok(Fault::new(fault.reason, text(&fault.detail, 300))),
-        _ => Err(Flaw::Lie("the answer gives a reason that is not the decoder's to give")),
+        _ => Err(Flaw::Lie(
+            "the answer gives a reason that is not the decoder's to give",
+        )),
     }
 }
 
@@ -267,22 +308,40 @@ fn checked_header(header: Header) -> Header {
 
 /// Text for people: no control characters, at most so many characters.
 fn text(text: &str, most: usize) -> String {
-    text.chars().filter(|c| !is_invisible(*c)).take(most).collect()
+    text.chars()
+        .filter(|c| !is_invisible(*c))
+        .take(most)
+        .collect()
 }
 
 /// Control characters, and those that turn the direction of writing around or have no width.
 fn is_invisible(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// An identifier without the padding that PS3.5 allows; control characters inside become U+FFFD, which no UID contains.
 fn identifier(text: &str) -> String {
     const MOST: usize = 1024; // Far beyond every VR: only a liar gets there, and a UID of that length stays invalid.
     let trimmed = text.trim_end_matches(['\0', ' ']).trim_start_matches(' ');
-    trimmed.chars().map(|c| if is_invisible(c) { char::REPLACEMENT_CHARACTER } else { c }).take(MOST).collect()
+    trimmed
+        .chars()
+        .map(|c| {
+            if is_invisible(c) {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .take(MOST)
+        .collect()
 }
 
 /// `YYYYMMDD`, or nothing: the date becomes part of a path.
 fn study_date(text: &str) -> String {
-    if text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit()) { text.to_owned() } else { String::new() }
+    if text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit()) {
+        text.to_owned()
+    } else {
+        String::new()
+    }
 }

@@ -68,7 +68,11 @@ pub(super) fn source(watch: &str, from: &RelPath) -> Vec<u8> {
 
 /// The value under which a fingerprint is found: text, as raw numbers would hold NULs.
 pub(super) fn fingerprint(seen: &Fingerprint) -> Vec<u8> {
-    format!("{:x}.{:x}.{:x}.{:x}", seen.dev, seen.ino, seen.size, seen.mtime_ns).into_bytes()
+    format!(
+        "{:x}.{:x}.{:x}.{:x}",
+        seen.dev, seen.ino, seen.size, seen.mtime_ns
+    )
+    .into_bytes()
 }
 
 /// The keys that lead to an entry.
@@ -116,9 +120,19 @@ pub(super) fn counters(entry: &Entry) -> Vec<String> {
     }
     let fate = entry.fate.as_str();
     let mut counters = vec![format!("fate/{fate}")];
-    counters.extend(entry.category.as_ref().map(|category| format!("category/{category}")));
+    counters.extend(
+        entry
+            .category
+            .as_ref()
+            .map(|category| format!("category/{category}")),
+    );
     counters.extend(entry.reason.map(|reason| format!("reason/{reason}")));
     counters.extend(entry.model.as_ref().map(|model| format!("model/{model}")));
-    counters.extend(entry.watch.as_ref().map(|watch| format!("watch/{watch}/{fate}")));
+    counters.extend(
+        entry
+            .watch
+            .as_ref()
+            .map(|watch| format!("watch/{watch}/{fate}")),
+    );
     counters
 }
