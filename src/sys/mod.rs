@@ -6,3 +6,5 @@ pub mod openjpeg_encode;
 pub mod turbojpeg_encode;
 
 pub mod process;
+
+pub mod turbojpeg;
