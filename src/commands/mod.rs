@@ -2,3 +2,4 @@
 
 pub mod decode_worker;
 pub mod render;
+pub mod phantom;
