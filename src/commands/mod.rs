@@ -1,1 +1,4 @@
-//! (to be written)
+//! The verbs of the command line, one file each: their arguments, what they do, what they print.
+
+pub mod decode_worker;
+pub mod render;

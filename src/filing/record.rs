@@ -139,6 +139,19 @@ pub struct Intent {
     pub dossier: Dossier,
 }
 
+/// A file that was given back and is not taken again until it changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The watch that it goes back to.
+    pub watch: String,
+    /// Its path there.
+    pub path: RelPath,
+    /// Its bytes.
+    pub digest: Digest,
+    /// The file as it was in the quarantine (a rename keeps it).
+    pub fingerprint: Fingerprint,
+}
+
 /// One record of the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -176,6 +189,14 @@ pub enum Record {
         id: RecordId,
         /// Who asked (user id at the control socket), when known.
         by: Option<u32>,
+        /// The file as it comes back: it is not taken again until it changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<Held>,
+    },
+    /// The library that this ledger is about: only a directory whose marker names this id is that library.
+    Library {
+        /// The random id in its marker.
+        marker: String,
     },
     /// A filed file is somewhere else now, by a person's hand.
     Moved {
