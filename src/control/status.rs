@@ -217,7 +217,7 @@ impl Status {
 
     fn watch_table(&self, width: u16) -> String {
         let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::UTF8_HORIZONTAL_ONLY);
+        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
         table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic).set_width(width);
         table.set_header(["drop", "share", "state", "waiting", "oldest", "last scan", "files"]);
         for watch in &self.watches {

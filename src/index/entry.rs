@@ -163,11 +163,6 @@ impl Entry {
     pub(super) fn stands_for_its_uid(&self) -> bool {
         self.placed && self.state == State::Live && matches!(self.fate, Fate::Filed | Fate::Review | Fate::Other)
     }
-
-    /// Whether its source is still in the drop directory and must not be taken again.
-    pub(super) fn consumed(&self) -> bool {
-        self.state != State::Released && (!self.placed || matches!(self.action, Some(Action::Copy | Action::Observe)))
-    }
 }
 
 /// The fate that a place in the library and beside it stands for.

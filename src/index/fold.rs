@@ -55,7 +55,7 @@ impl<'a> Changes<'a> {
                 entry.category = Some(category.clone());
                 entry.labelled = Some(origin.clone());
             })?,
-            Record::Promoted { .. } | Record::Checkpoint { .. } | Record::Unknown(_) => {}
+            Record::Library { .. } | Record::Promoted { .. } | Record::Checkpoint { .. } | Record::Unknown(_) => {}
         }
         Ok(())
     }
