@@ -9,6 +9,7 @@ mod fold;
 mod generation;
 mod keys;
 pub mod query;
+pub mod start;
 mod store;
 pub mod verify;
 
@@ -22,7 +23,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::placement::RootId;
-use crate::domain::{Fingerprint, Placement, RelPath, Uid};
+use crate::domain::{Placement, RelPath, Uid};
 use crate::filing::record::{Digest, Intent, Position, Record, RecordId};
 
 pub use entry::{Entry, State, Story};
@@ -75,9 +76,7 @@ pub enum IndexError {
     #[error("the index's storage failed: {0}; if it goes on, run `radsort reindex`")]
     Storage(#[from] sled::Error),
     /// A value that this version cannot read.
-    #[error(
-        "the index holds a value in {part:?} that cannot be read ({source}); run `radsort reindex`"
-    )]
+    #[error("the index holds a value in {part:?} that cannot be read ({source}); run `radsort reindex`")]
     Value {
         /// In which tree.
         part: Part,
@@ -91,11 +90,21 @@ impl IndexError {
         Self::Value { part, source }
     }
 
-    fn io(path: &Path, source: impl Into<std::io::Error>) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source: source.into(),
+    pub(crate) fn ledger(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Ledger(source.into())
+    }
+
+    /// Whether building the index again is the remedy.
+    pub fn asks_for_rebuild(&self) -> bool {
+        match self {
+            Self::NeedsRebuild { .. } | Self::Value { .. } => true,
+            Self::Storage(err) => !matches!(err, sled::Error::Io(_)),
+            Self::Locked(_) | Self::Ledger(_) | Self::Io { .. } => false,
         }
+    }
+
+    fn io(path: &Path, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { path: path.to_owned(), source: source.into() }
     }
 }
 
@@ -147,14 +156,10 @@ impl Index {
             Err(why) => Err(why),
         };
         match opened {
-            Ok(trees) => Self::start(dir, trees, lock, boot_id),
+            Ok(trees) => Self::begin(dir, trees, lock, boot_id),
             Err(why) => {
                 let aside = Some(move_aside(dir)?);
-                Err(IndexError::NeedsRebuild {
-                    dir: dir.to_owned(),
-                    why,
-                    aside,
-                })
+                Err(IndexError::NeedsRebuild { dir: dir.to_owned(), why, aside })
             }
         }
     }
@@ -176,7 +181,7 @@ impl Index {
         let trees = build(&next, ledger, progress)?;
         generation::make_current(dir, &next)?;
         generation::remove_others(dir, &next)?;
-        Self::start(dir, trees, lock, boot_id()?)
+        Self::begin(dir, trees, lock, boot_id()?)
     }
 
     /// The same for an index that is open: readers see the old one until the new one is complete, writers wait.
@@ -197,7 +202,7 @@ impl Index {
         Ok(())
     }
 
-    fn start(dir: &Path, trees: Trees, lock: File, boot_id: String) -> Result<Self> {
+    fn begin(dir: &Path, trees: Trees, lock: File, boot_id: String) -> Result<Self> {
         begin_session(&trees, boot_id)?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -219,20 +224,14 @@ impl Index {
         let trees = self.trees();
         let cursor: Option<Position> = trees.get(Part::Meta, CURSOR)?;
         let new = |position: &Position| {
-            cursor
-                .as_ref()
-                .is_none_or(|at| (position.segment, position.offset) > (at.segment, at.offset))
+            cursor.as_ref().is_none_or(|at| (position.segment, position.offset) > (at.segment, at.offset))
         };
         let mut changes = Changes::new(&trees);
         for (position, time_us, record) in group.iter().filter(|(position, ..)| new(position)) {
             changes.fold(*time_us, record)?;
             changes.reached(position)?;
         }
-        if changes.writes.is_empty() {
-            Ok(())
-        } else {
-            trees.commit(&changes)
-        }
+        if changes.writes.is_empty() { Ok(()) } else { trees.commit(&changes) }
     }
 
     /// Ends the session in good order: everything is on the disk when this returns.
@@ -241,26 +240,15 @@ impl Index {
         let trees = self.trees();
         trees.sync(&self.dir)?;
         // Only after everything else is safe may the index say that it is.
-        let session = Session {
-            boot_id: boot_id()?,
-            clean: true,
-        };
+        let session = Session { boot_id: boot_id()?, clean: true };
         write_meta(&trees, SESSION, &session)?;
         trees.sync(&self.dir)
     }
 
     /// The live filed copy of an instance (filed, in review or in `_other`; not conflicts, not duplicates).
     pub fn find_uid(&self, uid: &Uid) -> Result<Option<Known>> {
-        let found = self.newest(
-            Kind::Uid,
-            uid.as_str().as_bytes(),
-            Entry::stands_for_its_uid,
-        )?;
-        Ok(found.map(|entry| Known {
-            id: entry.id,
-            placement: entry.at,
-            digest: entry.digest,
-        }))
+        let found = self.newest(Kind::Uid, uid.as_str().as_bytes(), Entry::stands_for_its_uid)?;
+        Ok(found.map(|entry| Known { id: entry.id, placement: entry.at, digest: entry.digest }))
     }
 
     /// Every entry of an instance, the newest first.
@@ -298,28 +286,12 @@ impl Index {
         self.list(Kind::Study, study.as_str().as_bytes())
     }
 
-    /// Whether this very file has been copied, observed or left before, and must not be taken again.
-    pub fn consumed(&self, seen: &Fingerprint) -> Result<bool> {
-        Ok(self
-            .newest(Kind::Consumed, &keys::fingerprint(seen), Entry::consumed)?
-            .is_some())
-    }
-
-    /// The same by name and bytes, for when device numbers have changed (a remount, a restored disk).
-    pub fn consumed_bytes(&self, watch: &str, from: &RelPath, digest: &Digest) -> Result<bool> {
-        let same = |entry: &Entry| entry.digest == *digest && entry.consumed();
-        Ok(self
-            .newest(Kind::Source, &keys::source(watch, from), same)?
-            .is_some())
-    }
-
     /// Intents that are not closed, in no particular order: what recovery has to look at.
     pub fn open_intents(&self) -> Result<Vec<Intent>> {
         let trees = self.trees();
         let mut open = Vec::new();
         for item in trees.tree(Part::Open) {
-            let told: Told =
-                entry::decode(&item?.1).map_err(|err| IndexError::value(Part::Open, err))?;
+            let told: Told = entry::decode(&item?.1).map_err(|err| IndexError::value(Part::Open, err))?;
             if let Record::Intent(intent) = told.record {
                 open.push(*intent);
             }
@@ -334,12 +306,8 @@ impl Index {
         let mut counters = BTreeMap::new();
         for item in trees.tree(Part::Counters).scan_prefix(prefix) {
             let (name, count) = item?;
-            let count =
-                entry::decode(&count).map_err(|err| IndexError::value(Part::Counters, err))?;
-            counters.insert(
-                String::from_utf8_lossy(&name[prefix.len()..]).into_owned(),
-                count,
-            );
+            let count = entry::decode(&count).map_err(|err| IndexError::value(Part::Counters, err))?;
+            counters.insert(String::from_utf8_lossy(&name[prefix.len()..]).into_owned(), count);
         }
         Ok(counters)
     }
@@ -355,22 +323,18 @@ impl Index {
         }
         let mut found = Vec::new();
         for (root, path) in roots {
-            let Ok(below) = Path::new(what).strip_prefix(path) else {
-                continue;
-            };
-            let Ok(path) = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(below.as_os_str()))
-            else {
-                continue;
-            };
-            if let RootId::Watch(name) = root {
-                found.extend(self.from_source(name, &path)?);
+            let Ok(below) = Path::new(what).strip_prefix(path) else { continue };
+            let Some(below) = below.to_str() else { continue };
+            // As it is, and as radsort prints paths that are not UTF-8 (`%XX`).
+            let readings = [RelPath::new(below), RelPath::try_from(below.to_owned())];
+            for path in readings.into_iter().flatten() {
+                if let RootId::Watch(name) = root {
+                    found.extend(self.from_source(name, &path)?);
+                }
+                found.extend(self.at_place(&Placement { root: root.clone(), path })?);
             }
-            found.extend(self.at_place(&Placement {
-                root: root.clone(),
-                path,
-            })?);
         }
-        found.sort_by_key(|entry| std::cmp::Reverse(entry.filed_us));
+        found.sort_by(|a, b| (b.filed_us, &b.id).cmp(&(a.filed_us, &a.id)));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
     }
@@ -379,12 +343,7 @@ impl Index {
         self.entries(kind, value).collect()
     }
 
-    fn newest(
-        &self,
-        kind: Kind,
-        value: &[u8],
-        good: impl Fn(&Entry) -> bool,
-    ) -> Result<Option<Entry>> {
+    fn newest(&self, kind: Kind, value: &[u8], good: impl Fn(&Entry) -> bool) -> Result<Option<Entry>> {
         for entry in self.entries(kind, value) {
             let entry = entry?;
             if good(&entry) {
@@ -397,10 +356,7 @@ impl Index {
     /// The entries under one key, the newest first. One that changes its key meanwhile may be passed over.
     fn entries(&self, kind: Kind, value: &[u8]) -> impl Iterator<Item = Result<Entry>> + use<> {
         let trees = self.trees();
-        let keys = trees
-            .tree(Part::Keys)
-            .scan_prefix(keys::prefix(kind, value))
-            .rev();
+        let keys = trees.tree(Part::Keys).scan_prefix(keys::prefix(kind, value)).rev();
         keys.filter_map(move |item| match item {
             Ok((_, id)) => trees.get(Part::Entries, &id).transpose(),
             Err(err) => Some(Err(err.into())),
@@ -437,9 +393,7 @@ fn lock(dir: &Path) -> Result<File> {
 fn create(dir: &Path) -> Result<()> {
     // Source paths can hold names: nobody else may look in.
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(IndexError::io(dir, err))
-        }
+        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => Err(IndexError::io(dir, err)),
         _ => Ok(()),
     }
 }
@@ -467,26 +421,15 @@ fn trustworthy(trees: &Trees, boot_id: &str) -> std::result::Result<(), String> 
     match (version, session) {
         (None, None) if trees.tree(Part::Entries).is_empty() => Ok(()),
         (Some(VERSION), Some(session)) if session.clean || session.boot_id == boot_id => Ok(()),
-        (Some(VERSION), Some(_)) => {
-            Err("the machine went down while the index was in use".to_owned())
-        }
+        (Some(VERSION), Some(_)) => Err("the machine went down while the index was in use".to_owned()),
         (Some(VERSION), None) | (None, _) => Err("it was never completed".to_owned()),
-        (Some(other), _) => Err(format!(
-            "it has version {other}, this program writes version {VERSION}"
-        )),
+        (Some(other), _) => Err(format!("it has version {other}, this program writes version {VERSION}")),
     }
 }
 
 fn begin_session(trees: &Trees, boot_id: String) -> Result<()> {
     write_meta(trees, VERSION_KEY, &VERSION)?;
-    write_meta(
-        trees,
-        SESSION,
-        &Session {
-            boot_id,
-            clean: false,
-        },
-    )
+    write_meta(trees, SESSION, &Session { boot_id, clean: false })
 }
 
 fn write_meta<T: Serialize>(trees: &Trees, key: &[u8], value: &T) -> Result<()> {
@@ -507,20 +450,13 @@ fn move_aside(dir: &Path) -> Result<PathBuf> {
 }
 
 fn broken_ones(dir: &Path) -> Vec<PathBuf> {
-    let Some(parent) = dir.parent() else {
-        return Vec::new();
-    };
+    let Some(parent) = dir.parent() else { return Vec::new() };
     let start = beside(dir, "broken-");
     let is_broken = |path: &PathBuf| {
-        path.as_os_str()
-            .as_encoded_bytes()
-            .starts_with(start.as_os_str().as_encoded_bytes())
+        path.as_os_str().as_encoded_bytes().starts_with(start.as_os_str().as_encoded_bytes())
     };
     let items = std::fs::read_dir(parent).into_iter().flatten();
-    items
-        .filter_map(|item| Some(item.ok()?.path()))
-        .filter(is_broken)
-        .collect()
+    items.filter_map(|item| Some(item.ok()?.path())).filter(is_broken).collect()
 }
 
 /// Opens a generation and says why it cannot be believed, if it cannot.
@@ -565,7 +501,7 @@ where
     let mut changes = Changes::new(trees);
     let mut folded = 0u64;
     for record in ledger {
-        let (position, time_us, record) = record.map_err(|err| IndexError::Ledger(err.into()))?;
+        let (position, time_us, record) = record.map_err(IndexError::ledger)?;
         changes.fold(time_us, &record)?;
         changes.reached(&position)?;
         folded += 1;
@@ -577,6 +513,18 @@ where
     }
     trees.batch(&changes)?;
     progress(folded);
+    Ok(())
+}
+
+/// Removes a directory and the lock beside it, if they are there.
+fn remove(dir: &Path) -> Result<()> {
+    let lock = beside(dir, "lock");
+    for (path, removed) in [(dir, std::fs::remove_dir_all(dir)), (&lock, std::fs::remove_file(&lock))] {
+        match removed {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(IndexError::io(path, err)),
+            _ => {}
+        }
+    }
     Ok(())
 }
 
