@@ -11,21 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::LedgerError;
-use crate::filing::record::Record;
+use crate::filing::record::{Position, Record};
 
 /// The longest line that is read; a record is a few kilobytes.
 const LONGEST_LINE: u64 = 16 << 20;
-
-/// A line of the ledger: its number, where it begins, and its hash, which every line after it depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Position {
-    /// The segment, from 1.
-    pub segment: u64,
-    /// The line's first byte in the segment.
-    pub offset: u64,
-    /// BLAKE3 of the line without its newline, the first 32 hexadecimal digits.
-    pub hash: String,
-}
 
 /// One line as it is written. Exactly one of `ledger`, `record` and `commit` is there; a later version may add fields.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,33 +42,24 @@ pub(super) fn hash_line(line: &[u8]) -> String {
 }
 
 /// The path of a segment.
-pub(super) fn segment_path(dir: &Path, segment: u64) -> PathBuf {
+pub(super) fn segment_path(dir: &Path, segment: u32) -> PathBuf {
     dir.join(format!("{segment:08}.jsonl"))
 }
 
 /// The numbers of all segments, in order; a gap is corruption.
-pub(super) fn segments(dir: &Path) -> Result<Vec<u64>, LedgerError> {
+pub(super) fn segments(dir: &Path) -> Result<Vec<u32>, LedgerError> {
     let mut numbers = Vec::new();
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(numbers),
         other => other.map_err(|error| LedgerError::io(dir, error))?,
     };
     for entry in entries {
-        let name = entry
-            .map_err(|error| LedgerError::io(dir, error))?
-            .file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| name.strip_suffix(".jsonl"))
-            .and_then(|stem| stem.parse::<u64>().ok());
+        let name = entry.map_err(|error| LedgerError::io(dir, error))?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".jsonl")).and_then(|stem| stem.parse::<u32>().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();
-    match numbers
-        .iter()
-        .zip(1..)
-        .find(|(number, expected)| *number != expected)
-    {
+    match numbers.iter().zip(1..).find(|(number, expected)| *number != expected) {
         None => Ok(numbers),
         Some((_, missing)) => Err(LedgerError::Corrupt {
             segment: segment_path(dir, missing),
@@ -92,7 +72,7 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<u64>, LedgerError> {
 /// What comes next in a ledger.
 pub(super) enum Step {
     /// A valid line at its position; `end` is where the next begins.
-    Line { at: Position, end: u64, line: Line },
+    Line { at: Position, end: u64, line: Box<Line> },
     /// Nothing more; `torn` says what is wrong with what follows the last valid line, if anything follows.
     End { torn: Option<String> },
 }
@@ -100,8 +80,8 @@ pub(super) enum Step {
 /// Walks over lines, checking the chain.
 pub(super) struct Chain {
     dir: PathBuf,
-    ahead: VecDeque<u64>,
-    segment: u64,
+    ahead: VecDeque<u32>,
+    segment: u32,
     offset: u64,
     reader: Option<BufReader<File>>,
     prev: String,
@@ -112,28 +92,16 @@ pub(super) struct Chain {
 impl Chain {
     /// Starts at the beginning, or behind the line at `from`, which must be there with that hash.
     pub fn new(dir: &Path, from: Option<&Position>) -> Result<Self, LedgerError> {
-        let mut ahead: VecDeque<u64> = segments(dir)?.into();
+        let mut ahead: VecDeque<u32> = segments(dir)?.into();
         let Some(from) = from else {
             let dir = dir.to_owned();
-            return Ok(Self {
-                dir,
-                ahead,
-                segment: 0,
-                offset: 0,
-                reader: None,
-                prev: String::new(),
-                settled: true,
-            });
+            return Ok(Self { dir, ahead, segment: 0, offset: 0, reader: None, prev: String::new(), settled: true });
         };
         ahead.retain(|segment| *segment > from.segment);
         let path = segment_path(dir, from.segment);
-        let mismatch = || LedgerError::Mismatch {
-            segment: path.clone(),
-            offset: from.offset,
-        };
+        let mismatch = || LedgerError::Mismatch { segment: path.clone(), offset: from.offset };
         let mut file = File::open(&path).map_err(|_| mismatch())?;
-        file.seek(SeekFrom::Start(from.offset))
-            .map_err(|error| LedgerError::io(&path, error))?;
+        file.seek(SeekFrom::Start(from.offset)).map_err(|error| LedgerError::io(&path, error))?;
         let mut reader = BufReader::new(file);
         let line = read_line(&mut reader).map_err(|error| LedgerError::io(&path, error))?;
         match line.strip_suffix(b"\n") {
@@ -170,21 +138,13 @@ impl Chain {
             if !bytes.is_empty() {
                 return self.check(&bytes);
             }
-            let Some(next) = self.ahead.pop_front() else {
-                return Ok(Step::End { torn: None });
-            };
+            let Some(next) = self.ahead.pop_front() else { return Ok(Step::End { torn: None }) };
             if !self.settled {
-                return Err(
-                    self.corrupt("the segment ends within a group although later ones are there")
-                );
+                return Err(self.corrupt("the segment ends within a group although later ones are there"));
             }
             let path = segment_path(&self.dir, next);
             let file = File::open(&path).map_err(|error| LedgerError::io(&path, error))?;
-            let empty = file
-                .metadata()
-                .map_err(|error| LedgerError::io(&path, error))?
-                .len()
-                == 0;
+            let empty = file.metadata().map_err(|error| LedgerError::io(&path, error))?.len() == 0;
             (self.segment, self.offset, self.reader) = (next, 0, Some(BufReader::new(file)));
             if empty {
                 return self.torn("the segment is empty");
@@ -205,19 +165,11 @@ impl Chain {
         if (self.offset == 0) != line.ledger.is_some() {
             return Err(self.corrupt("a segment's first line is missing or misplaced"));
         }
-        let at = Position {
-            segment: self.segment,
-            offset: self.offset,
-            hash: hash_line(text),
-        };
+        let at = Position { segment: self.segment, offset: self.offset, hash: hash_line(text) };
         self.offset += bytes.len() as u64;
         self.prev.clone_from(&at.hash);
         self.settled = line.record.is_none();
-        Ok(Step::Line {
-            at,
-            end: self.offset,
-            line,
-        })
+        Ok(Step::Line { at, end: self.offset, line: Box::new(line) })
     }
 
     /// Something unreadable: the torn end of the last segment if nothing readable comes after it, else corruption.
@@ -230,17 +182,13 @@ impl Chain {
                 if bytes.is_empty() {
                     break;
                 }
-                more |= bytes
-                    .strip_suffix(b"\n")
-                    .is_some_and(|text| parse(text).is_some());
+                more |= bytes.strip_suffix(b"\n").is_some_and(|text| parse(text).is_some());
             }
         }
         if more {
             return Err(self.corrupt(&format!("{what}, but valid lines follow")));
         }
-        Ok(Step::End {
-            torn: Some(what.to_owned()),
-        })
+        Ok(Step::End { torn: Some(what.to_owned()) })
     }
 }
 
@@ -267,12 +215,7 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(dir: &Path, from: Option<&Position>) -> Result<Self, LedgerError> {
         let chain = Chain::new(dir, from)?;
-        Ok(Self {
-            chain,
-            group: Vec::new(),
-            ready: VecDeque::new(),
-            ended: false,
-        })
+        Ok(Self { chain, group: Vec::new(), ready: VecDeque::new(), ended: false })
     }
 }
 
