@@ -358,7 +358,7 @@ impl Report {
     fn new(json: bool) -> Self {
         let table = (!json).then(|| {
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING);
+            table.load_style(presets::NOTHING);
             if !io::stdout().is_terminal() {
                 table.force_no_tty();
             }

@@ -117,7 +117,7 @@ impl Entry {
     }
 
     /// A file in the library that radsort did not put there.
-    pub(super) fn adopted(id: &RecordId, at: &Placement, digest: &Digest, time_us: i64) -> Self {
+    pub(crate) fn adopted(id: &RecordId, at: &Placement, digest: &Digest, time_us: i64) -> Self {
         Self {
             id: id.clone(),
             state: State::Live,
