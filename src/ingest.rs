@@ -5,7 +5,8 @@
 //! taken up again.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub struct Drop {
     pub settings: WatchSettings,
     /// Decide, but record and touch nothing (`sort --dry-run`).
     pub dry_run: bool,
+    /// Who else is told what became of its files (`sort`).
+    pub told: Option<tokio::sync::mpsc::UnboundedSender<Told>>,
 }
 
 /// How one file's way ended.
@@ -265,18 +268,21 @@ async fn read(file: &Arc<File>) -> Result<Reading, Ending> {
     }
 }
 
-/// BLAKE3 over a file from its beginning, in bounded pieces.
-pub fn digest_of(mut file: &File) -> io::Result<Digest> {
-    file.rewind()?;
+/// BLAKE3 over a file from its beginning, in bounded pieces. The decoders share the file's offset: it is not used.
+pub fn digest_of(file: &File) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 256 * 1024];
+    let mut offset = 0;
     loop {
-        match file.read(&mut buffer) {
+        match file.read_at(&mut buffer, offset) {
             Ok(0) => return Ok(hasher.finalize().into()),
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
-        };
+        }
     }
 }
 

@@ -49,6 +49,10 @@ async fn take(engine: &Engine, drop: &Drop, watcher: &Arc<Watcher>, settled: Set
         Ending::Done(told) => {
             log(engine, told);
             engine.tell(told.clone());
+            if let Some(listener) = &drop.told {
+                // Whoever counted may have given up.
+                let _ = listener.send(told.clone());
+            }
         }
         Ending::CannotTake(why) => {
             // The source path may hold a name: it stands in `status`' counts and the debug log only as a count.

@@ -45,6 +45,12 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same for a command at a terminal: only what went wrong, unless `RUST_LOG` or the configuration asks for more.
+pub fn start_quiet(settings: &LogSettings) -> anyhow::Result<()> {
+    let level = if settings.level == "info" { "warn".to_owned() } else { settings.level.clone() };
+    start(&LogSettings { level, target: LogTarget::Stderr, identifiers: settings.identifiers })
+}
+
 fn journal() -> std::io::Result<JournalLog> {
     Ok(JournalLog::new()?.with_syslog_identifier("radsort".into()))
 }
