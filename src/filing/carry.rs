@@ -72,7 +72,9 @@ impl Job<'_> {
             },
             (Action::Move, Way::Copy) => self.claim_and_copy(target),
             (Action::Copy, _) => self.copy(target),
-            (Action::Observe, _) => Err(back(Outcome::Held(self.trouble("an observed file is not carried")))),
+            (Action::Observe, _) => Err(back(Outcome::Held(
+                self.trouble("an observed file is not carried"),
+            ))),
         };
         let path = match moved {
             Ok(path) => path,
@@ -107,7 +109,10 @@ impl Job<'_> {
 
     /// What an error on the source's side means.
     fn source_held(&self, error: &io::Error) -> Outcome {
-        Outcome::Held(HoldReason::of(&RootId::Watch(self.intent.watch.clone()), error))
+        Outcome::Held(HoldReason::of(
+            &RootId::Watch(self.intent.watch.clone()),
+            error,
+        ))
     }
 
     /// Renames. `None`: it has to be copied, nothing was changed.
@@ -125,8 +130,12 @@ impl Job<'_> {
             Err(error) => match error.kind() {
                 io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported => return Ok(None),
                 io::ErrorKind::NotFound => return Err(back(Outcome::Gone)),
-                io::ErrorKind::PermissionDenied if target.may_change_names_beside(&self.intent.to.path).is_ok() => {
-                    return Err(back(Outcome::CannotTake("the system does not let it be moved".into())));
+                io::ErrorKind::PermissionDenied
+                    if target.may_change_names_beside(&self.intent.to.path).is_ok() =>
+                {
+                    return Err(back(Outcome::CannotTake(
+                        "the system does not let it be moved".into(),
+                    )));
                 }
                 _ if is_offline(&error) => return Err(Carried::Stuck(self.held(&error))),
                 _ => return Err(back(self.held(&error))),
@@ -134,7 +143,9 @@ impl Job<'_> {
         };
         fail::fail_point!("after-rename");
         // Between the look above and the rename another file can have taken its name, or its writer gone on.
-        let there = target.stat(&landed).map_err(|error| Carried::Stuck(self.held(&error)))?;
+        let there = target
+            .stat(&landed)
+            .map_err(|error| Carried::Stuck(self.held(&error)))?;
         if !self.is_kept_file(&there) || !self.unchanged() {
             return Err(self.put_back(target, &landed, Outcome::Changed));
         }
@@ -144,7 +155,9 @@ impl Job<'_> {
             tracing::warn!(id = %self.intent.id, %error, "a filed file keeps its permission bits");
         }
         fail::fail_point!("before-sync");
-        target.sync_directory_of(&landed).map_err(|error| Carried::Stuck(self.held(&error)))?;
+        target
+            .sync_directory_of(&landed)
+            .map_err(|error| Carried::Stuck(self.held(&error)))?;
         self.sync_source();
         Ok(Some(landed))
     }
@@ -153,7 +166,9 @@ impl Job<'_> {
     fn claim_and_copy(&self, target: &Root) -> Result<RelPath, Carried> {
         let from = &self.intent.from;
         let Some(claim) = &self.intent.claim else {
-            return Err(back(Outcome::CannotTake("its path is too long for a hidden name beside it".into())));
+            return Err(back(Outcome::CannotTake(
+                "its path is too long for a hidden name beside it".into(),
+            )));
         };
         fail::fail_point!("before-claim");
         if let Err(error) = self.source.rename_noreplace(from, self.source, claim) {
@@ -170,7 +185,10 @@ impl Job<'_> {
             });
         }
         fail::fail_point!("after-claim");
-        let there = self.source.stat(claim).map_err(|error| Carried::Stuck(self.source_held(&error)))?;
+        let there = self
+            .source
+            .stat(claim)
+            .map_err(|error| Carried::Stuck(self.source_held(&error)))?;
         if !self.is_kept_file(&there) || !self.unchanged() {
             return Err(self.put_back(self.source, claim, Outcome::Changed));
         }
@@ -181,11 +199,15 @@ impl Job<'_> {
         };
         // A writer that still had it open has written on: what was copied is no longer what it is.
         if !self.unchanged() {
-            target.unlink(&landed).map_err(|error| Carried::Stuck(self.held(&error)))?;
+            target
+                .unlink(&landed)
+                .map_err(|error| Carried::Stuck(self.held(&error)))?;
             return Err(self.put_back(self.source, claim, Outcome::Changed));
         }
         fail::fail_point!("before-unclaim");
-        self.source.unlink(claim).map_err(|error| Carried::Stuck(self.source_held(&error)))?;
+        self.source
+            .unlink(claim)
+            .map_err(|error| Carried::Stuck(self.source_held(&error)))?;
         fail::fail_point!("after-unclaim");
         self.sync_source();
         Ok(landed)
@@ -208,7 +230,12 @@ impl Job<'_> {
             CopyFault::Target(error) => self.held(&error),
         });
         let landed = landed.and_then(|()| {
-            if self.unchanged() { self.land(target, &part, target).map_err(|error| self.held(&error)) } else { Err(Outcome::Changed) }
+            if self.unchanged() {
+                self.land(target, &part, target)
+                    .map_err(|error| self.held(&error))
+            } else {
+                Err(Outcome::Changed)
+            }
         });
         let landed = match landed {
             Ok(landed) => landed,
@@ -221,7 +248,9 @@ impl Job<'_> {
         };
         fail::fail_point!("after-landing");
         fail::fail_point!("before-sync");
-        target.sync_directory_of(&landed).map_err(|error| Carried::Stuck(self.held(&error)))?;
+        target
+            .sync_directory_of(&landed)
+            .map_err(|error| Carried::Stuck(self.held(&error)))?;
         Ok(landed)
     }
 
@@ -232,7 +261,8 @@ impl Job<'_> {
         match root.rename_noreplace(from, target, to) {
             Ok(()) => Ok(to.clone()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let other = names::alternative(to, &self.intent.digest, &self.intent.id).map_err(io::Error::other)?;
+                let other = names::alternative(to, &self.intent.digest, &self.intent.id)
+                    .map_err(io::Error::other)?;
                 root.rename_noreplace(from, target, &other)?;
                 Ok(other)
             }
@@ -268,7 +298,12 @@ impl Job<'_> {
 }
 
 /// Puts a file back to where it came from, or beside that when its name has been taken in the meantime.
-pub(super) fn put_back(root: &Root, at: &RelPath, source: &Root, intent: &Intent) -> io::Result<()> {
+pub(super) fn put_back(
+    root: &Root,
+    at: &RelPath,
+    source: &Root,
+    intent: &Intent,
+) -> io::Result<()> {
     match root.rename_noreplace(at, source, &intent.from) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -300,7 +335,12 @@ pub(super) enum CopyFault {
 
 /// Writes a copy to `part`, synced, and reads it again: the digest counts for what is on disk. The copy keeps the
 /// source's time of modification.
-pub(super) fn write_copy(from: &File, root: &Root, part: &RelPath, spec: &CopySpec<'_>) -> Result<(), CopyFault> {
+pub(super) fn write_copy(
+    from: &File,
+    root: &Root,
+    part: &RelPath,
+    spec: &CopySpec<'_>,
+) -> Result<(), CopyFault> {
     root.unlink(part).map_err(CopyFault::Target)?;
     let mut copy = root.create_new(part, 0o600).map_err(CopyFault::Target)?;
     let mut hasher = blake3::Hasher::new();
@@ -313,7 +353,8 @@ pub(super) fn write_copy(from: &File, root: &Root, part: &RelPath, spec: &CopySp
             Err(error) => return Err(CopyFault::Source(error)),
         };
         hasher.update(&buffer[..count]);
-        copy.write_all(&buffer[..count]).map_err(CopyFault::Target)?;
+        copy.write_all(&buffer[..count])
+            .map_err(CopyFault::Target)?;
         offset += count as u64;
         fail::fail_point!("within-copy");
         if offset > spec.fingerprint.size {
@@ -331,21 +372,34 @@ pub(super) fn write_copy(from: &File, root: &Root, part: &RelPath, spec: &CopySp
             tv_nsec: nanoseconds.rem_euclid(1_000_000_000),
         };
         // Not every filesystem lets the time be set; it is a courtesy.
-        let _ = rustix::fs::futimens(&copy, &Timestamps { last_access: time, last_modification: time });
+        let _ = rustix::fs::futimens(
+            &copy,
+            &Timestamps {
+                last_access: time,
+                last_modification: time,
+            },
+        );
         copy.sync_all()?;
         // Read from the disk, not from memory, where the kernel follows the advice.
         let _ = rustix::fs::fadvise(&copy, 0, None::<NonZeroU64>, Advice::DontNeed);
         if digest_of(&copy)? == *spec.digest {
             Ok(())
         } else {
-            Err(io::Error::other("what was written reads otherwise: the disk is not to be trusted"))
+            Err(io::Error::other(
+                "what was written reads otherwise: the disk is not to be trusted",
+            ))
         }
     };
     finish().map_err(CopyFault::Target)
 }
 
 /// Writes why a file is in the quarantine beside it. No path and nothing from the header: it may be read by others.
-pub(super) fn write_reason(root: &Root, target: &RelPath, intent: &Intent, mode: u32) -> io::Result<()> {
+pub(super) fn write_reason(
+    root: &Root,
+    target: &RelPath,
+    intent: &Intent,
+    mode: u32,
+) -> io::Result<()> {
     let path = names::reason(target).map_err(io::Error::other)?;
     let reason = intent.dossier.decision.reason();
     let when = jiff::Timestamp::from_microsecond(intent.dossier.decided_us).unwrap_or_default();

@@ -22,7 +22,13 @@ impl Consumed {
     }
 
     /// Whether these bytes at this path were taken: a remounted share gives the same file another device or inode.
-    pub fn contains_bytes(&self, action: Action, watch: &str, path: &RelPath, digest: &Digest) -> bool {
+    pub fn contains_bytes(
+        &self,
+        action: Action,
+        watch: &str,
+        path: &RelPath,
+        digest: &Digest,
+    ) -> bool {
         self.has(action, &bytes_key(watch, path, digest))
     }
 
@@ -39,13 +45,19 @@ impl Consumed {
     /// Remembers a file that stays where it is.
     pub(super) fn remember(&mut self, intent: &Intent) {
         self.take(intent.action, file_key(&intent.fingerprint));
-        self.take(intent.action, bytes_key(&intent.watch, &intent.from, &intent.digest));
+        self.take(
+            intent.action,
+            bytes_key(&intent.watch, &intent.from, &intent.digest),
+        );
     }
 
     /// Remembers a file that was given back: no action takes it.
     pub(super) fn hold(&mut self, held: &Held) {
         self.take(Action::Move, file_key(&held.fingerprint));
-        self.take(Action::Move, bytes_key(&held.watch, &held.path, &held.digest));
+        self.take(
+            Action::Move,
+            bytes_key(&held.watch, &held.path, &held.digest),
+        );
     }
 
     /// Remembers a file by its new fingerprint, known already by its bytes.
@@ -64,9 +76,19 @@ impl Consumed {
 }
 
 fn file_key(fingerprint: &Fingerprint) -> [u8; 16] {
-    let Fingerprint { dev, ino, size, mtime_ns } = fingerprint;
+    let Fingerprint {
+        dev,
+        ino,
+        size,
+        mtime_ns,
+    } = fingerprint;
     let mut hasher = blake3::Hasher::new_derive_key("radsort consumed file");
-    for field in [dev.to_le_bytes(), ino.to_le_bytes(), size.to_le_bytes(), mtime_ns.to_le_bytes()] {
+    for field in [
+        dev.to_le_bytes(),
+        ino.to_le_bytes(),
+        size.to_le_bytes(),
+        mtime_ns.to_le_bytes(),
+    ] {
         hasher.update(&field);
     }
     cut(&hasher)
@@ -75,7 +97,9 @@ fn file_key(fingerprint: &Fingerprint) -> [u8; 16] {
 fn bytes_key(watch: &str, path: &RelPath, digest: &Digest) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new_derive_key("radsort consumed bytes");
     for field in [watch.as_bytes(), path.as_bytes(), digest.0.as_bytes()] {
-        hasher.update(&(field.len() as u64).to_le_bytes()).update(field);
+        hasher
+            .update(&(field.len() as u64).to_le_bytes())
+            .update(field);
     }
     cut(&hasher)
 }
@@ -93,25 +117,51 @@ mod tests {
 
     #[test]
     fn what_was_taken_gently_can_still_be_taken_more_firmly() {
-        let fingerprint = Fingerprint { dev: 1, ino: 2, size: 3, mtime_ns: 4 };
+        let fingerprint = Fingerprint {
+            dev: 1,
+            ino: 2,
+            size: 3,
+            mtime_ns: 4,
+        };
         let mut consumed = Consumed::default();
         consumed.recognise(Action::Copy, &fingerprint);
         assert!(consumed.contains(Action::Observe, &fingerprint));
         assert!(consumed.contains(Action::Copy, &fingerprint));
         assert!(!consumed.contains(Action::Move, &fingerprint));
-        assert!(!consumed.contains(Action::Copy, &Fingerprint { mtime_ns: 5, ..fingerprint }));
+        assert!(!consumed.contains(
+            Action::Copy,
+            &Fingerprint {
+                mtime_ns: 5,
+                ..fingerprint
+            }
+        ));
     }
 
     #[test]
     fn a_released_file_is_held_under_every_action_and_after_a_remount() {
-        let fingerprint = Fingerprint { dev: 1, ino: 2, size: 3, mtime_ns: 4 };
+        let fingerprint = Fingerprint {
+            dev: 1,
+            ino: 2,
+            size: 3,
+            mtime_ns: 4,
+        };
         let (path, digest) = (RelPath::new("a").unwrap(), Digest::from(blake3::hash(b"a")));
-        let held = Held { watch: "w".into(), path: path.clone(), digest: digest.clone(), fingerprint };
+        let held = Held {
+            watch: "w".into(),
+            path: path.clone(),
+            digest: digest.clone(),
+            fingerprint,
+        };
         let mut consumed = Consumed::default();
         consumed.hold(&held);
         assert!(consumed.contains(Action::Move, &fingerprint));
         assert!(consumed.contains_bytes(Action::Move, "w", &path, &digest));
-        assert!(!consumed.contains_bytes(Action::Move, "w", &path, &Digest::from(blake3::hash(b"b"))));
+        assert!(!consumed.contains_bytes(
+            Action::Move,
+            "w",
+            &path,
+            &Digest::from(blake3::hash(b"b"))
+        ));
         assert!(!consumed.contains_bytes(Action::Move, "v", &path, &digest));
     }
 }

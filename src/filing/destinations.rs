@@ -91,7 +91,10 @@ enum State {
 impl Destinations {
     /// Prepares the destinations. `marker` is what the ledger knows; if it knows none, the library is made (or taken
     /// over with the marker that it has), and its id is to be recorded: [`Destinations::marker`].
-    pub fn new(settings: &LibrarySettings, marker: Option<String>) -> Result<Self, DestinationsError> {
+    pub fn new(
+        settings: &LibrarySettings,
+        marker: Option<String>,
+    ) -> Result<Self, DestinationsError> {
         let marker = match marker {
             Some(marker) => marker,
             None => begin_library(settings)?,
@@ -132,7 +135,9 @@ impl Destinations {
             }
         };
         if let Some(roots) = &before
-            && [&roots.library, &roots.quarantine, &roots.duplicates].iter().all(|root| root.is_current())
+            && [&roots.library, &roots.quarantine, &roots.duplicates]
+                .iter()
+                .all(|root| root.is_current())
             && self.check_marker(&roots.library).is_ok()
         {
             *open = State::Open(Arc::clone(roots));
@@ -150,7 +155,9 @@ impl Destinations {
 
     fn open_roots(&self, before: Option<&Roots>) -> Result<Roots, HoldReason> {
         let library = Root::open(&self.library).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => HoldReason::Offline(RootId::Library, "the directory does not exist".into()),
+            io::ErrorKind::NotFound => {
+                HoldReason::Offline(RootId::Library, "the directory does not exist".into())
+            }
             _ => HoldReason::of(&RootId::Library, &error),
         })?;
         let library = library.offering(self.offers);
@@ -176,18 +183,29 @@ impl Destinations {
         let (file, id) = match read_marker(library) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(offline("its marker .radsort-library is not there (not mounted?)"));
+                return Err(offline(
+                    "its marker .radsort-library is not there (not mounted?)",
+                ));
             }
             Err(error) => return Err(HoldReason::of(&RootId::Library, &error)),
         };
-        if id == self.marker { Ok(file) } else { Err(offline("its marker is that of another library")) }
+        if id == self.marker {
+            Ok(file)
+        } else {
+            Err(offline("its marker is that of another library"))
+        }
     }
 
     /// Quarantine and duplicates: inside the library they are made; elsewhere at least their parent must be there.
     fn open_other(&self, library: &Root, path: &Path, id: &RootId) -> Result<Root, HoldReason> {
         let held = |error: io::Error| HoldReason::of(id, &error);
-        match path.strip_prefix(&self.library).map(|rest| RelPath::new(rest.as_os_str().as_encoded_bytes())) {
-            Ok(Ok(below)) => library.make_directories(&below, self.directory_mode).map_err(held)?,
+        match path
+            .strip_prefix(&self.library)
+            .map(|rest| RelPath::new(rest.as_os_str().as_encoded_bytes()))
+        {
+            Ok(Ok(below)) => library
+                .make_directories(&below, self.directory_mode)
+                .map_err(held)?,
             _ => make_directory(path, self.directory_mode).map_err(held)?,
         }
         Ok(Root::open(path).map_err(held)?.offering(self.offers))
@@ -196,7 +214,9 @@ impl Destinations {
 
 /// Makes one directory if it is missing.
 fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
     if path.is_dir() {
         return Ok(());
     }
@@ -218,11 +238,16 @@ fn read_marker(library: &Root) -> io::Result<(File, String)> {
 /// The first start: takes over the marker that is there, or makes one.
 fn begin_library(settings: &LibrarySettings) -> Result<String, DestinationsError> {
     let path = &settings.path;
-    let failed = |error| DestinationsError::Io { path: path.clone(), error };
+    let failed = |error| DestinationsError::Io {
+        path: path.clone(),
+        error,
+    };
     make_directory(path, settings.directory_mode).map_err(failed)?;
     let library = Root::open(path).map_err(failed)?;
     match read_marker(&library) {
-        Ok((_, id)) if id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) => return Ok(id),
+        Ok((_, id)) if id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            return Ok(id);
+        }
         Ok(_) => return Err(DestinationsError::Marker(path.join(MARKER))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
@@ -257,7 +282,9 @@ fn lock(marker: File) -> Result<File, HoldReason> {
         }
         // NFS wants a descriptor open for writing; not every filesystem has locks at all.
         Err(_) => {
-            tracing::warn!("the library's marker cannot be locked: make sure that no other radsort files into it");
+            tracing::warn!(
+                "the library's marker cannot be locked: make sure that no other radsort files into it"
+            );
             Ok(marker)
         }
     }
@@ -274,9 +301,20 @@ pub(super) fn group_of_new_files(directory: &rustix::fs::Stat) -> u32 {
 
 /// Opens a directory's file for reading without following links, `None` where nothing is.
 pub(super) fn open_if_there(root: &Root, path: &RelPath) -> io::Result<Option<File>> {
-    match root.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()) {
+    match root.open_at(
+        path,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+        Mode::empty(),
+    ) {
         Ok(fd) => Ok(Some(File::from(fd))),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

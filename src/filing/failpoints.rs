@@ -29,12 +29,17 @@ pub const FAILPOINTS: &[(&str, &str)] = &[
 /// The name is none of [`FAILPOINTS`].
 #[cfg(feature = "failpoints")]
 pub fn arm_from_environment() -> Result<(), String> {
-    let Ok(name) = std::env::var("RADSORT_CRASH_AT") else { return Ok(()) };
+    let Ok(name) = std::env::var("RADSORT_CRASH_AT") else {
+        return Ok(());
+    };
     if !FAILPOINTS.iter().any(|(known, _)| *known == name) {
-        return Err(format!("RADSORT_CRASH_AT={name}: there is no such failpoint"));
+        return Err(format!(
+            "RADSORT_CRASH_AT={name}: there is no such failpoint"
+        ));
     }
     fail::cfg_callback(name, || {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         // SIGKILL to oneself takes effect before the system call returns; this is for the compiler and the doubtful.
         std::process::abort();
     })

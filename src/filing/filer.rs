@@ -15,17 +15,17 @@ use super::catalogue::Catalogue;
 use super::consumed::Consumed;
 use super::destinations::Destinations;
 use super::prepare::prepare;
-use super::quarantine::{ReleaseError, Released, Item};
+use super::quarantine::{Item, ReleaseError, Released};
 use super::record::{Held, Record};
-pub use super::recover::RecoverReport;
-pub use super::request::{FilingError, FilingRequest, HoldReason, Outcome};
 use super::recover;
+pub use super::recover::RecoverReport;
 use super::replay::Opened;
+pub use super::request::{FilingError, FilingRequest, HoldReason, Outcome};
 use super::share::Share;
 use super::worker::{Message, Worker};
 use crate::config::settings::Action;
-use crate::domain::placement::RootId;
 use crate::domain::Fingerprint;
+use crate::domain::placement::RootId;
 use crate::root::Root;
 
 /// The threads of the roots, started when they are first needed.
@@ -86,14 +86,33 @@ impl Filer {
         let shares = Shares::default();
         let failure = Arc::new(Mutex::new(None));
         let consumed = Arc::clone(&opened.replay.consumed);
-        let began = (opened.ledger.instance().to_owned(), opened.ledger.next_number());
-        let (worker, messages) =
-            Worker::new(opened, catalogue, Arc::clone(&destinations), shares.clone(), Arc::clone(&failure))?;
+        let began = (
+            opened.ledger.instance().to_owned(),
+            opened.ledger.next_number(),
+        );
+        let (worker, messages) = Worker::new(
+            opened,
+            catalogue,
+            Arc::clone(&destinations),
+            shares.clone(),
+            Arc::clone(&failure),
+        )?;
         thread::Builder::new()
             .name("filer".into())
             .spawn(move || worker.run())
-            .map_err(|error| FilingError::Ledger(format!("the filer's thread cannot be started: {error}")))?;
-        Ok(Self { inner: Arc::new(Inner { messages, shares, consumed, failure, destinations, began }) })
+            .map_err(|error| {
+                FilingError::Ledger(format!("the filer's thread cannot be started: {error}"))
+            })?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                messages,
+                shares,
+                consumed,
+                failure,
+                destinations,
+                began,
+            }),
+        })
     }
 
     /// Files one file.
@@ -109,22 +128,45 @@ impl Filer {
         let (request, looked) = looked.await.map_err(|_| self.stopped())?;
         match looked {
             Err(outcome) => Ok(outcome),
-            Ok(source) => self.ask(|reply| Message::File { request: Box::new(request), source, reply }).await?,
+            Ok(source) => {
+                self.ask(|reply| Message::File {
+                    request: Box::new(request),
+                    source,
+                    reply,
+                })
+                .await?
+            }
         }
     }
 
     /// Whether this very file was copied, observed, left or released before and is not to be taken again.
     pub fn is_taken(&self, action: Action, fingerprint: &Fingerprint) -> bool {
-        self.inner.consumed.read().unwrap_or_else(PoisonError::into_inner).contains(action, fingerprint)
+        self.inner
+            .consumed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(action, fingerprint)
     }
 
     /// Looks after the open Intents of a watch: to be called when its root is (again) there, before its files come.
-    pub async fn share_online(&self, watch: &str, root: Arc<Root>) -> Result<RecoverReport, FilingError> {
-        self.ask(|reply| Message::Recover { watch: watch.to_owned(), root, reply: Some(reply) }).await
+    pub async fn share_online(
+        &self,
+        watch: &str,
+        root: Arc<Root>,
+    ) -> Result<RecoverReport, FilingError> {
+        self.ask(|reply| Message::Recover {
+            watch: watch.to_owned(),
+            root,
+            reply: Some(reply),
+        })
+        .await
     }
 
     /// Appends records of other kinds (labels, promotions…); returns when they are on disk and in the index.
-    pub async fn append(&self, records: Vec<Record>) -> Result<Result<(), HoldReason>, FilingError> {
+    pub async fn append(
+        &self,
+        records: Vec<Record>,
+    ) -> Result<Result<(), HoldReason>, FilingError> {
         self.ask(|reply| Message::Append { records, reply }).await
     }
 
@@ -153,7 +195,11 @@ impl Filer {
             digest: item.intent.digest.clone(),
             fingerprint: opened.fingerprint,
         };
-        let record = Record::Released { id: item.intent.id.clone(), by, held: Some(held) };
+        let record = Record::Released {
+            id: item.intent.id.clone(),
+            by,
+            held: Some(held),
+        };
         if let Err(reason) = self.append(vec![record]).await? {
             return Ok(Err(ReleaseError::Held(reason)));
         }
@@ -161,7 +207,10 @@ impl Filer {
             Ok(share) => share,
             Err(reason) => return Ok(Err(ReleaseError::Held(reason))),
         };
-        share.run(move || item.give_back(&opened, &root)).await.map_err(|_| self.stopped())
+        share
+            .run(move || item.give_back(&opened, &root))
+            .await
+            .map_err(|_| self.stopped())
     }
 
     /// The library, the quarantine and the duplicates, for others who look at them.
@@ -182,7 +231,11 @@ impl Filer {
 
     /// Why the filer has stopped by itself, if it has.
     pub fn failure(&self) -> Option<FilingError> {
-        self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Removes what unfinished copies of earlier runs have left in the library; can take long, and hurts nobody
@@ -198,9 +251,15 @@ impl Filer {
         self.inner.shares.of(&RootId::Watch(watch.to_owned()))
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, FilingError> {
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, FilingError> {
         let (reply, answer) = oneshot::channel();
-        self.inner.messages.send(message(reply)).map_err(|_| self.stopped())?;
+        self.inner
+            .messages
+            .send(message(reply))
+            .map_err(|_| self.stopped())?;
         answer.await.map_err(|_| self.stopped())
     }
 

@@ -27,17 +27,26 @@ pub(super) fn reason(target: &RelPath) -> Result<RelPath, RelPathError> {
 
 /// Another name for a target whose name is taken: it carries the digest and the record's number, so that no other
 /// record ever uses it.
-pub(super) fn alternative(target: &RelPath, digest: &Digest, id: &RecordId) -> Result<RelPath, RelPathError> {
+pub(super) fn alternative(
+    target: &RelPath,
+    digest: &Digest,
+    id: &RecordId,
+) -> Result<RelPath, RelPathError> {
     let name = String::from_utf8_lossy(target.file_name()).into_owned();
     let (stem, extension) = split(&name);
     let stem = stem.split_once('~').map_or(stem, |(stem, _)| stem);
-    target.with_file_name(digest_name(&format!("{stem}-{}", number(id)), &digest.0, extension).as_bytes())
+    target.with_file_name(
+        digest_name(&format!("{stem}-{}", number(id)), &digest.0, extension).as_bytes(),
+    )
 }
 
 /// The name of a file that goes back to a directory where its own name has been taken in the meantime.
 pub(super) fn returned(source: &RelPath, id: &RecordId) -> Result<RelPath, RelPathError> {
     let name = source.file_name();
-    let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0 && name.len() - dot <= 8);
+    let dot = name
+        .iter()
+        .rposition(|b| *b == b'.')
+        .filter(|dot| *dot > 0 && name.len() - dot <= 8);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
     let mark = format!("~{}", number(id));
     let room = 255 - extension.len() - mark.len();
@@ -48,7 +57,8 @@ pub(super) fn returned(source: &RelPath, id: &RecordId) -> Result<RelPath, RelPa
 }
 
 fn number(id: &RecordId) -> &str {
-    id.0.rsplit_once('-').map_or(id.0.as_str(), |(_, number)| number)
+    id.0.rsplit_once('-')
+        .map_or(id.0.as_str(), |(_, number)| number)
 }
 
 fn split(name: &str) -> (&str, &str) {
@@ -69,12 +79,33 @@ mod tests {
         let digest = Digest::from(blake3::hash(b"x"));
         let short = &digest.0[..16];
         let id = RecordId("00112233aabbccdd-17".into());
-        assert_eq!(part(&path("a/b.dcm"), &id).unwrap(), path("a/.radsort-00112233aabbccdd-17.part"));
-        assert_eq!(reason(&path("a/b.dcm")).unwrap(), path("a/b.dcm.reason.txt"));
-        assert_eq!(alternative(&path("a/1.2.dcm"), &digest, &id).unwrap(), path(&format!("a/1.2-17~{short}.dcm")));
+        assert_eq!(
+            part(&path("a/b.dcm"), &id).unwrap(),
+            path("a/.radsort-00112233aabbccdd-17.part")
+        );
+        assert_eq!(
+            reason(&path("a/b.dcm")).unwrap(),
+            path("a/b.dcm.reason.txt")
+        );
+        assert_eq!(
+            alternative(&path("a/1.2.dcm"), &digest, &id).unwrap(),
+            path(&format!("a/1.2-17~{short}.dcm"))
+        );
         let taken = path(&format!("q/1.2~{short}.dcm"));
-        assert_eq!(alternative(&taken, &digest, &id).unwrap(), path(&format!("q/1.2-17~{short}.dcm")));
-        assert_eq!(returned(&path("d/IM 1.dcm"), &id).unwrap(), path("d/IM 1~17.dcm"));
-        assert_eq!(returned(&path(&"x".repeat(255)), &id).unwrap().file_name().len(), 255);
+        assert_eq!(
+            alternative(&taken, &digest, &id).unwrap(),
+            path(&format!("q/1.2-17~{short}.dcm"))
+        );
+        assert_eq!(
+            returned(&path("d/IM 1.dcm"), &id).unwrap(),
+            path("d/IM 1~17.dcm")
+        );
+        assert_eq!(
+            returned(&path(&"x".repeat(255)), &id)
+                .unwrap()
+                .file_name()
+                .len(),
+            255
+        );
     }
 }

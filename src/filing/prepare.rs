@@ -52,11 +52,20 @@ pub(super) fn prepare(request: &FilingRequest) -> Result<Source, Outcome> {
         }
         Err(error) => return Err(held(&error)),
     }
-    Ok(Source { uid: kept.st_uid, gid: kept.st_gid, mode: kept.st_mode & 0o7777, links: kept.st_nlink as u64 })
+    Ok(Source {
+        uid: kept.st_uid,
+        gid: kept.st_gid,
+        mode: kept.st_mode & 0o7777,
+        links: kept.st_nlink as u64,
+    })
 }
 
 fn same_as_decoded(request: &FilingRequest, stat: &Stat) -> Result<(), Outcome> {
-    if fingerprint(stat) == request.fingerprint { Ok(()) } else { Err(Outcome::Changed) }
+    if fingerprint(stat) == request.fingerprint {
+        Ok(())
+    } else {
+        Err(Outcome::Changed)
+    }
 }
 
 /// Whether the name can be taken out of its directory: write permission, and in a sticky directory the right owner.
@@ -120,15 +129,30 @@ pub(super) struct Question {
 }
 
 /// Looks for the recorded copy of the same instance and for a free name.
-pub(super) fn check(destinations: &Destinations, question: &Question) -> Result<Checked, HoldReason> {
+pub(super) fn check(
+    destinations: &Destinations,
+    question: &Question,
+) -> Result<Checked, HoldReason> {
     let roots = destinations.current()?;
     let (fate, to) = settle_fate(&roots, question)?;
-    if question.action == Action::Observe || (question.action == Action::Copy && fate == Fate::Duplicate) {
-        return Ok(Checked { roots, fate, to, way: Way::Copy });
+    if question.action == Action::Observe
+        || (question.action == Action::Copy && fate == Fate::Duplicate)
+    {
+        return Ok(Checked {
+            roots,
+            fate,
+            to,
+            way: Way::Copy,
+        });
     }
     let to = free_name(&roots, question, to)?;
     let way = way(&roots, question, &to)?;
-    Ok(Checked { roots, fate, to, way })
+    Ok(Checked {
+        roots,
+        fate,
+        to,
+        way,
+    })
 }
 
 fn settle_fate(roots: &Roots, question: &Question) -> Result<(Fate, Placement), HoldReason> {
@@ -148,19 +172,29 @@ fn settle_fate(roots: &Roots, question: &Question) -> Result<(Fate, Placement), 
         return conflict(question);
     }
     // Somebody else put the same file there, or the records were lost.
-    if !question.reserved && digest_at(roots, &question.placement)?.as_ref() == Some(&question.digest) {
+    if !question.reserved
+        && digest_at(roots, &question.placement)?.as_ref() == Some(&question.digest)
+    {
         return duplicate(question);
     }
     Ok(planned)
 }
 
 fn duplicate(question: &Question) -> Result<(Fate, Placement), HoldReason> {
-    let name = digest_name(question.uid.as_deref().unwrap_or(""), &question.digest.0, ".dcm");
+    let name = digest_name(
+        question.uid.as_deref().unwrap_or(""),
+        &question.digest.0,
+        ".dcm",
+    );
     Ok((Fate::Duplicate, placement(RootId::Duplicates, name)?))
 }
 
 fn conflict(question: &Question) -> Result<(Fate, Placement), HoldReason> {
-    let name = digest_name(question.uid.as_deref().unwrap_or(""), &question.digest.0, ".dcm");
+    let name = digest_name(
+        question.uid.as_deref().unwrap_or(""),
+        &question.digest.0,
+        ".dcm",
+    );
     let path = format!("{}/{name}", review_folder(Reason::UidConflict));
     Ok((Fate::Conflict, placement(RootId::Library, path)?))
 }
@@ -180,7 +214,9 @@ fn root<'a>(roots: &'a Roots, id: &RootId) -> Result<&'a Root, HoldReason> {
 /// The digest of the regular file at a place, `None` where none is.
 pub(super) fn digest_at(roots: &Roots, at: &Placement) -> Result<Option<Digest>, HoldReason> {
     let held = |error: io::Error| HoldReason::of(&at.root, &error);
-    let Some(root) = roots.get(&at.root) else { return Ok(None) };
+    let Some(root) = roots.get(&at.root) else {
+        return Ok(None);
+    };
     digest_of_file_at(root, &at.path).map_err(held)
 }
 
@@ -216,28 +252,42 @@ pub(super) fn digest_of(file: &File) -> io::Result<Digest> {
 /// The target itself, or its alternative when something is there.
 fn free_name(roots: &Roots, question: &Question, to: Placement) -> Result<Placement, HoldReason> {
     let held = |error: io::Error| HoldReason::of(&to.root, &error);
-    let there = root(roots, &to.root)?.stat_if_there(&to.path).map_err(held)?;
+    let there = root(roots, &to.root)?
+        .stat_if_there(&to.path)
+        .map_err(held)?;
     if there.is_none() && !(question.reserved && to == question.placement) {
         return Ok(to);
     }
     let other = names::alternative(&to.path, &question.digest, &question.id);
     let path = other.map_err(|error| HoldReason::Trouble(to.root.clone(), error.to_string()))?;
-    Ok(Placement { root: to.root, path })
+    Ok(Placement {
+        root: to.root,
+        path,
+    })
 }
 
 /// Whether the file is ours to rename: on the same filesystem, with one name only, and already owned as configured (or
 /// the watch is trusted). Everything else is copied: who owns a file can still write to it.
 fn way(roots: &Roots, question: &Question, to: &Placement) -> Result<Way, HoldReason> {
     let root = root(roots, &to.root)?;
-    if question.action != Action::Move || question.device != root.device() || question.source.links != 1 {
+    if question.action != Action::Move
+        || question.device != root.device()
+        || question.source.links != 1
+    {
         return Ok(Way::Copy);
     }
     if question.trusted {
         return Ok(Way::Rename { set_mode: None });
     }
-    let top = rustix::fs::fstat(root.dir()).map_err(|error| HoldReason::of(&to.root, &error.into()))?;
+    let top =
+        rustix::fs::fstat(root.dir()).map_err(|error| HoldReason::of(&to.root, &error.into()))?;
     let source = question.source;
-    let ours = source.uid == rustix::process::geteuid().as_raw() && source.gid == group_of_new_files(&top);
+    let ours =
+        source.uid == rustix::process::geteuid().as_raw() && source.gid == group_of_new_files(&top);
     let set_mode = (source.mode != roots.file_mode).then_some(roots.file_mode);
-    Ok(if ours { Way::Rename { set_mode } } else { Way::Copy })
+    Ok(if ours {
+        Way::Rename { set_mode }
+    } else {
+        Way::Copy
+    })
 }

@@ -35,7 +35,9 @@ pub enum ReleaseError {
     #[error("record {0} is no longer in the quarantine")]
     NotThere(String),
     /// Its bytes are not those that were quarantined.
-    #[error("the file of record {0} was changed in the quarantine: look at it, and move it by hand")]
+    #[error(
+        "the file of record {0} was changed in the quarantine: look at it, and move it by hand"
+    )]
     Changed(String),
     /// Something concerns all files.
     #[error("{0}")]
@@ -71,7 +73,11 @@ pub fn list(state: &Path, destinations: &Destinations) -> Result<Vec<Item>, List
             Record::Quarantined { id, to } => {
                 if let Some(intent) = open.remove(&id) {
                     let at = to.unwrap_or_else(|| intent.to.clone());
-                    items.push(Item { intent, at, time_us });
+                    items.push(Item {
+                        intent,
+                        at,
+                        time_us,
+                    });
                 }
             }
             _ => {}
@@ -79,9 +85,14 @@ pub fn list(state: &Path, destinations: &Destinations) -> Result<Vec<Item>, List
     }
     let mut there = Vec::new();
     for item in items {
-        let Some(root) = roots.get(&item.at.root) else { continue };
+        let Some(root) = roots.get(&item.at.root) else {
+            continue;
+        };
         let stat = root.stat_if_there(&item.at.path);
-        if stat.map_err(|error| ListError::Held(HoldReason::of(&item.at.root, &error)))?.is_some() {
+        if stat
+            .map_err(|error| ListError::Held(HoldReason::of(&item.at.root, &error)))?
+            .is_some()
+        {
             there.push(item);
         }
     }
@@ -108,38 +119,64 @@ pub(super) struct OpenItem {
 
 impl Item {
     fn failed(&self, error: io::Error) -> ReleaseError {
-        ReleaseError::Io { id: self.intent.id.0.clone(), error }
+        ReleaseError::Io {
+            id: self.intent.id.0.clone(),
+            error,
+        }
     }
 
     /// Opens the file and makes sure that it is what was quarantined.
     pub(super) fn open(&self, destinations: &Destinations) -> Result<OpenItem, ReleaseError> {
         let roots = destinations.current().map_err(ReleaseError::Held)?;
-        let root = roots.get(&self.at.root).ok_or_else(|| ReleaseError::NotThere(self.intent.id.0.clone()))?;
-        let (file, fingerprint) = root.open_file(&self.at.path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ReleaseError::NotThere(self.intent.id.0.clone()),
-            _ => self.failed(error),
-        })?;
-        let digest = digest_of(&file).map_err(|error| ReleaseError::Held(HoldReason::of(&self.at.root, &error)))?;
+        let root = roots
+            .get(&self.at.root)
+            .ok_or_else(|| ReleaseError::NotThere(self.intent.id.0.clone()))?;
+        let (file, fingerprint) =
+            root.open_file(&self.at.path)
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => ReleaseError::NotThere(self.intent.id.0.clone()),
+                    _ => self.failed(error),
+                })?;
+        let digest = digest_of(&file)
+            .map_err(|error| ReleaseError::Held(HoldReason::of(&self.at.root, &error)))?;
         if digest != self.intent.digest {
             return Err(ReleaseError::Changed(self.intent.id.0.clone()));
         }
-        Ok(OpenItem { file, roots, fingerprint })
+        Ok(OpenItem {
+            file,
+            roots,
+            fingerprint,
+        })
     }
 
     /// Moves it back to where it came from, or beside that when the name is taken. Nothing is replaced.
-    pub(super) fn give_back(&self, open: &OpenItem, source: &Root) -> Result<Released, ReleaseError> {
+    pub(super) fn give_back(
+        &self,
+        open: &OpenItem,
+        source: &Root,
+    ) -> Result<Released, ReleaseError> {
         let Some(root) = open.roots.get(&self.at.root) else {
             return Err(ReleaseError::NotThere(self.intent.id.0.clone()));
         };
         let held = |error: &io::Error| {
-            ReleaseError::Held(HoldReason::of(&RootId::Watch(self.intent.watch.clone()), error))
+            ReleaseError::Held(HoldReason::of(
+                &RootId::Watch(self.intent.watch.clone()),
+                error,
+            ))
         };
         if let Some(parent) = self.intent.from.parent() {
-            source.make_directories(&parent, open.roots.directory_mode).map_err(|error| held(&error))?;
+            source
+                .make_directories(&parent, open.roots.directory_mode)
+                .map_err(|error| held(&error))?;
         }
         let path = match self.land(root, &self.at.path, source) {
             Ok(path) => path,
-            Err(error) if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported
+                ) =>
+            {
                 self.copy_back(open, root, source)?
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -151,28 +188,49 @@ impl Item {
             tracing::debug!(%error, "a released file keeps radsort's permission bits");
         }
         remove_reason(root, &self.at.path);
-        source.sync_directory_of(&path).map_err(|error| held(&error))?;
-        root.sync_directory_of(&self.at.path).map_err(|error| self.failed(error))?;
+        source
+            .sync_directory_of(&path)
+            .map_err(|error| held(&error))?;
+        root.sync_directory_of(&self.at.path)
+            .map_err(|error| self.failed(error))?;
         Ok(Released { path })
     }
 
-    fn copy_back(&self, open: &OpenItem, root: &Root, source: &Root) -> Result<RelPath, ReleaseError> {
+    fn copy_back(
+        &self,
+        open: &OpenItem,
+        root: &Root,
+        source: &Root,
+    ) -> Result<RelPath, ReleaseError> {
         let held = |error: &io::Error| {
-            ReleaseError::Held(HoldReason::of(&RootId::Watch(self.intent.watch.clone()), error))
+            ReleaseError::Held(HoldReason::of(
+                &RootId::Watch(self.intent.watch.clone()),
+                error,
+            ))
         };
         let intent = &self.intent;
-        let part = names::part(&intent.from, &intent.id).map_err(|error| self.failed(io::Error::other(error)))?;
-        let spec = CopySpec { digest: &intent.digest, fingerprint: &open.fingerprint, mode: intent.mode };
+        let part = names::part(&intent.from, &intent.id)
+            .map_err(|error| self.failed(io::Error::other(error)))?;
+        let spec = CopySpec {
+            digest: &intent.digest,
+            fingerprint: &open.fingerprint,
+            mode: intent.mode,
+        };
         let landed = match write_copy(&open.file, source, &part, &spec) {
-            Ok(()) => self.land(source, &part, source).map_err(|error| held(&error)),
+            Ok(()) => self
+                .land(source, &part, source)
+                .map_err(|error| held(&error)),
             Err(CopyFault::Changed) => Err(ReleaseError::Changed(intent.id.0.clone())),
             Err(CopyFault::Source(error)) => Err(self.failed(error)),
             Err(CopyFault::Target(error)) => Err(held(&error)),
         };
         match landed {
             Ok(path) => {
-                source.sync_directory_of(&path).map_err(|error| held(&error))?;
-                root.unlink(&self.at.path).map_err(|error| self.failed(error))?;
+                source
+                    .sync_directory_of(&path)
+                    .map_err(|error| held(&error))?;
+                root.unlink(&self.at.path)
+                    .map_err(|error| self.failed(error))?;
                 Ok(path)
             }
             Err(error) => {

@@ -58,6 +58,53 @@ pub enum Fate {
     Left,
 }
 
+impl Fate {
+    /// Every fate.
+    pub const ALL: &[Self] = &[
+        Self::Filed,
+        Self::Review,
+        Self::Other,
+        Self::Quarantined,
+        Self::Duplicate,
+        Self::Conflict,
+        Self::Left,
+    ];
+
+    /// The name used in records, counters and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Filed => "filed",
+            Self::Review => "review",
+            Self::Other => "other",
+            Self::Quarantined => "quarantined",
+            Self::Duplicate => "duplicate",
+            Self::Conflict => "conflict",
+            Self::Left => "left",
+        }
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Fate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|fate| fate.as_str() == text)
+            .ok_or_else(|| {
+                let names: Vec<_> = Self::ALL.iter().map(|fate| fate.as_str()).collect();
+                format!("{text:?} is no fate; there are: {}", names.join(", "))
+            })
+    }
+}
+
 /// Everything about one file that has a fate: written before anything is touched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intent {

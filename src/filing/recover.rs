@@ -68,7 +68,14 @@ pub fn resolve(intent: &Intent, roots: &Roots, source: &Root) -> Resolution {
     if !source.is_current() {
         return Resolution::Wait(format!("the watch {} is offline", intent.watch));
     }
-    match (Case { intent, roots, target, source }).resolve() {
+    match (Case {
+        intent,
+        roots,
+        target,
+        source,
+    })
+    .resolve()
+    {
         Ok(resolution) => resolution,
         Err(error) => Resolution::Wait(error.to_string()),
     }
@@ -109,7 +116,8 @@ impl Case<'_> {
     /// The target, under its name or its alternative.
     fn candidates(&self) -> io::Result<[RelPath; 2]> {
         let intent = self.intent;
-        let other = names::alternative(&intent.to.path, &intent.digest, &intent.id).map_err(io::Error::other)?;
+        let other = names::alternative(&intent.to.path, &intent.digest, &intent.id)
+            .map_err(io::Error::other)?;
         Ok([intent.to.path.clone(), other])
     }
 
@@ -149,15 +157,24 @@ impl Case<'_> {
                 self.make_safe(path)?;
                 self.source.unlink(&intent.from)?;
             } else if self.untouched(from) {
-                return Ok(Resolution::Abandoned("the file was not moved; its target was taken by an equal one".into()));
+                return Ok(Resolution::Abandoned(
+                    "the file was not moved; its target was taken by an equal one".into(),
+                ));
             }
         }
         self.make_safe(path)?;
         self.source.sync_directory_of(&intent.from).or_else(gone)?;
-        Ok(Resolution::Finished(Placement { root: intent.to.root.clone(), path: path.clone() }))
+        Ok(Resolution::Finished(Placement {
+            root: intent.to.root.clone(),
+            path: path.clone(),
+        }))
     }
 
-    fn nothing_landed(&self, claim: Option<(&RelPath, Stat)>, from: Option<&Stat>) -> io::Result<Resolution> {
+    fn nothing_landed(
+        &self,
+        claim: Option<(&RelPath, Stat)>,
+        from: Option<&Stat>,
+    ) -> io::Result<Resolution> {
         let intent = self.intent;
         let abandoned = |why: &str| Ok(Resolution::Abandoned(why.to_owned()));
         if let Some((claim, _)) = claim {
@@ -180,7 +197,10 @@ impl Case<'_> {
             return abandoned("interrupted before it was moved");
         }
         if let Some(path) = find(&self.roots.library, &intent.digest, intent.fingerprint.size)? {
-            return Ok(Resolution::Finished(Placement { root: RootId::Library, path }));
+            return Ok(Resolution::Finished(Placement {
+                root: RootId::Library,
+                path,
+            }));
         }
         if find(self.source, &intent.digest, intent.fingerprint.size)?.is_some() {
             return abandoned("it has another name in the drop directory now");
@@ -196,7 +216,9 @@ impl Case<'_> {
 
     /// What carrying it out would have done after the file had landed.
     fn make_safe(&self, path: &RelPath) -> io::Result<()> {
-        let Some(file) = open_if_there(self.target, path)? else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(file) = open_if_there(self.target, path)? else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
         if let Some(mode) = self.intent.set_mode {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         }
@@ -213,7 +235,11 @@ fn same_inode(one: &Stat, other: &Stat) -> bool {
 }
 
 fn gone(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+    if error.kind() == io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 /// Looks for a file by its size, then its digest.
@@ -222,7 +248,9 @@ fn find(root: &Root, digest: &Digest, size: u64) -> io::Result<Option<RelPath>> 
     walk(root, SEARCH_LIMIT, &mut |path| {
         if found.is_none()
             && !path.file_name().starts_with(HIDDEN.as_bytes())
-            && root.stat_if_there(path)?.is_some_and(|stat| fingerprint(&stat).size == size)
+            && root
+                .stat_if_there(path)?
+                .is_some_and(|stat| fingerprint(&stat).size == size)
             && digest_of_file_at(root, path)?.as_ref() == Some(digest)
         {
             found = Some(path.clone());
@@ -233,12 +261,18 @@ fn find(root: &Root, digest: &Digest, size: u64) -> io::Result<Option<RelPath>> 
 }
 
 /// Visits regular files until `visit` says `false` or the limit is reached. What vanishes meanwhile is passed over.
-fn walk(root: &Root, limit: usize, visit: &mut dyn FnMut(&RelPath) -> io::Result<bool>) -> io::Result<()> {
+fn walk(
+    root: &Root,
+    limit: usize,
+    visit: &mut dyn FnMut(&RelPath) -> io::Result<bool>,
+) -> io::Result<()> {
     let mut directories = vec![None];
     let mut seen = 0;
     while let Some(directory) = directories.pop() {
         let entries = match root.entries(directory.as_ref()) {
-            Err(error) if directory.is_some() && error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if directory.is_some() && error.kind() == io::ErrorKind::NotFound => {
+                continue;
+            }
             other => other?,
         };
         for entry in entries {
@@ -258,9 +292,12 @@ pub fn sweep(root: &Root, instance: &str, before: u64) -> io::Result<u64> {
     let prefix = format!("{HIDDEN}{instance}-");
     let mut removed = 0;
     walk(root, usize::MAX, &mut |path| {
-        let number = std::str::from_utf8(path.file_name())
-            .ok()
-            .and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(".part")?.parse::<u64>().ok());
+        let number = std::str::from_utf8(path.file_name()).ok().and_then(|name| {
+            name.strip_prefix(&prefix)?
+                .strip_suffix(".part")?
+                .parse::<u64>()
+                .ok()
+        });
         if number.is_some_and(|number| number < before) {
             root.unlink(path)?;
             removed += 1;

@@ -40,14 +40,21 @@ impl Replay {
                 self.open.remove(id);
             }
             Record::Observed(intent) => self.change(|consumed| consumed.remember(intent)),
-            Record::Released { held: Some(held), .. } => self.change(|consumed| consumed.hold(held)),
+            Record::Released {
+                held: Some(held), ..
+            } => self.change(|consumed| consumed.hold(held)),
             Record::Library { marker } => self.marker = Some(marker.clone()),
             _ => {}
         }
     }
 
     fn change(&self, change: impl FnOnce(&mut Consumed)) {
-        change(&mut self.consumed.write().unwrap_or_else(PoisonError::into_inner));
+        change(
+            &mut self
+                .consumed
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
     }
 }
 
@@ -66,5 +73,9 @@ pub struct Opened {
 pub fn open(state: &Path) -> Result<Opened, LedgerError> {
     let mut replay = Replay::default();
     let (ledger, report) = Ledger::open_with(state, |_, _, record| replay.fold(&record))?;
-    Ok(Opened { ledger, report, replay })
+    Ok(Opened {
+        ledger,
+        report,
+        replay,
+    })
 }

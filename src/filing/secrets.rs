@@ -58,13 +58,17 @@ impl Secrets {
     /// used (the ledger is empty).
     pub fn open(state: &Path, may_create: bool) -> Result<Self, SecretsError> {
         let path = state.join("key");
-        let failed = |error| SecretsError::Io { path: path.clone(), error };
+        let failed = |error| SecretsError::Io {
+            path: path.clone(),
+            error,
+        };
         let mut text = String::new();
         match File::open(&path) {
             Ok(mut file) => {
                 let mode = file.metadata().map_err(failed)?.permissions().mode();
                 if mode & 0o077 != 0 {
-                    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+                    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+                        .map_err(failed)?;
                 }
                 file.read_to_string(&mut text).map_err(failed)?;
             }
@@ -82,10 +86,15 @@ impl Secrets {
         let hkdf = Hkdf::<Sha256>::new(Some(stored.id.as_bytes()), &key);
         let sub_key = |purpose: &str| {
             let mut out = [0; 32];
-            hkdf.expand(purpose.as_bytes(), &mut out).map_err(|_| damaged())?;
+            hkdf.expand(purpose.as_bytes(), &mut out)
+                .map_err(|_| damaged())?;
             Ok(out)
         };
-        Ok(Self { patients: sub_key("radsort patient v1")?, uids: sub_key("radsort uid v1")?, id: stored.id })
+        Ok(Self {
+            patients: sub_key("radsort patient v1")?,
+            uids: sub_key("radsort uid v1")?,
+            id: stored.id,
+        })
     }
 
     /// The key's id, which is no secret.
@@ -107,7 +116,9 @@ impl Secrets {
 /// HMAC-SHA256 over the fields, each behind its length; 32 hexadecimal digits.
 fn keyed(key: &[u8; 32], fields: &[&str]) -> String {
     // HMAC takes keys of any length: this cannot fail, and an empty pseudonym would be seen at once.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
+        return String::new();
+    };
     for field in fields {
         mac.update(&(field.len() as u64).to_le_bytes());
         mac.update(field.as_bytes());
@@ -126,7 +137,11 @@ fn create(state: &Path, path: &Path) -> io::Result<String> {
     let text = serde_json::to_string(&stored)?;
     let part = state.join(".key.part");
     let _ = std::fs::remove_file(&part);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&part)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::hard_link(&part, path)?; // never replaces a key
@@ -170,7 +185,10 @@ mod tests {
     #[test]
     fn the_key_is_for_its_owner_only_and_is_never_made_anew_silently() {
         let state = tempfile::tempdir().unwrap();
-        assert!(matches!(Secrets::open(state.path(), false), Err(SecretsError::Missing(_))));
+        assert!(matches!(
+            Secrets::open(state.path(), false),
+            Err(SecretsError::Missing(_))
+        ));
         Secrets::open(state.path(), true).unwrap();
         let path = state.path().join("key");
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
@@ -179,6 +197,9 @@ mod tests {
         Secrets::open(state.path(), false).unwrap();
         assert_eq!(mode(), 0o600);
         std::fs::write(&path, "{}").unwrap();
-        assert!(matches!(Secrets::open(state.path(), true), Err(SecretsError::Damaged(_))));
+        assert!(matches!(
+            Secrets::open(state.path(), true),
+            Err(SecretsError::Damaged(_))
+        ));
     }
 }

@@ -19,14 +19,18 @@ impl Share {
     /// Starts the thread of a root; `name` shows in `top -H`.
     pub fn start(name: &str) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        thread::Builder::new().name(format!("share {name}")).spawn(move || {
-            for job in queue {
-                // A job that panics loses its own answer, not those of the files behind it.
-                if std::panic::catch_unwind(AssertUnwindSafe(job)).is_err() {
-                    tracing::error!("a step of filing panicked; its file is looked after at the next start");
+        thread::Builder::new()
+            .name(format!("share {name}"))
+            .spawn(move || {
+                for job in queue {
+                    // A job that panics loses its own answer, not those of the files behind it.
+                    if std::panic::catch_unwind(AssertUnwindSafe(job)).is_err() {
+                        tracing::error!(
+                            "a step of filing panicked; its file is looked after at the next start"
+                        );
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(Self { jobs })
     }
 
@@ -37,7 +41,10 @@ impl Share {
     }
 
     /// Runs a job and gives its answer to whoever waits for it.
-    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    pub fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
         let (reply, answer) = oneshot::channel();
         self.submit(move || {
             let _ = reply.send(job());

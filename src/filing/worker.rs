@@ -42,12 +42,32 @@ type Reply = oneshot::Sender<Result<Outcome, FilingError>>;
 
 /// What the filer's thread is told.
 pub(super) enum Message {
-    File { request: Box<FilingRequest>, source: Source, reply: Reply },
-    Checked { pending: Box<Pending>, checked: Result<Checked, HoldReason> },
-    Carried { underway: Box<Underway>, carried: Carried },
-    Recover { watch: String, root: Arc<Root>, reply: Option<oneshot::Sender<RecoverReport>> },
-    Recovered { resolved: Vec<(Intent, Resolution)>, reply: Option<oneshot::Sender<RecoverReport>> },
-    Append { records: Vec<Record>, reply: oneshot::Sender<Result<(), HoldReason>> },
+    File {
+        request: Box<FilingRequest>,
+        source: Source,
+        reply: Reply,
+    },
+    Checked {
+        pending: Box<Pending>,
+        checked: Result<Checked, HoldReason>,
+    },
+    Carried {
+        underway: Box<Underway>,
+        carried: Carried,
+    },
+    Recover {
+        watch: String,
+        root: Arc<Root>,
+        reply: Option<oneshot::Sender<RecoverReport>>,
+    },
+    Recovered {
+        resolved: Vec<(Intent, Resolution)>,
+        reply: Option<oneshot::Sender<RecoverReport>>,
+    },
+    Append {
+        records: Vec<Record>,
+        reply: oneshot::Sender<Result<(), HoldReason>>,
+    },
     Ping(oneshot::Sender<()>),
     Stop(Option<oneshot::Sender<()>>),
 }
@@ -73,7 +93,11 @@ pub(super) struct Underway {
 /// What follows when a record is on disk.
 enum After {
     Carry(Box<Underway>),
-    Answer { intent: Box<Intent>, outcome: Outcome, reply: Reply },
+    Answer {
+        intent: Box<Intent>,
+        outcome: Outcome,
+        reply: Reply,
+    },
     Appended(Option<oneshot::Sender<Result<(), HoldReason>>>),
     Recovered(Option<(oneshot::Sender<RecoverReport>, RecoverReport)>),
     Nothing,
@@ -141,10 +165,15 @@ impl Worker {
         };
         if worker.replay.marker.is_none() {
             let marker = worker.destinations.marker().to_owned();
-            worker.entries.push(Entry { record: Record::Library { marker }, after: After::Nothing });
+            worker.entries.push(Entry {
+                record: Record::Library { marker },
+                after: After::Nothing,
+            });
             worker.commit()?;
             if !worker.unwritten.is_empty() {
-                return Err(FilingError::Ledger("the ledger cannot be written (disk full?)".into()));
+                return Err(FilingError::Ledger(
+                    "the ledger cannot be written (disk full?)".into(),
+                ));
             }
         }
         Ok((worker, messages))
@@ -181,7 +210,9 @@ impl Worker {
         if let Some(first) = first {
             self.handle(first)?;
             for _ in 1..GROUP {
-                let Ok(message) = self.inbox.try_recv() else { break };
+                let Ok(message) = self.inbox.try_recv() else {
+                    break;
+                };
                 self.handle(message)?;
             }
         }
@@ -195,7 +226,11 @@ impl Worker {
 
     fn handle(&mut self, message: Message) -> Result<(), FilingError> {
         match message {
-            Message::File { request, source, reply } => {
+            Message::File {
+                request,
+                source,
+                reply,
+            } => {
                 if self.stopping.is_some() {
                     let _ = reply.send(Err(FilingError::Stopped));
                     return Ok(());
@@ -224,7 +259,11 @@ impl Worker {
                 let last = records.len().saturating_sub(1);
                 let mut reply = Some(reply);
                 for (n, record) in records.into_iter().enumerate() {
-                    let after = if n == last { After::Appended(reply.take()) } else { After::Nothing };
+                    let after = if n == last {
+                        After::Appended(reply.take())
+                    } else {
+                        After::Nothing
+                    };
                     self.entries.push(Entry { record, after });
                 }
                 if let Some(reply) = reply {
@@ -244,7 +283,12 @@ impl Worker {
     }
 
     /// Takes a request in hand, unless one with the same UID or bytes is: then it waits for that one's end.
-    fn admit(&mut self, request: Box<FilingRequest>, source: Source, reply: Reply) -> Result<(), FilingError> {
+    fn admit(
+        &mut self,
+        request: Box<FilingRequest>,
+        source: Source,
+        reply: Reply,
+    ) -> Result<(), FilingError> {
         if self.taken_before(&request) {
             self.answer(reply, Outcome::AlreadyTaken);
             return Ok(());
@@ -256,7 +300,12 @@ impl Worker {
         }
         self.busy.extend(keys);
         let id = self.ledger.next_id();
-        let pending = Pending { request: *request, source, id, reply };
+        let pending = Pending {
+            request: *request,
+            source,
+            id,
+            reply,
+        };
         if pending.request.fate == Fate::Left {
             let to = pending.request.placement.clone();
             self.observe(pending, Fate::Left, to);
@@ -266,11 +315,20 @@ impl Worker {
     }
 
     fn taken_before(&mut self, request: &FilingRequest) -> bool {
-        let mut consumed = self.replay.consumed.write().unwrap_or_else(PoisonError::into_inner);
+        let mut consumed = self
+            .replay
+            .consumed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if consumed.contains(request.action, &request.fingerprint) {
             return true;
         }
-        let known = consumed.contains_bytes(request.action, &request.watch, &request.from, &request.digest);
+        let known = consumed.contains_bytes(
+            request.action,
+            &request.watch,
+            &request.from,
+            &request.digest,
+        );
         if known {
             consumed.recognise(request.action, &request.fingerprint);
         }
@@ -279,9 +337,16 @@ impl Worker {
 
     fn look_at_destinations(&mut self, pending: Pending) -> Result<(), FilingError> {
         let request = &pending.request;
-        let uid = request.dossier.instance.as_ref().map(|instance| &instance.sop_instance_uid);
+        let uid = request
+            .dossier
+            .instance
+            .as_ref()
+            .map(|instance| &instance.sop_instance_uid);
         let known = match uid {
-            Some(uid) => self.catalogue.find_uid(uid).map_err(|error| FilingError::Index(error.to_string()))?,
+            Some(uid) => self
+                .catalogue
+                .find_uid(uid)
+                .map_err(|error| FilingError::Index(error.to_string()))?,
             None => None,
         };
         let question = Question {
@@ -295,7 +360,11 @@ impl Worker {
             device: request.fingerprint.dev,
             source: pending.source,
             known,
-            reserved: self.replay.open.values().any(|open| open.to == request.placement),
+            reserved: self
+                .replay
+                .open
+                .values()
+                .any(|open| open.to == request.placement),
         };
         let library = match self.shares.of(&RootId::Library) {
             Ok(library) => library,
@@ -309,7 +378,10 @@ impl Worker {
             let checked = catch_unwind(AssertUnwindSafe(|| check(&destinations, &question)));
             let panicked = || HoldReason::Trouble(RootId::Library, "looking at it panicked".into());
             let checked = checked.unwrap_or_else(|_| Err(panicked()));
-            let _ = messages.send(Message::Checked { pending: Box::new(pending), checked });
+            let _ = messages.send(Message::Checked {
+                pending: Box::new(pending),
+                checked,
+            });
         });
         Ok(())
     }
@@ -320,7 +392,8 @@ impl Worker {
             Err(reason) => return self.refuse(pending, Outcome::Held(reason)),
         };
         let action = pending.request.action;
-        if action == Action::Observe || (action == Action::Copy && checked.fate == Fate::Duplicate) {
+        if action == Action::Observe || (action == Action::Copy && checked.fate == Fate::Duplicate)
+        {
             return self.observe(pending, checked.fate, checked.to);
         }
         let mut intent = intent(&pending, checked.fate, checked.to);
@@ -338,15 +411,29 @@ impl Worker {
             reply: pending.reply,
             intent: intent.clone(),
         });
-        self.entries.push(Entry { record: Record::Intent(Box::new(intent)), after: After::Carry(underway) });
+        self.entries.push(Entry {
+            record: Record::Intent(Box::new(intent)),
+            after: After::Carry(underway),
+        });
     }
 
     /// Records a file that stays where it is.
     fn observe(&mut self, pending: Pending, fate: Fate, to: Placement) {
         let intent = Box::new(intent(&pending, fate, to));
-        let outcome = Outcome::Done { id: intent.id.clone(), fate, to: None };
-        let after = After::Answer { intent: intent.clone(), outcome, reply: pending.reply };
-        self.entries.push(Entry { record: Record::Observed(intent), after });
+        let outcome = Outcome::Done {
+            id: intent.id.clone(),
+            fate,
+            to: None,
+        };
+        let after = After::Answer {
+            intent: intent.clone(),
+            outcome,
+            reply: pending.reply,
+        };
+        self.entries.push(Entry {
+            record: Record::Observed(intent),
+            after,
+        });
     }
 
     /// Answers a request of which nothing is on record.
@@ -358,7 +445,10 @@ impl Worker {
     }
 
     fn carry(&mut self, underway: Box<Underway>) {
-        let share = match self.shares.of(&RootId::Watch(underway.intent.watch.clone())) {
+        let share = match self
+            .shares
+            .of(&RootId::Watch(underway.intent.watch.clone()))
+        {
             Ok(share) => share,
             Err(reason) => return self.carried(*underway, Carried::Back(Outcome::Held(reason))),
         };
@@ -374,7 +464,10 @@ impl Worker {
             };
             let carried = catch_unwind(AssertUnwindSafe(|| carry_out(&job))).unwrap_or_else(|_| {
                 let watch = RootId::Watch(underway.intent.watch.clone());
-                Carried::Stuck(Outcome::Held(HoldReason::Trouble(watch, "a step of filing panicked".into())))
+                Carried::Stuck(Outcome::Held(HoldReason::Trouble(
+                    watch,
+                    "a step of filing panicked".into(),
+                )))
             });
             let _ = messages.send(Message::Carried { underway, carried });
         });
@@ -385,17 +478,40 @@ impl Worker {
         let id = intent.id.clone();
         let (record, outcome) = match carried {
             Carried::Done(path) => {
-                let to = Placement { root: intent.to.root.clone(), path };
-                (completion(&intent, to.clone()), Outcome::Done { id, fate: intent.fate, to: Some(to) })
+                let to = Placement {
+                    root: intent.to.root.clone(),
+                    path,
+                };
+                (
+                    completion(&intent, to.clone()),
+                    Outcome::Done {
+                        id,
+                        fate: intent.fate,
+                        to: Some(to),
+                    },
+                )
             }
-            Carried::Back(outcome) => (Record::Abandoned { id, why: why(&outcome) }, outcome),
+            Carried::Back(outcome) => (
+                Record::Abandoned {
+                    id,
+                    why: why(&outcome),
+                },
+                outcome,
+            ),
             // The Intent stays open; recovery looks after it before the watch's next file.
             Carried::Stuck(outcome) => {
                 self.release(&intent);
                 return self.answer(reply, outcome);
             }
         };
-        self.entries.push(Entry { record, after: After::Answer { intent: Box::new(intent), outcome, reply } });
+        self.entries.push(Entry {
+            record,
+            after: After::Answer {
+                intent: Box::new(intent),
+                outcome,
+                reply,
+            },
+        });
     }
 
     /// Has the open Intents of a watch looked after. Without a `reply` it is not asked for too often.
@@ -406,9 +522,19 @@ impl Worker {
         root: &Arc<Root>,
         asked: Option<Option<oneshot::Sender<RecoverReport>>>,
     ) {
-        let neglected = |intent: &&Intent| intent.watch == watch && !self.attended.contains(&intent.id);
-        let intents: Vec<Intent> = self.replay.open.values().filter(neglected).cloned().collect();
-        let recently = self.recovering_since.get(watch).is_some_and(|since| since.elapsed() < RECOVER_AGAIN);
+        let neglected =
+            |intent: &&Intent| intent.watch == watch && !self.attended.contains(&intent.id);
+        let intents: Vec<Intent> = self
+            .replay
+            .open
+            .values()
+            .filter(neglected)
+            .cloned()
+            .collect();
+        let recently = self
+            .recovering_since
+            .get(watch)
+            .is_some_and(|since| since.elapsed() < RECOVER_AGAIN);
         if asked.is_none() && (intents.is_empty() || recently) {
             return;
         }
@@ -417,8 +543,10 @@ impl Worker {
             Ok(share) if !intents.is_empty() => share,
             _ => return self.recovered(Vec::new(), reply),
         };
-        self.recovering_since.insert(watch.to_owned(), Instant::now());
-        self.attended.extend(intents.iter().map(|intent| intent.id.clone()));
+        self.recovering_since
+            .insert(watch.to_owned(), Instant::now());
+        self.attended
+            .extend(intents.iter().map(|intent| intent.id.clone()));
         self.under_way += 1;
         let (destinations, messages) = (Arc::clone(&self.destinations), self.messages.clone());
         let root = Arc::clone(root);
@@ -436,7 +564,11 @@ impl Worker {
         });
     }
 
-    fn recovered(&mut self, resolved: Vec<(Intent, Resolution)>, reply: Option<oneshot::Sender<RecoverReport>>) {
+    fn recovered(
+        &mut self,
+        resolved: Vec<(Intent, Resolution)>,
+        reply: Option<oneshot::Sender<RecoverReport>>,
+    ) {
         let mut report = RecoverReport::default();
         if !resolved.is_empty() {
             self.under_way -= 1;
@@ -450,7 +582,10 @@ impl Worker {
                 }
                 Resolution::Abandoned(why) => {
                     report.abandoned += 1;
-                    Record::Abandoned { id: id.clone(), why }
+                    Record::Abandoned {
+                        id: id.clone(),
+                        why,
+                    }
                 }
                 Resolution::Missing => {
                     report.missing += 1;
@@ -464,10 +599,17 @@ impl Worker {
                 }
             };
             self.attended.remove(&id);
-            self.entries.push(Entry { record, after: After::Nothing });
+            self.entries.push(Entry {
+                record,
+                after: After::Nothing,
+            });
         }
         let Some(reply) = reply else { return };
-        if let Some(last) = self.entries.last_mut().filter(|last| matches!(last.after, After::Nothing)) {
+        if let Some(last) = self
+            .entries
+            .last_mut()
+            .filter(|last| matches!(last.after, After::Nothing))
+        {
             last.after = After::Recovered(Some((reply, report)));
         } else {
             let _ = reply.send(report);
@@ -478,8 +620,12 @@ impl Worker {
     fn commit(&mut self) -> Result<(), FilingError> {
         let entries = std::mem::take(&mut self.entries);
         let records: Vec<Record> = entries.iter().map(|entry| entry.record.clone()).collect();
-        let begins = records.iter().any(|record| matches!(record, Record::Intent(_)));
-        let ends = records.iter().any(|record| matches!(record, Record::Filed { .. } | Record::Quarantined { .. }));
+        let begins = records
+            .iter()
+            .any(|record| matches!(record, Record::Intent(_)));
+        let ends = records
+            .iter()
+            .any(|record| matches!(record, Record::Filed { .. } | Record::Quarantined { .. }));
         place(begins, "before-intent");
         place(ends, "before-filed");
         let positions = match self.ledger.append_group(&records) {
@@ -496,8 +642,14 @@ impl Worker {
         for record in &records {
             self.replay.fold(record);
         }
-        let group: Vec<_> = positions.into_iter().zip(records).map(|((at, time), record)| (at, time, record)).collect();
-        self.catalogue.apply(&group).map_err(|error| FilingError::Index(error.to_string()))?;
+        let group: Vec<_> = positions
+            .into_iter()
+            .zip(records)
+            .map(|((at, time), record)| (at, time, record))
+            .collect();
+        self.catalogue
+            .apply(&group)
+            .map_err(|error| FilingError::Index(error.to_string()))?;
         place(ends, "after-index");
         for entry in entries {
             self.follow(entry.after);
@@ -508,7 +660,11 @@ impl Worker {
     fn follow(&mut self, after: After) {
         match after {
             After::Carry(underway) => self.carry(underway),
-            After::Answer { intent, outcome, reply } => {
+            After::Answer {
+                intent,
+                outcome,
+                reply,
+            } => {
                 self.release(&intent);
                 self.answer(reply, outcome);
             }
@@ -521,13 +677,19 @@ impl Worker {
     /// The ledger cannot be written now. What has not happened yet does not happen; what has waits to be written.
     fn unwritable(&mut self, entries: Vec<Entry>, why: &str) {
         if !std::mem::replace(&mut self.unwritable, true) {
-            tracing::error!(why, "the ledger cannot be written; nothing more is filed until it can");
+            tracing::error!(
+                why,
+                "the ledger cannot be written; nothing more is filed until it can"
+            );
         }
         for Entry { record, after } in entries {
             match (record, after) {
                 (Record::Intent(intent), After::Carry(underway)) => {
                     self.release(&intent);
-                    self.answer(underway.reply, Outcome::Held(HoldReason::Ledger(why.to_owned())));
+                    self.answer(
+                        underway.reply,
+                        Outcome::Held(HoldReason::Ledger(why.to_owned())),
+                    );
                 }
                 (Record::Observed(intent), After::Answer { reply, .. }) => {
                     self.release(&intent);
@@ -553,7 +715,9 @@ impl Worker {
     /// Admits those that have waited for a UID or bytes that are free now.
     fn wake(&mut self) -> Result<(), FilingError> {
         for _ in 0..self.waiting.len() {
-            let Some((request, source, reply)) = self.waiting.pop_front() else { break };
+            let Some((request, source, reply)) = self.waiting.pop_front() else {
+                break;
+            };
             self.admit(request, source, reply)?;
         }
         Ok(())
@@ -567,12 +731,21 @@ impl Worker {
 
 /// What no two files under way may share.
 fn keys(request: &FilingRequest) -> Vec<String> {
-    let uid = request.dossier.instance.as_ref().map(|instance| instance.sop_instance_uid.as_str().to_owned());
+    let uid = request
+        .dossier
+        .instance
+        .as_ref()
+        .map(|instance| instance.sop_instance_uid.as_str().to_owned());
     uid.into_iter().chain([request.digest.0.clone()]).collect()
 }
 
 fn intent(pending: &Pending, fate: Fate, to: Placement) -> Intent {
-    let Pending { request, source, id, .. } = pending;
+    let Pending {
+        request,
+        source,
+        id,
+        ..
+    } = pending;
     let reason = match fate {
         Fate::Duplicate => Some(Reason::Duplicate),
         Fate::Conflict => Some(Reason::UidConflict),
@@ -602,7 +775,11 @@ fn intent(pending: &Pending, fate: Fate, to: Placement) -> Intent {
 fn completion(intent: &Intent, at: Placement) -> Record {
     let to = (at != intent.to).then_some(at);
     let id = intent.id.clone();
-    if intent.fate == Fate::Quarantined { Record::Quarantined { id, to } } else { Record::Filed { id, to } }
+    if intent.fate == Fate::Quarantined {
+        Record::Quarantined { id, to }
+    } else {
+        Record::Filed { id, to }
+    }
 }
 
 fn why(outcome: &Outcome) -> String {

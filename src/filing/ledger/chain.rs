@@ -54,12 +54,21 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<u32>, LedgerError> {
         other => other.map_err(|error| LedgerError::io(dir, error))?,
     };
     for entry in entries {
-        let name = entry.map_err(|error| LedgerError::io(dir, error))?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".jsonl")).and_then(|stem| stem.parse::<u32>().ok());
+        let name = entry
+            .map_err(|error| LedgerError::io(dir, error))?
+            .file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".jsonl"))
+            .and_then(|stem| stem.parse::<u32>().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();
-    match numbers.iter().zip(1..).find(|(number, expected)| *number != expected) {
+    match numbers
+        .iter()
+        .zip(1..)
+        .find(|(number, expected)| *number != expected)
+    {
         None => Ok(numbers),
         Some((_, missing)) => Err(LedgerError::Corrupt {
             segment: segment_path(dir, missing),
@@ -72,7 +81,11 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<u32>, LedgerError> {
 /// What comes next in a ledger.
 pub(super) enum Step {
     /// A valid line at its position; `end` is where the next begins.
-    Line { at: Position, end: u64, line: Box<Line> },
+    Line {
+        at: Position,
+        end: u64,
+        line: Box<Line>,
+    },
     /// Nothing more; `torn` says what is wrong with what follows the last valid line, if anything follows.
     End { torn: Option<String> },
 }
@@ -95,13 +108,25 @@ impl Chain {
         let mut ahead: VecDeque<u32> = segments(dir)?.into();
         let Some(from) = from else {
             let dir = dir.to_owned();
-            return Ok(Self { dir, ahead, segment: 0, offset: 0, reader: None, prev: String::new(), settled: true });
+            return Ok(Self {
+                dir,
+                ahead,
+                segment: 0,
+                offset: 0,
+                reader: None,
+                prev: String::new(),
+                settled: true,
+            });
         };
         ahead.retain(|segment| *segment > from.segment);
         let path = segment_path(dir, from.segment);
-        let mismatch = || LedgerError::Mismatch { segment: path.clone(), offset: from.offset };
+        let mismatch = || LedgerError::Mismatch {
+            segment: path.clone(),
+            offset: from.offset,
+        };
         let mut file = File::open(&path).map_err(|_| mismatch())?;
-        file.seek(SeekFrom::Start(from.offset)).map_err(|error| LedgerError::io(&path, error))?;
+        file.seek(SeekFrom::Start(from.offset))
+            .map_err(|error| LedgerError::io(&path, error))?;
         let mut reader = BufReader::new(file);
         let line = read_line(&mut reader).map_err(|error| LedgerError::io(&path, error))?;
         match line.strip_suffix(b"\n") {
@@ -138,13 +163,21 @@ impl Chain {
             if !bytes.is_empty() {
                 return self.check(&bytes);
             }
-            let Some(next) = self.ahead.pop_front() else { return Ok(Step::End { torn: None }) };
+            let Some(next) = self.ahead.pop_front() else {
+                return Ok(Step::End { torn: None });
+            };
             if !self.settled {
-                return Err(self.corrupt("the segment ends within a group although later ones are there"));
+                return Err(
+                    self.corrupt("the segment ends within a group although later ones are there")
+                );
             }
             let path = segment_path(&self.dir, next);
             let file = File::open(&path).map_err(|error| LedgerError::io(&path, error))?;
-            let empty = file.metadata().map_err(|error| LedgerError::io(&path, error))?.len() == 0;
+            let empty = file
+                .metadata()
+                .map_err(|error| LedgerError::io(&path, error))?
+                .len()
+                == 0;
             (self.segment, self.offset, self.reader) = (next, 0, Some(BufReader::new(file)));
             if empty {
                 return self.torn("the segment is empty");
@@ -165,11 +198,19 @@ impl Chain {
         if (self.offset == 0) != line.ledger.is_some() {
             return Err(self.corrupt("a segment's first line is missing or misplaced"));
         }
-        let at = Position { segment: self.segment, offset: self.offset, hash: hash_line(text) };
+        let at = Position {
+            segment: self.segment,
+            offset: self.offset,
+            hash: hash_line(text),
+        };
         self.offset += bytes.len() as u64;
         self.prev.clone_from(&at.hash);
         self.settled = line.record.is_none();
-        Ok(Step::Line { at, end: self.offset, line: Box::new(line) })
+        Ok(Step::Line {
+            at,
+            end: self.offset,
+            line: Box::new(line),
+        })
     }
 
     /// Something unreadable: the torn end of the last segment if nothing readable comes after it, else corruption.
@@ -182,13 +223,17 @@ impl Chain {
                 if bytes.is_empty() {
                     break;
                 }
-                more |= bytes.strip_suffix(b"\n").is_some_and(|text| parse(text).is_some());
+                more |= bytes
+                    .strip_suffix(b"\n")
+                    .is_some_and(|text| parse(text).is_some());
             }
         }
         if more {
             return Err(self.corrupt(&format!("{what}, but valid lines follow")));
         }
-        Ok(Step::End { torn: Some(what.to_owned()) })
+        Ok(Step::End {
+            torn: Some(what.to_owned()),
+        })
     }
 }
 
@@ -215,7 +260,12 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(dir: &Path, from: Option<&Position>) -> Result<Self, LedgerError> {
         let chain = Chain::new(dir, from)?;
-        Ok(Self { chain, group: Vec::new(), ready: VecDeque::new(), ended: false })
+        Ok(Self {
+            chain,
+            group: Vec::new(),
+            ready: VecDeque::new(),
+            ended: false,
+        })
     }
 }
 
