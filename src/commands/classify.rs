@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::config::settings::{
     DecoderSettings, Device, GpuPolicy, ReviewSettings, RuntimeSettings,
@@ -69,12 +68,21 @@ pub fn run(args: &ClassifyArgs) -> anyhow::Result<ExitCode> {
     }
     let mut report = Report::new(args.json);
     let mut all = true;
-    each_in_order(&args.files, tools.at_once, |path| tools.classify(path), |result| {
-        all &= result.prediction.is_some();
-        report.line(&result, &tools)
-    })?;
+    each_in_order(
+        &args.files,
+        tools.at_once,
+        |path| tools.classify(path),
+        |result| {
+            all &= result.prediction.is_some();
+            report.line(&result, &tools)
+        },
+    )?;
     report.end()?;
-    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What every file needs.
@@ -99,19 +107,36 @@ struct Classified {
 
 impl Tools {
     fn prepare(args: &ClassifyArgs) -> anyhow::Result<Self> {
-        let settings = args.config.as_deref().map(crate::config::load).transpose()?;
+        let settings = args
+            .config
+            .as_deref()
+            .map(crate::config::load)
+            .transpose()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (runtime, decoders, review, bundle) = match settings {
             Some(it) => (it.runtime, it.decoders, it.review, it.model.bundle),
-            None => (default_runtime(), default_decoders(cores), ReviewSettings::default(), None),
+            None => (
+                default_runtime(),
+                default_decoders(cores),
+                ReviewSettings::default(),
+                None,
+            ),
         };
         let bundle = Bundle::open_or_shipped(args.model.as_deref().or(bundle.as_deref()))?;
         let thresholds = Thresholds::new(&bundle, &review)?;
         let at_once = decoders.count.max(1);
         let pool = Pool::start(&decoders)?;
         let classifier = Classifier::start(bundle, &runtime, thresholds.view())?;
-        let waiting = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build()?;
-        Ok(Self { pool, at_once, classifier, thresholds, waiting })
+        let waiting = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()?;
+        Ok(Self {
+            pool,
+            at_once,
+            classifier,
+            thresholds,
+            waiting,
+        })
     }
 
     fn classify(&self, path: &Path) -> Classified {
@@ -142,7 +167,9 @@ impl Tools {
         let decoded = match decoded {
             Ok(decoded) => decoded,
             Err(DecodeError::Fault(fault)) => {
-                result.decision = Some(Decision::Quarantine { reason: fault.reason });
+                result.decision = Some(Decision::Quarantine {
+                    reason: fault.reason,
+                });
                 return Err(fault.detail);
             }
             Err(error) => return Err(error.to_string()),
@@ -154,20 +181,29 @@ impl Tools {
         };
         result.uid = uid(&header);
         if let Completeness::ShortBy(missing) = decoded.inspection.completeness {
-            result.decision = Some(Decision::Quarantine { reason: Reason::Truncated });
+            result.decision = Some(Decision::Quarantine {
+                reason: Reason::Truncated,
+            });
             return Err(format!("at least {missing} bytes are missing at its end"));
         }
 
         let started = Instant::now();
-        let answer = self.classifier.classify(&header.description, decoded.radiographs);
-        let prediction = self.waiting.block_on(answer).map_err(|error| error.to_string())?;
+        let answer = self
+            .classifier
+            .classify(&header.description, decoded.radiographs);
+        let prediction = self
+            .waiting
+            .block_on(answer)
+            .map_err(|error| error.to_string())?;
         result.ms.infer = millis(started.elapsed());
         result.decision = Some(match Uid::parse(&header.sop_instance_uid) {
             Ok(_) => decide(&prediction, &self.thresholds),
-            Err(_) if header.sop_instance_uid.is_empty() => {
-                Decision::Quarantine { reason: Reason::NoSopInstanceUid }
-            }
-            Err(_) => Decision::Quarantine { reason: Reason::InvalidSopInstanceUid },
+            Err(_) if header.sop_instance_uid.is_empty() => Decision::Quarantine {
+                reason: Reason::NoSopInstanceUid,
+            },
+            Err(_) => Decision::Quarantine {
+                reason: Reason::InvalidSopInstanceUid,
+            },
         });
         result.prediction = Some(prediction);
         Ok(())
@@ -178,21 +214,49 @@ impl Classified {
     /// Notes what is done with a file that is no radiograph, and says what it is.
     fn not_a_radiograph(&mut self, content: Content) -> String {
         let (decision, detail) = match content {
-            Content::NotDicom => (Decision::Leave { reason: Reason::NotDicom }, None),
-            Content::Archive => (Decision::Leave { reason: Reason::Archive }, None),
-            Content::Dicomdir => (Decision::Leave { reason: Reason::Media }, None),
+            Content::NotDicom => (
+                Decision::Leave {
+                    reason: Reason::NotDicom,
+                },
+                None,
+            ),
+            Content::Archive => (
+                Decision::Leave {
+                    reason: Reason::Archive,
+                },
+                None,
+            ),
+            Content::Dicomdir => (
+                Decision::Leave {
+                    reason: Reason::Media,
+                },
+                None,
+            ),
             Content::Other { header } | Content::Radiograph { header } => {
                 self.uid = uid(&header);
                 let modality = &header.description.modality;
                 let detail = (!modality.is_empty()).then(|| format!("modality {modality}"));
-                (Decision::Leave { reason: Reason::OtherModality }, detail)
+                (
+                    Decision::Leave {
+                        reason: Reason::OtherModality,
+                    },
+                    detail,
+                )
             }
             Content::Damaged { header, fault } => {
                 self.uid = uid(&header);
-                (Decision::Quarantine { reason: fault.reason }, Some(fault.detail))
+                (
+                    Decision::Quarantine {
+                        reason: fault.reason,
+                    },
+                    Some(fault.detail),
+                )
             }
         };
-        let explanation = decision.reason().map(Reason::explanation).unwrap_or_default();
+        let explanation = decision
+            .reason()
+            .map(Reason::explanation)
+            .unwrap_or_default();
         self.decision = Some(decision);
         detail.unwrap_or_else(|| explanation.to_owned())
     }
@@ -205,10 +269,16 @@ fn uid(header: &Header) -> Option<String> {
 /// Opens a regular file and reads it once through, as `run` does for its digest.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
     }
     let mut buffer = vec![0; 1 << 20];
     while file.read(&mut buffer)? > 0 {}
@@ -261,7 +331,7 @@ struct Line<'a> {
     confidence: Option<f32>,
     scores: BTreeMap<&'a str, f32>,
     view: View,
-    decision: Option<Value>,
+    decision: Option<&'static str>,
     reason: Option<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
@@ -287,14 +357,17 @@ impl Report {
     fn new(json: bool) -> Self {
         let table = (!json).then(|| {
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING);
+            table.load_style(presets::NOTHING);
             if !io::stdout().is_terminal() {
                 table.force_no_tty();
             }
             table.set_header(["file", "category", "confidence", "view", "decision", "why"]);
             table
         });
-        Self { out: io::BufWriter::new(io::stdout()), table }
+        Self {
+            out: io::BufWriter::new(io::stdout()),
+            table,
+        }
     }
 
     fn line(&mut self, result: &Classified, tools: &Tools) -> io::Result<()> {
@@ -304,19 +377,37 @@ impl Report {
         let decision = result.decision.as_ref().map(decision_name);
         if let Some(table) = &mut self.table {
             let text = |text: Option<String>| Cell::new(text.unwrap_or_else(|| "–".into()));
-            let name = tools.classifier.bundle().categories().iter().find(|it| Some(&it.id) == category);
+            let name = tools
+                .classifier
+                .bundle()
+                .categories()
+                .iter()
+                .find(|it| Some(&it.id) == category);
             let color = match &result.decision {
                 Some(Decision::File { .. }) => Color::Green,
                 Some(Decision::Review { .. }) => Color::Yellow,
                 _ => Color::Red,
             };
-            let why = result.detail.clone().or_else(|| reason.map(|reason| reason.explanation().to_owned()));
+            let why = result
+                .detail
+                .clone()
+                .or_else(|| reason.map(|reason| reason.explanation().to_owned()));
             table.add_row([
                 Cell::new(result.path.display()),
                 text(name.map(|category| category.name.clone())),
-                text(prediction.filter(|it| !it.scores.is_empty()).map(|it| format!("{:.1} %", it.confidence * 100.0))),
-                text(prediction.and_then(|it| it.view).map(|view| view.to_string())),
-                Cell::new(decision.unwrap_or("error")).fg(color).add_attribute(Attribute::Bold),
+                text(
+                    prediction
+                        .filter(|it| !it.scores.is_empty())
+                        .map(|it| format!("{:.1} %", it.confidence * 100.0)),
+                ),
+                text(
+                    prediction
+                        .and_then(|it| it.view)
+                        .map(|view| view.to_string()),
+                ),
+                Cell::new(decision.unwrap_or("error"))
+                    .fg(color)
+                    .add_attribute(Attribute::Bold),
                 Cell::new(why.unwrap_or_default()),
             ]);
             return Ok(());
@@ -327,12 +418,14 @@ impl Report {
             sop_instance_uid: result.uid.as_deref(),
             category: category.map(crate::domain::CategoryId::as_str),
             confidence: prediction.map(|it| it.confidence),
-            scores: scores.map(|score| (score.category.as_str(), score.probability)).collect(),
+            scores: scores
+                .map(|score| (score.category.as_str(), score.probability))
+                .collect(),
             view: View {
                 header: prediction.map(|it| it.header_view),
                 pixels: prediction.and_then(|it| it.view_scores),
             },
-            decision: decision.map(Value::from),
+            decision,
             reason,
             detail: result.detail.as_deref(),
             out_of_distribution: prediction.and_then(|it| it.out_of_distribution),

@@ -43,9 +43,7 @@ pub fn run(args: &TryBundleArgs) -> anyhow::Result<ExitCode> {
         args.threads,
         args.batch,
     ) else {
-        eprintln!(
-            "radsort: --device is auto, cpu or cuda:N, and --gpu is require or prefer"
-        );
+        eprintln!("radsort: --device is auto, cpu or cuda:N, and --gpu is require or prefer");
         return Ok(ExitCode::from(2));
     };
     let tried = Bundle::open(&args.bundle)
