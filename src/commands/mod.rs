@@ -3,5 +3,6 @@
 pub mod check;
 pub mod classify;
 pub mod decode_worker;
+pub mod phantom;
 pub mod render;
 pub mod try_bundle;
