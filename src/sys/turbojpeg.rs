@@ -50,16 +50,35 @@ impl<'a> Jpeg<'a> {
     pub fn open(bytes: &'a [u8], most_pixels: u32) -> Result<Self, JpegError> {
         // SAFETY: no preconditions; the handle is owned by `Jpeg`, which destroys it once.
         let handle = unsafe { tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as c_int) };
-        let handle = NonNull::new(handle).ok_or_else(|| JpegError("libjpeg-turbo cannot start".into()))?;
-        let header = JpegHeader { width: 0, height: 0, precision: 0, grey: true, lossless: false };
-        let mut jpeg = Self { handle, bytes, header, not_shared: PhantomData };
-        jpeg.set(tj::TJPARAM_TJPARAM_MAXPIXELS, c_int::try_from(most_pixels).unwrap_or(c_int::MAX))?;
+        let handle =
+            NonNull::new(handle).ok_or_else(|| JpegError("libjpeg-turbo cannot start".into()))?;
+        let header = JpegHeader {
+            width: 0,
+            height: 0,
+            precision: 0,
+            grey: true,
+            lossless: false,
+        };
+        let mut jpeg = Self {
+            handle,
+            bytes,
+            header,
+            not_shared: PhantomData,
+        };
+        jpeg.set(
+            tj::TJPARAM_TJPARAM_MAXPIXELS,
+            c_int::try_from(most_pixels).unwrap_or(c_int::MAX),
+        )?;
         // Progressive images of thousands of tiny scans only waste time.
         jpeg.set(tj::TJPARAM_TJPARAM_SCANLIMIT, 100)?;
         // SAFETY: the handle is alive, and the pointer and length are those of one slice.
-        let code = unsafe { tj::tj3DecompressHeader(jpeg.handle.as_ptr(), bytes.as_ptr(), bytes.len() as _) };
+        let code = unsafe {
+            tj::tj3DecompressHeader(jpeg.handle.as_ptr(), bytes.as_ptr(), bytes.len() as _)
+        };
         jpeg.judge(code)?;
-        let number = |value: c_int| u32::try_from(value).map_err(|_| JpegError("the header is incomplete".into()));
+        let number = |value: c_int| {
+            u32::try_from(value).map_err(|_| JpegError("the header is incomplete".into()))
+        };
         jpeg.header = JpegHeader {
             width: number(jpeg.get(tj::TJPARAM_TJPARAM_JPEGWIDTH))?,
             height: number(jpeg.get(tj::TJPARAM_TJPARAM_JPEGHEIGHT))?,
@@ -78,18 +97,37 @@ impl<'a> Jpeg<'a> {
     /// Decodes at 1/`reduction` of the size (1, 2, 4 or 8; 1 when lossless), as grey or as colours. Luminance is
     /// taken from lossy colour images directly.
     pub fn decode(&mut self, reduction: u32, colours: bool) -> Result<JpegImage, JpegError> {
-        let JpegHeader { width, height, precision, lossless, .. } = self.header;
+        let JpegHeader {
+            width,
+            height,
+            precision,
+            lossless,
+            ..
+        } = self.header;
         if !matches!(reduction, 1 | 2 | 4 | 8) || (lossless && reduction != 1) {
-            return Err(JpegError(format!("a reduction by {reduction} is not possible")));
+            return Err(JpegError(format!(
+                "a reduction by {reduction} is not possible"
+            )));
         }
-        let factor = tj::tjscalingfactor { num: 1, denom: reduction as c_int };
+        let factor = tj::tjscalingfactor {
+            num: 1,
+            denom: reduction as c_int,
+        };
         // SAFETY: the handle is alive.
         let code = unsafe { tj::tj3SetScalingFactor(self.handle.as_ptr(), factor) };
         self.judge(code)?;
         let (width, height) = (width.div_ceil(reduction), height.div_ceil(reduction));
-        let (format, channels) = if colours { (tj::TJPF_TJPF_RGB, 3) } else { (tj::TJPF_TJPF_GRAY, 1) };
+        let (format, channels) = if colours {
+            (tj::TJPF_TJPF_RGB, 3)
+        } else {
+            (tj::TJPF_TJPF_GRAY, 1)
+        };
         let len = width as usize * height as usize * channels;
-        let (handle, source, size) = (self.handle.as_ptr(), self.bytes.as_ptr(), self.bytes.len() as _);
+        let (handle, source, size) = (
+            self.handle.as_ptr(),
+            self.bytes.as_ptr(),
+            self.bytes.len() as _,
+        );
         let format = format as c_int;
         // The buffers hold `width × height × channels` samples, which is what libjpeg-turbo writes: it reads the same
         // bytes again, so finds the same size, and a pitch of 0 means lines without a gap.
@@ -97,18 +135,32 @@ impl<'a> Jpeg<'a> {
         let mut octets = vec![0_u8; if precision > 8 { 0 } else { len }];
         let code = match precision {
             // SAFETY: handle and source are alive; `octets` is as large as said above.
-            2..=8 => unsafe { tj::tj3Decompress8(handle, source, size, octets.as_mut_ptr(), 0, format) },
+            2..=8 => unsafe {
+                tj::tj3Decompress8(handle, source, size, octets.as_mut_ptr(), 0, format)
+            },
             // SAFETY: the same for `samples`; i16 and u16 have the same layout.
-            9..=12 => unsafe { tj::tj3Decompress12(handle, source, size, samples.as_mut_ptr().cast(), 0, format) },
+            9..=12 => unsafe {
+                tj::tj3Decompress12(handle, source, size, samples.as_mut_ptr().cast(), 0, format)
+            },
             // SAFETY: the same for `samples`.
-            13..=16 => unsafe { tj::tj3Decompress16(handle, source, size, samples.as_mut_ptr(), 0, format) },
-            _ => return Err(JpegError(format!("{precision} bits a sample are not possible"))),
+            13..=16 => unsafe {
+                tj::tj3Decompress16(handle, source, size, samples.as_mut_ptr(), 0, format)
+            },
+            _ => {
+                return Err(JpegError(format!(
+                    "{precision} bits a sample are not possible"
+                )));
+            }
         };
         self.judge(code)?;
         if precision <= 8 {
             samples = octets.into_iter().map(u16::from).collect();
         }
-        Ok(JpegImage { width, height, samples })
+        Ok(JpegImage {
+            width,
+            height,
+            samples,
+        })
     }
 
     fn set(&mut self, parameter: tj::TJPARAM, value: c_int) -> Result<(), JpegError> {
@@ -131,11 +183,20 @@ impl<'a> Jpeg<'a> {
         // SAFETY: the handle is alive; the text lives in it, ends with NUL, and is copied before the next call.
         let text = unsafe {
             let text = tj::tj3GetErrorStr(self.handle.as_ptr());
-            if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+            if text.is_null() {
+                String::new()
+            } else {
+                CStr::from_ptr(text).to_string_lossy().into_owned()
+            }
         };
         // SAFETY: the handle is alive.
-        let warning = unsafe { tj::tj3GetErrorCode(self.handle.as_ptr()) } == tj::TJERR_TJERR_WARNING as c_int;
-        if warning && text.contains("extraneous bytes before marker") { Ok(()) } else { Err(JpegError(text)) }
+        let warning = unsafe { tj::tj3GetErrorCode(self.handle.as_ptr()) }
+            == tj::TJERR_TJERR_WARNING as c_int;
+        if warning && text.contains("extraneous bytes before marker") {
+            Ok(())
+        } else {
+            Err(JpegError(text))
+        }
     }
 }
 

@@ -21,38 +21,75 @@ struct MainHeader {
     colour_transform: bool,
 }
 
-pub(super) fn frame(codestream: &[u8], description: &PixelDescription, scale: f64) -> Result<Frame<'static>, Fault> {
+pub(super) fn frame(
+    codestream: &[u8],
+    description: &PixelDescription,
+    scale: f64,
+) -> Result<Frame<'static>, Fault> {
     // Some devices wrap the codestream into a JP2 file, which DICOM does not allow; what is in it counts.
-    let start = codestream.windows(4).take(4096).position(|bytes| bytes == b"\xFF\x4F\xFF\x51");
+    let start = codestream
+        .windows(4)
+        .take(4096)
+        .position(|bytes| bytes == b"\xFF\x4F\xFF\x51");
     let codestream = &codestream[start.ok_or_else(|| fault("there is no codestream"))?..];
     let header = main_header(codestream).ok_or_else(|| fault("the main header cannot be read"))?;
     check_size(description, header.width, header.height)?;
     check_components(description, header.components)?;
 
-    let most = if header.shifted { 0 } else { header.levels.min(5) };
-    let reduce = (0..=most).rev().find(|r| scale * f64::from(1_u32 << r) <= 1.0).unwrap_or(0);
+    let most = if header.shifted {
+        0
+    } else {
+        header.levels.min(5)
+    };
+    let reduce = (0..=most)
+        .rev()
+        .find(|r| scale * f64::from(1_u32 << r) <= 1.0)
+        .unwrap_or(0);
     let parameters = jpeg2k::DecodeParameters::new().reduce(reduce).strict(true);
-    let image = jpeg2k::Image::from_bytes_with(codestream, parameters).map_err(|error| fault(&error.to_string()))?;
+    let image = jpeg2k::Image::from_bytes_with(codestream, parameters)
+        .map_err(|error| fault(&error.to_string()))?;
     let components = image.components();
-    let [first, ..] = components else { return Err(fault("there are no components")) };
-    let (width, height) = (header.width.div_ceil(1 << reduce), header.height.div_ceil(1 << reduce));
+    let [first, ..] = components else {
+        return Err(fault("there are no components"));
+    };
+    let (width, height) = (
+        header.width.div_ceil(1 << reduce),
+        header.height.div_ceil(1 << reduce),
+    );
     let colours = description.samples == 3
-        && (header.colour_transform || !matches!(description.photometric, Photometric::Ybr | Photometric::Ybr422));
+        && (header.colour_transform
+            || !matches!(
+                description.photometric,
+                Photometric::Ybr | Photometric::Ybr422
+            ));
     let needed = if colours { 3 } else { 1 };
     let fits = |c: &jpeg2k::ImageComponent| c.width() == width && c.height() == height;
     if components.len() != header.components as usize || !components[..needed].iter().all(fits) {
-        return Err(fault("what was decoded has another size than the codestream's header says"));
+        return Err(fault(
+            "what was decoded has another size than the codestream's header says",
+        ));
     }
 
     // Two's complement in an unsigned component stays as it is; negative numbers become two's complement.
-    let least = if description.signed { i32::from(i16::MIN) } else { 0 };
+    let least = if description.signed {
+        i32::from(i16::MIN)
+    } else {
+        0
+    };
     let numbers = reduce > 0 || !header.reversible;
     let cell = |value: i32| {
-        if numbers { value.clamp(least, i32::from(u16::MAX)) as u16 } else { value as u16 }
+        if numbers {
+            value.clamp(least, i32::from(u16::MAX)) as u16
+        } else {
+            value as u16
+        }
     };
     let samples = if let ([red, green, blue, ..], true) = (components, colours) {
         let (red, green, blue) = (red.data().iter(), green.data().iter(), blue.data().iter());
-        red.zip(green).zip(blue).map(|((r, g), b)| luminance(cell(*r), cell(*g), cell(*b))).collect()
+        red.zip(green)
+            .zip(blue)
+            .map(|((r, g), b)| luminance(cell(*r), cell(*g), cell(*b)))
+            .collect()
     } else {
         first.data().iter().map(|value| cell(*value)).collect()
     };
@@ -84,13 +121,21 @@ fn main_header(codestream: &[u8]) -> Option<MainHeader> {
     let mut header: Option<MainHeader> = None;
     let mut style_known = false;
     loop {
-        let [0xFF, marker, high, low, ..] = *rest else { return None };
+        let [0xFF, marker, high, low, ..] = *rest else {
+            return None;
+        };
         if marker == SOT {
             return header.filter(|_| style_known);
         }
         let len = usize::from(u16::from_be_bytes([high, low]));
         let segment = rest.get(4..2 + len)?;
-        let word = |at: usize| segment.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+        let word = |at: usize| {
+            segment
+                .get(at..at + 4)?
+                .try_into()
+                .ok()
+                .map(u32::from_be_bytes)
+        };
         match (marker, &mut header) {
             (SIZ, header) => {
                 let (x1, y1, x0, y0) = (word(2)?, word(6)?, word(10)?, word(14)?);
@@ -107,7 +152,9 @@ fn main_header(codestream: &[u8]) -> Option<MainHeader> {
                 });
             }
             (COD, Some(header)) => {
-                let [_, _, _, _, transform, levels, _, _, _, wavelet, ..] = *segment else { return None };
+                let [_, _, _, _, transform, levels, _, _, _, wavelet, ..] = *segment else {
+                    return None;
+                };
                 header.levels = header.levels.min(levels.into());
                 header.reversible = wavelet == 1;
                 header.colour_transform = transform == 1;

@@ -105,7 +105,11 @@ impl<'a> Frame<'a> {
 }
 
 /// Decodes the first frame, not smaller than `scale` (cells per pixel, at most 1) along each axis.
-pub(super) fn first_frame<'a>(bytes: &'a Bytes<'a>, pixels: &'a Pixels, scale: f64) -> Result<Frame<'a>, Fault> {
+pub(super) fn first_frame<'a>(
+    bytes: &'a Bytes<'a>,
+    pixels: &'a Pixels,
+    scale: f64,
+) -> Result<Frame<'a>, Fault> {
     let (offsets, fragments) = match &pixels.data {
         PixelData::Native { at, swapped, .. } => {
             let memory = pixels.inflated.as_deref().map(Bytes::Memory);
@@ -169,7 +173,9 @@ fn fragments_of_first_frame<'f>(
 fn join(bytes: &Bytes, fragments: &[(u64, u32)]) -> Result<Vec<u8>, Fault> {
     let len: u64 = fragments.iter().map(|(_, len)| u64::from(*len)).sum();
     if len > MAX_CODESTREAM {
-        let detail = format!("a compressed frame of {len} bytes is more than the {MAX_CODESTREAM} that are decoded");
+        let detail = format!(
+            "a compressed frame of {len} bytes is more than the {MAX_CODESTREAM} that are decoded"
+        );
         return Err(Fault::new(Reason::CannotDecode, detail));
     }
     let mut joined = vec![0; len as usize];
@@ -199,16 +205,31 @@ struct Coded {
 
 impl Coded {
     fn into_frame(self, description: &PixelDescription) -> Result<Frame<'static>, Fault> {
-        let Self { width, height, precision, numbers, step, offset, mut samples } = self;
+        let Self {
+            width,
+            height,
+            precision,
+            numbers,
+            step,
+            offset,
+            mut samples,
+        } = self;
         if samples.len() != width * height || samples.is_empty() {
-            return Err(Fault::new(Reason::CannotDecode, "the codestream holds another number of samples than it says"));
+            return Err(Fault::new(
+                Reason::CannotDecode,
+                "the codestream holds another number of samples than it says",
+            ));
         }
         if precision > description.bits_allocated.into() {
-            let detail = format!("the codestream has {precision} bits a sample, more than Bits Allocated");
+            let detail =
+                format!("the codestream has {precision} bits a sample, more than Bits Allocated");
             return Err(Fault::new(Reason::CannotDecode, detail));
         }
-        let mut description =
-            if description.samples == 1 { description.clone() } else { luminance_of(description) };
+        let mut description = if description.samples == 1 {
+            description.clone()
+        } else {
+            luminance_of(description)
+        };
         // Samples of fewer bits than High Bit needs are not shifted within their cells.
         let shifted = description.high_bit + 1 > description.bits_stored;
         if precision <= description.high_bit.into() {
@@ -218,12 +239,23 @@ impl Coded {
         if numbers && description.signed && precision < 16 {
             // Two's complement of `precision` bits becomes one of 16.
             let unused = 16 - precision;
-            samples.iter_mut().for_each(|sample| *sample = ((*sample << unused) as i16 >> unused) as u16);
+            samples
+                .iter_mut()
+                .for_each(|sample| *sample = ((*sample << unused) as i16 >> unused) as u16);
         }
         Ok(Frame {
             description,
-            cells: if numbers { Cells::Number } else { Cells::Stored },
-            grid: Grid { width, height, step, offset },
+            cells: if numbers {
+                Cells::Number
+            } else {
+                Cells::Stored
+            },
+            grid: Grid {
+                width,
+                height,
+                step,
+                offset,
+            },
             rows: Rows::Plane(samples),
         })
     }
@@ -235,7 +267,8 @@ fn check_size(description: &PixelDescription, width: u32, height: u32) -> Result
         return Ok(());
     }
     let PixelDescription { columns, rows, .. } = description;
-    let detail = format!("the codestream has {width}×{height} pixels and the header {columns}×{rows}");
+    let detail =
+        format!("the codestream has {width}×{height} pixels and the header {columns}×{rows}");
     Err(Fault::new(Reason::CannotDecode, detail))
 }
 
@@ -244,7 +277,10 @@ fn check_components(description: &PixelDescription, components: u32) -> Result<(
     if components == u32::from(description.samples) {
         return Ok(());
     }
-    let detail = format!("the codestream has {components} components and the header {}", description.samples);
+    let detail = format!(
+        "the codestream has {components} components and the header {}",
+        description.samples
+    );
     Err(Fault::new(Reason::CannotDecode, detail))
 }
 
@@ -278,5 +314,10 @@ fn luminance(red: u16, green: u16, blue: u16) -> u16 {
 }
 
 fn luminance_of_triples(samples: &[u16]) -> Vec<u16> {
-    samples.as_chunks::<3>().0.iter().map(|[red, green, blue]| luminance(*red, *green, *blue)).collect()
+    samples
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .map(|[red, green, blue]| luminance(*red, *green, *blue))
+        .collect()
 }
