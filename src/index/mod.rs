@@ -9,6 +9,7 @@ mod fold;
 mod generation;
 mod keys;
 pub mod query;
+pub mod start;
 mod store;
 pub mod verify;
 
@@ -22,7 +23,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::placement::RootId;
-use crate::domain::{Fingerprint, Placement, RelPath, Uid};
+use crate::domain::{Placement, RelPath, Uid};
 use crate::filing::record::{Digest, Intent, Position, Record, RecordId};
 
 pub use entry::{Entry, State, Story};
@@ -91,6 +92,19 @@ impl IndexError {
         Self::Value { part, source }
     }
 
+    pub(crate) fn ledger(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Ledger(source.into())
+    }
+
+    /// Whether building the index again is the remedy.
+    pub fn asks_for_rebuild(&self) -> bool {
+        match self {
+            Self::NeedsRebuild { .. } | Self::Value { .. } => true,
+            Self::Storage(err) => !matches!(err, sled::Error::Io(_)),
+            Self::Locked(_) | Self::Ledger(_) | Self::Io { .. } => false,
+        }
+    }
+
     fn io(path: &Path, source: impl Into<std::io::Error>) -> Self {
         Self::Io {
             path: path.to_owned(),
@@ -147,7 +161,7 @@ impl Index {
             Err(why) => Err(why),
         };
         match opened {
-            Ok(trees) => Self::start(dir, trees, lock, boot_id),
+            Ok(trees) => Self::begin(dir, trees, lock, boot_id),
             Err(why) => {
                 let aside = Some(move_aside(dir)?);
                 Err(IndexError::NeedsRebuild {
@@ -176,7 +190,7 @@ impl Index {
         let trees = build(&next, ledger, progress)?;
         generation::make_current(dir, &next)?;
         generation::remove_others(dir, &next)?;
-        Self::start(dir, trees, lock, boot_id()?)
+        Self::begin(dir, trees, lock, boot_id()?)
     }
 
     /// The same for an index that is open: readers see the old one until the new one is complete, writers wait.
@@ -197,7 +211,7 @@ impl Index {
         Ok(())
     }
 
-    fn start(dir: &Path, trees: Trees, lock: File, boot_id: String) -> Result<Self> {
+    fn begin(dir: &Path, trees: Trees, lock: File, boot_id: String) -> Result<Self> {
         begin_session(&trees, boot_id)?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -298,21 +312,6 @@ impl Index {
         self.list(Kind::Study, study.as_str().as_bytes())
     }
 
-    /// Whether this very file has been copied, observed or left before, and must not be taken again.
-    pub fn consumed(&self, seen: &Fingerprint) -> Result<bool> {
-        Ok(self
-            .newest(Kind::Consumed, &keys::fingerprint(seen), Entry::consumed)?
-            .is_some())
-    }
-
-    /// The same by name and bytes, for when device numbers have changed (a remount, a restored disk).
-    pub fn consumed_bytes(&self, watch: &str, from: &RelPath, digest: &Digest) -> Result<bool> {
-        let same = |entry: &Entry| entry.digest == *digest && entry.consumed();
-        Ok(self
-            .newest(Kind::Source, &keys::source(watch, from), same)?
-            .is_some())
-    }
-
     /// Intents that are not closed, in no particular order: what recovery has to look at.
     pub fn open_intents(&self) -> Result<Vec<Intent>> {
         let trees = self.trees();
@@ -358,19 +357,22 @@ impl Index {
             let Ok(below) = Path::new(what).strip_prefix(path) else {
                 continue;
             };
-            let Ok(path) = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(below.as_os_str()))
-            else {
+            let Some(below) = below.to_str() else {
                 continue;
             };
-            if let RootId::Watch(name) = root {
-                found.extend(self.from_source(name, &path)?);
+            // As it is, and as radsort prints paths that are not UTF-8 (`%XX`).
+            let readings = [RelPath::new(below), RelPath::try_from(below.to_owned())];
+            for path in readings.into_iter().flatten() {
+                if let RootId::Watch(name) = root {
+                    found.extend(self.from_source(name, &path)?);
+                }
+                found.extend(self.at_place(&Placement {
+                    root: root.clone(),
+                    path,
+                })?);
             }
-            found.extend(self.at_place(&Placement {
-                root: root.clone(),
-                path,
-            })?);
         }
-        found.sort_by_key(|entry| std::cmp::Reverse(entry.filed_us));
+        found.sort_by(|a, b| (b.filed_us, &b.id).cmp(&(a.filed_us, &a.id)));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
     }
@@ -565,7 +567,7 @@ where
     let mut changes = Changes::new(trees);
     let mut folded = 0u64;
     for record in ledger {
-        let (position, time_us, record) = record.map_err(|err| IndexError::Ledger(err.into()))?;
+        let (position, time_us, record) = record.map_err(IndexError::ledger)?;
         changes.fold(time_us, &record)?;
         changes.reached(&position)?;
         folded += 1;
@@ -577,6 +579,23 @@ where
     }
     trees.batch(&changes)?;
     progress(folded);
+    Ok(())
+}
+
+/// Removes a directory and the lock beside it, if they are there.
+fn remove(dir: &Path) -> Result<()> {
+    let lock = beside(dir, "lock");
+    for (path, removed) in [
+        (dir, std::fs::remove_dir_all(dir)),
+        (&lock, std::fs::remove_file(&lock)),
+    ] {
+        match removed {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(IndexError::io(path, err));
+            }
+            _ => {}
+        }
+    }
     Ok(())
 }
 

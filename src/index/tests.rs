@@ -10,7 +10,9 @@ use crate::config::settings::Action;
 use crate::domain::decision::{HeaderView, Score};
 use crate::domain::dossier::Timings;
 use crate::domain::instance::Description;
-use crate::domain::{CategoryId, Decision, Dossier, Instance, Prediction, Reason, View};
+use crate::domain::{
+    CategoryId, Decision, Dossier, Fingerprint, Instance, Prediction, Reason, View,
+};
 use crate::filing::record::Fate;
 
 type Line = (Position, i64, Record);
@@ -64,6 +66,7 @@ pub(super) fn intent(n: u32, fate: Fate, action: Action) -> Intent {
         gid: 0,
         mode: 0o640,
         claim: None,
+        set_mode: None,
         dossier: Dossier {
             seen_us: 1,
             settled_us: 2,
@@ -397,60 +400,6 @@ fn only_a_live_copy_in_the_library_stands_for_its_uid() {
         Action::Observe,
     )))]);
     assert!(observed.index.find_uid(&uid).unwrap().is_none());
-}
-
-#[test]
-fn what_was_copied_observed_or_left_is_consumed_until_it_is_released() {
-    let seen = Fingerprint {
-        dev: 1,
-        ino: 1,
-        size: 1000,
-        mtime_ns: 5,
-    };
-    let consumed = |records: Vec<Record>| {
-        let Fixture { index, dir: _dir } = fixture(records);
-        let from = RelPath::new("in/1.dcm").unwrap();
-        let by_bytes = index.consumed_bytes("south", &from, &digest(1)).unwrap();
-        assert_eq!(by_bytes, index.consumed(&seen).unwrap());
-        assert!(
-            !index
-                .consumed(&Fingerprint {
-                    mtime_ns: 6,
-                    ..seen
-                })
-                .unwrap()
-        );
-        assert!(!index.consumed_bytes("south", &from, &digest(2)).unwrap());
-        by_bytes
-    };
-    let carried_out = |fate, action| {
-        vec![
-            Record::Intent(Box::new(intent(1, fate, action))),
-            Record::Filed {
-                id: id(1),
-                to: None,
-            },
-        ]
-    };
-    assert!(!consumed(carried_out(Fate::Filed, Action::Move)));
-    assert!(consumed(carried_out(Fate::Filed, Action::Copy)));
-    assert!(consumed(vec![Record::Observed(Box::new(intent(
-        1,
-        Fate::Left,
-        Action::Move
-    )))]));
-    assert!(consumed(vec![Record::Observed(Box::new(intent(
-        1,
-        Fate::Filed,
-        Action::Observe
-    )))]));
-    let mut records = carried_out(Fate::Quarantined, Action::Copy);
-    records.push(Record::Released {
-        id: id(1),
-        by: None,
-        held: None,
-    });
-    assert!(!consumed(records));
 }
 
 #[test]
