@@ -33,7 +33,10 @@ pub struct Offers {
 
 impl Default for Offers {
     fn default() -> Self {
-        Self { rename_noreplace: true, links: true }
+        Self {
+            rename_noreplace: true,
+            links: true,
+        }
     }
 }
 
@@ -52,17 +55,30 @@ pub fn fingerprint(stat: &Stat) -> Fingerprint {
         dev: stat.st_dev,
         ino: stat.st_ino,
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add_unsigned(stat.st_mtime_nsec),
+        mtime_ns: stat
+            .st_mtime
+            .saturating_mul(1_000_000_000)
+            .saturating_add_unsigned(stat.st_mtime_nsec),
     }
 }
 
 impl Root {
     /// Opens a directory. The path itself may lead through symbolic links: the site chose it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let dir = rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let stat = rustix::fs::fstat(&dir)?;
         let offers = Offers::default();
-        Ok(Self { path: path.to_owned(), dir, device: stat.st_dev, inode: stat.st_ino, offers })
+        Ok(Self {
+            path: path.to_owned(),
+            dir,
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            offers,
+        })
     }
 
     /// The same root on a filesystem that offers less.
@@ -88,13 +104,15 @@ impl Root {
 
     /// Whether the path still leads to the directory that was opened (it may have been unmounted or replaced).
     pub fn is_current(&self) -> bool {
-        rustix::fs::stat(&self.path).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
+        rustix::fs::stat(&self.path)
+            .is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
     }
 
     /// Opens something below the root with the given flags (`CLOEXEC` and `NOFOLLOW` are added).
     pub fn open_at(&self, path: &RelPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         loop {
             match rustix::fs::openat2(&self.dir, path.as_bytes(), flags, mode, resolve) {
                 Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
@@ -111,7 +129,12 @@ impl Root {
     fn walk(&self, path: &RelPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match path.parent() {
-            None => Ok(rustix::fs::openat(&self.dir, path.file_name(), flags, mode)?),
+            None => Ok(rustix::fs::openat(
+                &self.dir,
+                path.file_name(),
+                flags,
+                mode,
+            )?),
             Some(parent) => {
                 let mut dir = None::<OwnedFd>;
                 for component in parent.components() {
@@ -126,10 +149,17 @@ impl Root {
 
     /// Opens a regular file for reading; a FIFO, device, directory or link is an error (`InvalidInput`) and never hangs.
     pub fn open_file(&self, path: &RelPath) -> io::Result<(File, Fingerprint)> {
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+        let fd = self.open_at(
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+            Mode::empty(),
+        )?;
         let stat = rustix::fs::fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
         Ok((File::from(fd), fingerprint(&stat)))
     }
@@ -148,14 +178,25 @@ impl Root {
     /// What is at `path`, not following a link in its last component either.
     pub fn stat(&self, path: &RelPath) -> io::Result<Stat> {
         let dir = self.directory_of(path)?;
-        Ok(rustix::fs::statat(&dir, path.file_name(), AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(rustix::fs::statat(
+            &dir,
+            path.file_name(),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
     }
 
     /// Like [`Root::stat`], `None` where nothing is.
     pub fn stat_if_there(&self, path: &RelPath) -> io::Result<Option<Stat>> {
         match self.stat(path) {
             Ok(stat) => Ok(Some(stat)),
-            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::NOTDIR)) => Ok(None),
+            Err(error)
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::NOENT | Errno::NOTDIR)
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -234,7 +275,13 @@ impl Root {
         let mut forbidden = false;
         if self.offers.rename_noreplace && other.offers.rename_noreplace {
             let flags = RenameFlags::NOREPLACE;
-            match rustix::fs::renameat_with(&from_dir, from.file_name(), &to_dir, to.file_name(), flags) {
+            match rustix::fs::renameat_with(
+                &from_dir,
+                from.file_name(),
+                &to_dir,
+                to.file_name(),
+                flags,
+            ) {
                 Ok(()) => return Ok(()),
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
                 // What some FUSE filesystems say, but also what a sticky directory says.
@@ -266,7 +313,9 @@ impl Root {
             let Ok(path) = path else { continue }; // "." and ".."
             let mut kind = entry.file_type();
             if kind == FileType::Unknown {
-                kind = self.stat_if_there(&path)?.map_or(kind, |stat| FileType::from_raw_mode(stat.st_mode));
+                kind = self
+                    .stat_if_there(&path)?
+                    .map_or(kind, |stat| FileType::from_raw_mode(stat.st_mode));
             }
             let is_dir = match kind {
                 FileType::Directory => Some(true),
@@ -289,9 +338,15 @@ fn sync_directory(dir: &OwnedFd) -> io::Result<()> {
 
 /// Renaming for filesystems without `renameat2`: `link` never clobbers. Answers of such filesystems can get lost and
 /// be asked for again, so what counts is which inode is where.
-fn link_then_unlink(from_dir: &OwnedFd, from: &[u8], to_dir: &OwnedFd, to: &[u8]) -> io::Result<()> {
+fn link_then_unlink(
+    from_dir: &OwnedFd,
+    from: &[u8],
+    to_dir: &OwnedFd,
+    to: &[u8],
+) -> io::Result<()> {
     let inode = |dir: &OwnedFd, name: &[u8]| {
-        rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| (stat.st_dev, stat.st_ino))
+        rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| (stat.st_dev, stat.st_ino))
     };
     let ours = inode(from_dir, from)?;
     match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
@@ -351,10 +406,20 @@ mod tests {
 
     #[test]
     fn no_way_of_renaming_replaces_a_file() {
-        for offers in [Offers::default(), Offers { rename_noreplace: false, links: true }] {
+        for offers in [
+            Offers::default(),
+            Offers {
+                rename_noreplace: false,
+                links: true,
+            },
+        ] {
             let (dir, root) = root_with(&["a", "b"]);
             let root = root.offering(offers);
-            let (a, b, c) = (RelPath::new("a").unwrap(), RelPath::new("b").unwrap(), RelPath::new("c").unwrap());
+            let (a, b, c) = (
+                RelPath::new("a").unwrap(),
+                RelPath::new("b").unwrap(),
+                RelPath::new("c").unwrap(),
+            );
             let error = root.rename_noreplace(&a, &root, &b).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
             root.rename_noreplace(&a, &root, &c).unwrap();
@@ -367,9 +432,15 @@ mod tests {
     #[test]
     fn a_rename_that_cannot_be_done_changes_nothing() {
         let (dir, root) = root_with(&["a"]);
-        let root = root.offering(Offers { rename_noreplace: false, links: false });
+        let root = root.offering(Offers {
+            rename_noreplace: false,
+            links: false,
+        });
         let (a, c) = (RelPath::new("a").unwrap(), RelPath::new("c").unwrap());
-        assert_eq!(root.rename_noreplace(&a, &root, &c).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(
+            root.rename_noreplace(&a, &root, &c).unwrap_err().kind(),
+            io::ErrorKind::Unsupported
+        );
         assert!(dir.path().join("a").exists() && !dir.path().join("c").exists());
     }
 
@@ -378,10 +449,17 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let (dir, root) = root_with(&[]);
         std::os::unix::fs::symlink("/tmp", dir.path().join("link")).unwrap();
-        root.make_directories(&RelPath::new("x/y/z").unwrap(), 0o2775).unwrap();
-        let mode = std::fs::metadata(dir.path().join("x/y")).unwrap().permissions().mode();
+        root.make_directories(&RelPath::new("x/y/z").unwrap(), 0o2775)
+            .unwrap();
+        let mode = std::fs::metadata(dir.path().join("x/y"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o7777, 0o2775);
-        assert!(root.make_directories(&RelPath::new("link/y").unwrap(), 0o700).is_err());
+        assert!(
+            root.make_directories(&RelPath::new("link/y").unwrap(), 0o700)
+                .is_err()
+        );
     }
 
     #[test]

@@ -40,7 +40,9 @@ pub enum ControlError {
     #[error("the daemon has not answered for {0} seconds: see its log")]
     Silent(u64),
     /// It said something that this program does not understand.
-    #[error("the daemon's answer cannot be understood ({0}): is it of another version than this program?")]
+    #[error(
+        "the daemon's answer cannot be understood ({0}): is it of another version than this program?"
+    )]
     Garbled(String),
     /// It refused.
     #[error(transparent)]

@@ -120,7 +120,10 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// Something went wrong on the daemon's side; the chain of causes is told.
@@ -235,8 +238,8 @@ pub fn to_line<T: Serialize>(body: &T) -> Result<Vec<u8>, serde_json::Error> {
 /// Reads a request; whatever the bytes, the answer is a request or a refusal that says what is wrong.
 pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
     let bad = |why: String| Refusal::new(Code::BadRequest, why);
-    let value: serde_json::Value =
-        serde_json::from_slice(line).map_err(|err| bad(format!("not a JSON object on one line: {err}")))?;
+    let value: serde_json::Value = serde_json::from_slice(line)
+        .map_err(|err| bad(format!("not a JSON object on one line: {err}")))?;
     let serde_json::Value::Object(mut message) = value else {
         return Err(bad("not a JSON object".to_owned()));
     };
@@ -246,16 +249,24 @@ pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
             let text = format!("protocol version {version} is not spoken here, only {VERSION}");
             return Err(Refusal::new(Code::Version, text));
         }
-        _ => return Err(bad(format!("the protocol version is missing: \"v\": {VERSION}"))),
+        _ => {
+            return Err(bad(format!(
+                "the protocol version is missing: \"v\": {VERSION}"
+            )));
+        }
     }
     Request::deserialize(serde_json::Value::Object(message)).map_err(|err| bad(err.to_string()))
 }
 
 /// Reads a reply.
 pub fn parse_reply(line: &[u8]) -> Result<Reply, String> {
-    let envelope: Envelope<serde_json::Value> = serde_json::from_slice(line).map_err(|err| err.to_string())?;
+    let envelope: Envelope<serde_json::Value> =
+        serde_json::from_slice(line).map_err(|err| err.to_string())?;
     if envelope.v != VERSION {
-        return Err(format!("it speaks protocol version {}, this program {VERSION}", envelope.v));
+        return Err(format!(
+            "it speaks protocol version {}, this program {VERSION}",
+            envelope.v
+        ));
     }
     Reply::deserialize(envelope.body).map_err(|err| err.to_string())
 }
@@ -267,16 +278,29 @@ mod tests {
     use proptest::prelude::*;
 
     fn requests() -> Vec<Request> {
-        let query = Query { below: Some(0.7), limit: Some(3), ..Query::default() };
+        let query = Query {
+            below: Some(0.7),
+            limit: Some(3),
+            ..Query::default()
+        };
         vec![
             Request::Status {},
-            Request::Query { query: query.clone() },
+            Request::Query {
+                query: query.clone(),
+            },
             Request::Count { query },
-            Request::Show { what: "1.2.3".into() },
+            Request::Show {
+                what: "1.2.3".into(),
+            },
             Request::Reload {},
-            Request::Sort { dirs: vec!["/a/b c".into()], dry_run: true },
+            Request::Sort {
+                dirs: vec!["/a/b c".into()],
+                dry_run: true,
+            },
             Request::QuarantineList {},
-            Request::QuarantineRelease { what: vec!["1.2.3".into(), "/q/x.dcm".into()] },
+            Request::QuarantineRelease {
+                what: vec!["1.2.3".into(), "/q/x.dcm".into()],
+            },
             Request::Reindex {},
             Request::Verify { digests: true },
             Request::Subscribe {},
@@ -297,10 +321,25 @@ mod tests {
         for reply in [
             Reply::Status(Box::default()),
             Reply::Count { count: 7 },
-            Reply::SortProgress(SortProgress { found: 3, ..SortProgress::default() }),
-            Reply::Sorted(SortSummary { filed: 2, seconds: 1.5, ..SortSummary::default() }),
-            Reply::Released(Released { what: "x".into(), to: None, error: Some("gone".into()) }),
-            Reply::Progress(Progress { stage: "reading".into(), done: 1, total: None }),
+            Reply::SortProgress(SortProgress {
+                found: 3,
+                ..SortProgress::default()
+            }),
+            Reply::Sorted(SortSummary {
+                filed: 2,
+                seconds: 1.5,
+                ..SortSummary::default()
+            }),
+            Reply::Released(Released {
+                what: "x".into(),
+                to: None,
+                error: Some("gone".into()),
+            }),
+            Reply::Progress(Progress {
+                stage: "reading".into(),
+                done: 1,
+                total: None,
+            }),
             Reply::Reindexed { records: 5 },
             Reply::Alive {},
             Reply::Done {},
@@ -314,19 +353,36 @@ mod tests {
     fn what_is_wrong_with_a_request_is_said() {
         let refused = |line: &str| parse_request(line.as_bytes()).unwrap_err();
         assert_eq!(refused(r#"{"v":2,"request":"status"}"#).code, Code::Version);
-        assert!(refused(r#"{"request":"status"}"#).message.contains("version"));
+        assert!(
+            refused(r#"{"request":"status"}"#)
+                .message
+                .contains("version")
+        );
         let unknown = refused(r#"{"v":1,"request":"make-coffee"}"#);
         assert_eq!(unknown.code, Code::BadRequest);
-        assert!(unknown.message.contains("make-coffee") && unknown.message.contains("status"), "{unknown}");
-        assert!(refused(r#"{"v":1,"request":"status","extra":1}"#).message.contains("extra"));
+        assert!(
+            unknown.message.contains("make-coffee") && unknown.message.contains("status"),
+            "{unknown}"
+        );
+        assert!(
+            refused(r#"{"v":1,"request":"status","extra":1}"#)
+                .message
+                .contains("extra")
+        );
         assert!(refused("[]").message.contains("object"));
         assert!(refused(&"[".repeat(100_000)).message.contains("JSON"));
     }
 
     #[test]
     fn a_refusal_of_a_later_version_is_still_understood() {
-        let reply = parse_reply(br#"{"v":1,"reply":"error","code":"on-holiday","message":"come back later"}"#).unwrap();
-        assert_eq!(reply, Reply::Error(Refusal::new(Code::Unknown, "come back later")));
+        let reply = parse_reply(
+            br#"{"v":1,"reply":"error","code":"on-holiday","message":"come back later"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            reply,
+            Reply::Error(Refusal::new(Code::Unknown, "come back later"))
+        );
     }
 
     proptest! {

@@ -45,7 +45,12 @@ pub trait Handler: Send + Sync + 'static {
     /// How the daemon is.
     fn status(&self, peer: Peer) -> impl Future<Output = Answer<Status>> + Send;
     /// Entries, the newest first.
-    fn query(&self, peer: Peer, query: Query, out: mpsc::Sender<Entry>) -> impl Future<Output = Answer<()>> + Send;
+    fn query(
+        &self,
+        peer: Peer,
+        query: Query,
+        out: mpsc::Sender<Entry>,
+    ) -> impl Future<Output = Answer<()>> + Send;
     /// How many entries.
     fn count(&self, peer: Peer, query: Query) -> impl Future<Output = Answer<u64>> + Send;
     /// Every file that is meant; none is [`Code::NotFound`].
@@ -61,7 +66,11 @@ pub trait Handler: Send + Sync + 'static {
         out: mpsc::Sender<SortProgress>,
     ) -> impl Future<Output = Answer<SortSummary>> + Send;
     /// What lies in the quarantine.
-    fn quarantine_list(&self, peer: Peer, out: mpsc::Sender<Entry>) -> impl Future<Output = Answer<()>> + Send;
+    fn quarantine_list(
+        &self,
+        peer: Peer,
+        out: mpsc::Sender<Entry>,
+    ) -> impl Future<Output = Answer<()>> + Send;
     /// Puts files back where they came from.
     fn quarantine_release(
         &self,
@@ -69,7 +78,11 @@ pub trait Handler: Send + Sync + 'static {
         what: Vec<String>,
     ) -> impl Future<Output = Answer<Vec<Released>>> + Send;
     /// Builds the index again, and returns how many records the ledger has.
-    fn reindex(&self, peer: Peer, out: mpsc::Sender<Progress>) -> impl Future<Output = Answer<u64>> + Send;
+    fn reindex(
+        &self,
+        peer: Peer,
+        out: mpsc::Sender<Progress>,
+    ) -> impl Future<Output = Answer<u64>> + Send;
     /// Compares ledger, index and folders.
     fn verify(
         &self,
@@ -78,7 +91,11 @@ pub trait Handler: Send + Sync + 'static {
         out: mpsc::Sender<Finding>,
     ) -> impl Future<Output = Answer<Summary>> + Send;
     /// Every file that gets its fate, until the sender is closed.
-    fn subscribe(&self, peer: Peer, out: mpsc::Sender<Entry>) -> impl Future<Output = Answer<()>> + Send;
+    fn subscribe(
+        &self,
+        peer: Peer,
+        out: mpsc::Sender<Entry>,
+    ) -> impl Future<Output = Answer<()>> + Send;
 }
 
 /// What clients may use up.
@@ -111,18 +128,27 @@ impl Default for Limits {
 /// A socket that is listened on; removed when dropped, if it is still this one.
 #[derive(Debug)]
 pub struct Listener {
-    listener: StdListener,
+    socket: StdListener,
     path: PathBuf,
     inode: (u64, u64),
 }
 
 /// Makes the socket, mode 0660. One that is left over is replaced, but only if nobody answers there. Blocks.
 pub fn bind(path: &Path) -> Result<Listener, ControlError> {
-    let failed = |source: io::Error| ControlError::Io { path: path.to_owned(), source };
+    let failed = |source: io::Error| ControlError::Io {
+        path: path.to_owned(),
+        source,
+    };
     match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => return Err(ControlError::NotASocket(path.to_owned())),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(ControlError::NotASocket(path.to_owned()));
+        }
         Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
-            Err(err) if matches!(err.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+                ) => {}
             Err(err) if err.kind() == io::ErrorKind::PermissionDenied => return Err(failed(err)),
             _ => return Err(ControlError::AlreadyRunning(path.to_owned())),
         },
@@ -150,12 +176,17 @@ pub fn bind(path: &Path) -> Result<Listener, ControlError> {
         Ok((made.dev(), made.ino()))
     };
     let inode = finish().map_err(failed)?;
-    Ok(Listener { listener, path: path.to_owned(), inode })
+    Ok(Listener {
+        socket: listener,
+        path: path.to_owned(),
+        inode,
+    })
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.inode);
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|now| (now.dev(), now.ino()) == self.inode);
         if ours && let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "the control socket stays");
         }
@@ -169,8 +200,15 @@ pub async fn serve<H: Handler>(
     limits: Limits,
     stop: CancellationToken,
 ) -> Result<(), ControlError> {
-    let failed = |source| ControlError::Io { path: listener.path.clone(), source };
-    let socket = listener.listener.try_clone().and_then(UnixListener::from_std).map_err(failed)?;
+    let failed = |source| ControlError::Io {
+        path: listener.path.clone(),
+        source,
+    };
+    let socket = listener
+        .socket
+        .try_clone()
+        .and_then(UnixListener::from_std)
+        .map_err(failed)?;
     let places = Arc::new(Semaphore::new(limits.clients));
     let mut clients = JoinSet::new();
     loop {
@@ -203,7 +241,10 @@ pub async fn serve<H: Handler>(
         }
     }
     drop((socket, listener));
-    let ended = timeout(limits.grace, async { while clients.join_next().await.is_some() {} }).await;
+    let ended = timeout(limits.grace, async {
+        while clients.join_next().await.is_some() {}
+    })
+    .await;
     if ended.is_err() {
         tracing::warn!(clients = clients.len(), "control requests are given up");
         clients.shutdown().await;
@@ -213,7 +254,10 @@ pub async fn serve<H: Handler>(
 
 /// Tells a client that there are too many, if it is ready to hear it.
 fn turn_away(stream: &UnixStream) {
-    let busy = Reply::Error(Refusal::new(Code::Busy, "the daemon talks to too many clients: try again later"));
+    let busy = Reply::Error(Refusal::new(
+        Code::Busy,
+        "the daemon talks to too many clients: try again later",
+    ));
     if let Ok(line) = protocol::to_line(&busy) {
         let _ = stream.try_write(&line);
     }
@@ -227,7 +271,11 @@ async fn converse<H: Handler>(
     stop: &CancellationToken,
 ) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
-    let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
+    let peer = Peer {
+        uid: credentials.uid(),
+        gid: credentials.gid(),
+        pid: credentials.pid(),
+    };
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -241,12 +289,16 @@ async fn converse<H: Handler>(
             Ok(Ok(Line::Whole)) => {}
             Ok(Ok(Line::End)) => return Ok(()),
             Ok(Ok(Line::TooLong)) => {
-                let refusal = Refusal::new(Code::BadRequest, format!("a request has at most {MAX_LINE} bytes"));
+                let refusal = Refusal::new(
+                    Code::BadRequest,
+                    format!("a request has at most {MAX_LINE} bytes"),
+                );
                 return say(&mut writer, &Reply::Error(refusal), limits).await;
             }
             Ok(Err(err)) => return Err(err),
             Err(_) => {
-                let refusal = Refusal::new(Code::BadRequest, "no request for a long time: good-bye");
+                let refusal =
+                    Refusal::new(Code::BadRequest, "no request for a long time: good-bye");
                 return say(&mut writer, &Reply::Error(refusal), limits).await;
             }
         }
@@ -272,7 +324,10 @@ enum Line {
 }
 
 /// Reads one line, newline excluded; never keeps more than [`MAX_LINE`] bytes.
-async fn read_line(reader: &mut (impl AsyncBufReadExt + Unpin), line: &mut Vec<u8>) -> io::Result<Line> {
+async fn read_line(
+    reader: &mut (impl AsyncBufReadExt + Unpin),
+    line: &mut Vec<u8>,
+) -> io::Result<Line> {
     loop {
         let bytes = reader.fill_buf().await?;
         if bytes.is_empty() {
@@ -310,7 +365,11 @@ async fn tell(
     }
 }
 
-async fn say(writer: &mut (impl AsyncWrite + Unpin), reply: &Reply, limits: Limits) -> io::Result<()> {
+async fn say(
+    writer: &mut (impl AsyncWrite + Unpin),
+    reply: &Reply,
+    limits: Limits,
+) -> io::Result<()> {
     let line = protocol::to_line(reply)?;
     timeout(limits.slowness, writer.write_all(&line)).await?
 }
@@ -324,25 +383,37 @@ async fn answer<H: Handler>(
     stop: &CancellationToken,
 ) {
     let result = match request {
-        Request::Status {} => handler.status(peer).await.map(|status| vec![Reply::Status(Box::new(status))]),
+        Request::Status {} => handler
+            .status(peer)
+            .await
+            .map(|status| vec![Reply::Status(Box::new(status))]),
         Request::Query { query } => {
             let entry = |entry| Reply::Entry(Box::new(entry));
-            stream(&replies, entry, |out| handler.query(peer, query, out)).await.map(|()| vec![])
-        }
-        Request::Count { query } => handler.count(peer, query).await.map(|count| vec![Reply::Count { count }]),
-        Request::Show { what } => handler
-            .show(peer, what)
-            .await
-            .map(|stories| stories.into_iter().map(|story| Reply::Story(Box::new(story))).collect()),
-        Request::Reload {} => handler.reload(peer).await.map(|()| vec![]),
-        Request::Sort { dirs, dry_run } => {
-            stream(&replies, Reply::SortProgress, |out| handler.sort(peer, dirs, dry_run, out))
+            stream(&replies, entry, |out| handler.query(peer, query, out))
                 .await
-                .map(|summary| vec![Reply::Sorted(summary)])
+                .map(|()| vec![])
         }
+        Request::Count { query } => handler
+            .count(peer, query)
+            .await
+            .map(|count| vec![Reply::Count { count }]),
+        Request::Show { what } => handler.show(peer, what).await.map(|stories| {
+            stories
+                .into_iter()
+                .map(|story| Reply::Story(Box::new(story)))
+                .collect()
+        }),
+        Request::Reload {} => handler.reload(peer).await.map(|()| vec![]),
+        Request::Sort { dirs, dry_run } => stream(&replies, Reply::SortProgress, |out| {
+            handler.sort(peer, dirs, dry_run, out)
+        })
+        .await
+        .map(|summary| vec![Reply::Sorted(summary)]),
         Request::QuarantineList {} => {
             let entry = |entry| Reply::Entry(Box::new(entry));
-            stream(&replies, entry, |out| handler.quarantine_list(peer, out)).await.map(|()| vec![])
+            stream(&replies, entry, |out| handler.quarantine_list(peer, out))
+                .await
+                .map(|()| vec![])
         }
         Request::QuarantineRelease { what } => handler
             .quarantine_release(peer, what)
@@ -351,9 +422,11 @@ async fn answer<H: Handler>(
         Request::Reindex {} => stream(&replies, Reply::Progress, |out| handler.reindex(peer, out))
             .await
             .map(|records| vec![Reply::Reindexed { records }]),
-        Request::Verify { digests } => stream(&replies, finding, |out| handler.verify(peer, digests, out))
-            .await
-            .map(|summary| vec![Reply::Verified(summary)]),
+        Request::Verify { digests } => {
+            stream(&replies, finding, |out| handler.verify(peer, digests, out))
+                .await
+                .map(|summary| vec![Reply::Verified(summary)])
+        }
         Request::Subscribe {} => {
             let entry = |entry| Reply::Entry(Box::new(entry));
             tokio::select! {
@@ -404,7 +477,11 @@ where
 fn finding(finding: Finding) -> Reply {
     match finding {
         Finding::Difference(difference) => Reply::Difference(difference),
-        Finding::Progress(stage, done, total) => Reply::Progress(Progress { stage: stage.to_owned(), done, total }),
+        Finding::Progress(stage, done, total) => Reply::Progress(Progress {
+            stage: stage.to_owned(),
+            done,
+            total,
+        }),
     }
 }
 

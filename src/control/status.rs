@@ -123,8 +123,12 @@ impl DiskStatus {
         Self {
             what: what.to_owned(),
             path: path.display().to_string(),
-            free: room.as_ref().map(|room| room.f_bavail.saturating_mul(room.f_frsize)),
-            total: room.as_ref().map(|room| room.f_blocks.saturating_mul(room.f_frsize)),
+            free: room
+                .as_ref()
+                .map(|room| room.f_bavail.saturating_mul(room.f_frsize)),
+            total: room
+                .as_ref()
+                .map(|room| room.f_blocks.saturating_mul(room.f_frsize)),
         }
     }
 }
@@ -155,7 +159,11 @@ impl RecentErrors {
             last.times += 1;
             return;
         }
-        self.0.push_front(ErrorLine { time_us, message: message.to_owned(), times: 1 });
+        self.0.push_front(ErrorLine {
+            time_us,
+            message: message.to_owned(),
+            times: 1,
+        });
         self.0.truncate(Self::LIMIT);
     }
 
@@ -170,7 +178,11 @@ impl Status {
     pub fn to_text(&self, width: u16) -> String {
         let mut text = String::new();
         let up = age(self.now_us - self.up_since_us);
-        let _ = writeln!(text, "radsort {}, process {}, up for {up}", self.version, self.pid);
+        let _ = writeln!(
+            text,
+            "radsort {}, process {}, up for {up}",
+            self.version, self.pid
+        );
         match &self.model {
             Some(model) => {
                 let _ = writeln!(text, "model {} on {}", model.name, model.provider);
@@ -182,7 +194,11 @@ impl Status {
         }
         if let Some(error) = &self.reload_error {
             let ago = age(self.now_us - error.time_us);
-            let _ = writeln!(text, "THE LAST RELOAD FAILED {ago} ago, the settings before it are in use: {}", error.message);
+            let _ = writeln!(
+                text,
+                "THE LAST RELOAD FAILED {ago} ago, the settings before it are in use: {}",
+                error.message
+            );
         }
         text.push('\n');
         text.push_str(&self.watch_table(width));
@@ -198,17 +214,37 @@ impl Status {
                 );
             }
         }
-        let total = self.totals.iter().map(|(fate, count)| format!("{count} {fate}")).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(text, "\nin the index: {}", if total.is_empty() { "nothing yet" } else { &total });
+        let total = self
+            .totals
+            .iter()
+            .map(|(fate, count)| format!("{count} {fate}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let _ = writeln!(
+            text,
+            "\nin the index: {}",
+            if total.is_empty() {
+                "nothing yet"
+            } else {
+                &total
+            }
+        );
         for disk in &self.disks {
-            let room = disk.free.map_or_else(|| "does not answer".to_owned(), |free| format!("{} free", bytes(free)));
+            let room = disk.free.map_or_else(
+                || "does not answer".to_owned(),
+                |free| format!("{} free", bytes(free)),
+            );
             let _ = writeln!(text, "{} ({}): {room}", disk.what, disk.path);
         }
         if !self.errors.is_empty() {
             text.push_str("\nlast errors:\n");
             for error in &self.errors {
                 let ago = age(self.now_us - error.time_us);
-                let times = if error.times > 1 { format!(" ({} times)", error.times) } else { String::new() };
+                let times = if error.times > 1 {
+                    format!(" ({} times)", error.times)
+                } else {
+                    String::new()
+                };
                 let _ = writeln!(text, "  {ago} ago: {}{times}", error.message);
             }
         }
@@ -218,8 +254,18 @@ impl Status {
     fn watch_table(&self, width: u16) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic).set_width(width);
-        table.set_header(["drop", "share", "state", "waiting", "oldest", "last scan", "files"]);
+        table
+            .set_content_arrangement(comfy_table::ContentArrangement::Dynamic)
+            .set_width(width);
+        table.set_header([
+            "drop",
+            "share",
+            "state",
+            "waiting",
+            "oldest",
+            "last scan",
+            "files",
+        ]);
         for watch in &self.watches {
             let state = match watch.state {
                 WatchState::Online => "online",
@@ -230,8 +276,13 @@ impl Status {
                 Noticing::Events => "events",
                 Noticing::Polling => "polling",
             };
-            let since = |time: Option<i64>| time.map_or_else(|| "–".to_owned(), |time| age(self.now_us - time));
-            let counts = watch.counts.iter().map(|(fate, count)| format!("{count} {fate}"));
+            let since = |time: Option<i64>| {
+                time.map_or_else(|| "–".to_owned(), |time| age(self.now_us - time))
+            };
+            let counts = watch
+                .counts
+                .iter()
+                .map(|(fate, count)| format!("{count} {fate}"));
             table.add_row([
                 format!("{}\n{}", watch.name, watch.path),
                 format!("{}\n{noticing}", watch.share),
@@ -266,7 +317,11 @@ pub fn bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -299,8 +354,16 @@ mod tests {
                 counts: BTreeMap::from([("filed".into(), 5)]),
             }],
             totals: BTreeMap::from([("filed".into(), 5), ("review".into(), 1)]),
-            disks: vec![DiskStatus { what: "state".into(), free: Some(3 << 30), ..DiskStatus::default() }],
-            errors: vec![ErrorLine { time_us: 9_990_000_000, message: "disk full".into(), times: 3 }],
+            disks: vec![DiskStatus {
+                what: "state".into(),
+                free: Some(3 << 30),
+                ..DiskStatus::default()
+            }],
+            errors: vec![ErrorLine {
+                time_us: 9_990_000_000,
+                message: "disk full".into(),
+                times: 3,
+            }],
             reload_error: None,
         }
     }
@@ -331,7 +394,14 @@ mod tests {
         for n in 0..50 {
             errors.push(n, "the same");
         }
-        assert_eq!(errors.list(), [ErrorLine { time_us: 49, message: "the same".into(), times: 50 }]);
+        assert_eq!(
+            errors.list(),
+            [ErrorLine {
+                time_us: 49,
+                message: "the same".into(),
+                times: 50
+            }]
+        );
         for n in 0..50 {
             errors.push(n, &format!("error {n}"));
         }

@@ -11,11 +11,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus, Scope,
 };
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,14 +32,41 @@ pub struct Confinement {
     pub seccomp: bool,
 }
 
+impl std::fmt::Display for Confinement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self {
+                seccomp: true,
+                landlock: Some(version),
+            } => write!(f, "seccomp and Landlock (version {version})"),
+            Self {
+                seccomp: true,
+                landlock: None,
+            } => write!(f, "seccomp, without Landlock"),
+            Self {
+                seccomp: false,
+                landlock: Some(version),
+            } => write!(f, "Landlock (version {version}), without seccomp"),
+            Self {
+                seccomp: false,
+                landlock: None,
+            } => write!(f, "resource limits only"),
+        }
+    }
+}
+
 /// Why the jail could not be closed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
     /// A filter could not be put together.
-    #[error("the seccomp filter cannot be built for this machine ({0}): radsort supports x86_64, aarch64 and riscv64")]
+    #[error(
+        "the seccomp filter cannot be built for this machine ({0}): radsort supports x86_64, aarch64 and riscv64"
+    )]
     Filter(#[from] seccompiler::BackendError),
     /// The kernel has seccomp filters and refused ours.
-    #[error("the kernel refused the seccomp filter ({0}); a container or unit that forbids seccomp(2) must allow it")]
+    #[error(
+        "the kernel refused the seccomp filter ({0}); a container or unit that forbids seccomp(2) must allow it"
+    )]
     Seccomp(io::Error),
     /// Landlock failed otherwise than by not being there.
     #[error("Landlock refused its ruleset: {0}")]
@@ -63,14 +92,23 @@ pub struct Limits {
     pub wall_ms: u64,
 }
 
-fn attribute<T>(what: &'static str, result: Result<T, impl Into<io::Error>>) -> Result<T, ConfineError> {
-    result.map_err(|source| ConfineError::Attribute { what, source: source.into() })
+fn attribute<T>(
+    what: &'static str,
+    result: Result<T, impl Into<io::Error>>,
+) -> Result<T, ConfineError> {
+    result.map_err(|source| ConfineError::Attribute {
+        what,
+        source: source.into(),
+    })
 }
 
 /// Locks the zygote in, for good, with every process that it forks.
 pub fn zygote() -> Result<Confinement, ConfineError> {
     attribute("no_new_privs", rustix::thread::set_no_new_privs(true))?;
-    attribute("dumpable", rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
+    attribute(
+        "dumpable",
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable),
+    )?;
     attribute("the core file limit", limit(Resource::Core, 0))?;
     let landlock = landlock()?;
     // A kernel built without seccomp answers with EINVAL, which it also says to a bad filter.
@@ -90,7 +128,10 @@ pub fn child(
     limits: Limits,
     seccomp: bool,
 ) -> Result<(), ConfineError> {
-    attribute("the death signal", rustix::process::set_parent_process_death_signal(Some(Signal::KILL)))?;
+    attribute(
+        "the death signal",
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)),
+    )?;
     if rustix::process::getppid() != Some(zygote) {
         process::exit_now(0); // The zygote died before the line above: nobody waits for an answer.
     }
@@ -102,10 +143,22 @@ pub fn child(
         attribute(what, limit(resource, value))?;
     }
     // The soft limit's SIGXCPU tells what happened, the hard limit's SIGKILL cannot be ignored.
-    let hard = rustix::process::getrlimit(Resource::Cpu).maximum.unwrap_or(u64::MAX).min(limits.cpu_seconds + 2);
-    let cpu = Rlimit { current: Some(hard.min(limits.cpu_seconds)), maximum: Some(hard) };
-    attribute("the CPU time limit", rustix::process::setrlimit(Resource::Cpu, cpu))?;
-    attribute("the timer", process::alarm_after(Duration::from_millis(limits.wall_ms)))?;
+    let hard = rustix::process::getrlimit(Resource::Cpu)
+        .maximum
+        .unwrap_or(u64::MAX)
+        .min(limits.cpu_seconds + 2);
+    let cpu = Rlimit {
+        current: Some(hard.min(limits.cpu_seconds)),
+        maximum: Some(hard),
+    };
+    attribute(
+        "the CPU time limit",
+        rustix::process::setrlimit(Resource::Cpu, cpu),
+    )?;
+    attribute(
+        "the timer",
+        process::alarm_after(Duration::from_millis(limits.wall_ms)),
+    )?;
     if seccomp {
         install(child_rules(file, reply)?)?;
     }
@@ -114,8 +167,16 @@ pub fn child(
 
 /// Lowers both the soft and the hard limit.
 fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
-    let value = rustix::process::getrlimit(resource).maximum.map_or(value, |hard| hard.min(value));
-    rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
+    let value = rustix::process::getrlimit(resource)
+        .maximum
+        .map_or(value, |hard| hard.min(value));
+    rustix::process::setrlimit(
+        resource,
+        Rlimit {
+            current: Some(value),
+            maximum: Some(value),
+        },
+    )
 }
 
 /// Denies every path, port, signal and abstract socket that this kernel's Landlock knows about.
@@ -126,7 +187,7 @@ fn landlock() -> Result<Option<u32>, ConfineError> {
         .handle_access(AccessNet::from_all(newest))?
         .scope(Scope::from_all(newest))?
         .create()?
-        .set_no_new_privs(true)
+        .no_new_privs(true)
         .restrict_self()?;
     match (status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, _) => Ok(None),
@@ -170,8 +231,14 @@ fn common_rules() -> Result<Rules, ConfineError> {
     // Anonymous memory only, and none that can be executed.
     let not_executable = || masked(2, libc::PROT_EXEC, 0);
     let anonymous = masked(3, libc::MAP_ANONYMOUS, libc::MAP_ANONYMOUS)?;
-    rules.insert(libc::SYS_mmap, vec![SeccompRule::new(vec![not_executable()?, anonymous])?]);
-    rules.insert(libc::SYS_mprotect, vec![SeccompRule::new(vec![not_executable()?])?]);
+    rules.insert(
+        libc::SYS_mmap,
+        vec![SeccompRule::new(vec![not_executable()?, anonymous])?],
+    );
+    rules.insert(
+        libc::SYS_mprotect,
+        vec![SeccompRule::new(vec![not_executable()?])?],
+    );
     Ok(rules)
 }
 
@@ -221,36 +288,57 @@ fn child_rules(file: BorrowedFd, reply: BorrowedFd) -> Result<Rules, ConfineErro
         rules.insert(number, vec![only(file.as_raw_fd())?]);
     }
     for number in [libc::SYS_write, libc::SYS_writev] {
-        rules.insert(number, vec![only(reply.as_raw_fd())?, only(libc::STDERR_FILENO)?]);
+        rules.insert(
+            number,
+            vec![only(reply.as_raw_fd())?, only(libc::STDERR_FILENO)?],
+        );
     }
     let myself = rustix::process::getpid().as_raw_nonzero().get();
     rules.insert(libc::SYS_tgkill, vec![only(myself)?]);
     // Asking for limits, not setting them.
-    let asking = vec![equal(0, 0)?, SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?];
+    let asking = vec![
+        equal(0, 0)?,
+        SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?,
+    ];
     rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(asking)?]);
     Ok(rules)
 }
 
 /// The argument at `index` is this 32-bit value.
 fn equal(index: u8, value: i32) -> Result<SeccompCondition, seccompiler::BackendError> {
-    SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(value.cast_unsigned()))
+    SeccompCondition::new(
+        index,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        u64::from(value.cast_unsigned()),
+    )
 }
 
 /// The bits of `mask` in the argument at `index` are those of `value`.
 fn masked(index: u8, mask: i32, value: i32) -> Result<SeccompCondition, seccompiler::BackendError> {
     let operator = SeccompCmpOp::MaskedEq(u64::from(mask.cast_unsigned()));
-    SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, u64::from(value.cast_unsigned()))
+    SeccompCondition::new(
+        index,
+        SeccompCmpArgLen::Dword,
+        operator,
+        u64::from(value.cast_unsigned()),
+    )
 }
 
 /// Puts a filter in force; false if the kernel has no seccomp filters at all.
 fn install(rules: Rules) -> Result<bool, ConfineError> {
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let architecture = std::env::consts::ARCH.try_into()?;
-    let program: BpfProgram = SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture)?.try_into()?;
+    let program: BpfProgram =
+        SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture)?.try_into()?;
     match seccompiler::apply_filter(&program) {
         Ok(()) => Ok(true),
-        Err(seccompiler::Error::Seccomp(error)) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(false),
-        Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error)) => Err(ConfineError::Seccomp(error)),
+        Err(seccompiler::Error::Seccomp(error)) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            Ok(false)
+        }
+        Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error)) => {
+            Err(ConfineError::Seccomp(error))
+        }
         Err(other) => Err(ConfineError::Seccomp(io::Error::other(other.to_string()))),
     }
 }

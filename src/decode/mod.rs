@@ -16,6 +16,8 @@ pub mod protocol;
 pub mod render;
 pub mod worker;
 
+pub use header::inspect;
+
 use std::fs::File;
 use std::time::{Duration, Instant};
 

@@ -19,11 +19,14 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
 };
 
 use super::confine::{Confinement, Limits};
-use super::protocol::{Answer, Ask, Farewell, Flaw, Hello, MAX_PACKET, MAX_VALUES, Request, read_answer, values};
+use super::protocol::{
+    Answer, Ask, Farewell, Flaw, Hello, MAX_PACKET, MAX_VALUES, Request, read_answer, values,
+};
 use super::worker::NOT_CONFINED;
 use super::{Decoded, Fault, Inspection, RenderSpec};
 use crate::config::settings::DecoderSettings;
@@ -31,7 +34,7 @@ use crate::domain::Reason;
 
 /// How long a zygote may take to start.
 const START: Duration = Duration::from_secs(20);
-/// How much longer than its child's wall-clock limit a zygote may take to say how the child ended.
+/// How much longer than its child's wall-clock limit (at most a quarter of that) a zygote may take to say how it ended.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often a file is tried.
 const TRIES: u32 = 2;
@@ -56,7 +59,9 @@ pub enum PoolError {
         source: io::Error,
     },
     /// It could not be locked in; radsort does not decode outside the jail.
-    #[error("the decode worker cannot be locked in, and radsort does not decode outside the jail: {0}")]
+    #[error(
+        "the decode worker cannot be locked in, and radsort does not decode outside the jail: {0}"
+    )]
     NotConfined(String),
 }
 
@@ -109,8 +114,19 @@ impl Pool {
     pub fn start_program(program: &Path, settings: &DecoderSettings) -> Result<Self, PoolError> {
         let limits = Limits {
             memory: settings.memory,
-            cpu_seconds: settings.cpu_time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1),
-            wall_ms: settings.wall_time.as_millis().try_into().unwrap_or(u64::MAX).max(1),
+            cpu_seconds: settings
+                .cpu_time
+                .as_millis()
+                .div_ceil(1000)
+                .try_into()
+                .unwrap_or(u64::MAX)
+                .max(1),
+            wall_ms: settings
+                .wall_time
+                .as_millis()
+                .try_into()
+                .unwrap_or(u64::MAX)
+                .max(1),
         };
         let (first, confinement) = Zygote::start(program)?;
         Ok(Self {
@@ -118,7 +134,10 @@ impl Pool {
             count: settings.count.max(1),
             limits,
             confinement,
-            zygotes: Mutex::new(Zygotes { idle: vec![first], all: 1 }),
+            zygotes: Mutex::new(Zygotes {
+                idle: vec![first],
+                all: 1,
+            }),
             returned: Condvar::new(),
         })
     }
@@ -137,26 +156,51 @@ impl Pool {
     }
 
     /// The header pass and one radiograph for each of `specs`, of a file of `size` bytes, open for reading only.
-    pub fn decode(&self, file: &File, size: u64, specs: &[RenderSpec]) -> Result<Decoded, DecodeError> {
+    pub fn decode(
+        &self,
+        file: &File,
+        size: u64,
+        specs: &[RenderSpec],
+    ) -> Result<Decoded, DecodeError> {
         if specs.iter().map(values).fold(0, u64::saturating_add) > MAX_VALUES {
             let error = format!("more than {MAX_VALUES} grey values were asked for");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error).into());
         }
         match self.ask(file, size, Ask::Decode(specs.to_vec()))? {
-            (Answer::Decoded(inspection, radiographs), took) => Ok(Decoded { inspection, radiographs, took }),
+            (Answer::Decoded(inspection, radiographs), took) => Ok(Decoded {
+                inspection,
+                radiographs,
+                took,
+            }),
             _ => Err(Fault::new(Reason::DecoderLied, "the answer is to another question").into()),
         }
     }
 
     /// Asks one child after the other until one answers, or until that is no use.
     fn ask(&self, file: &File, size: u64, ask: Ask) -> Result<(Answer, Duration), DecodeError> {
-        if !rustix::fs::fcntl_getfl(file).map_err(io::Error::from)?.intersection(OFlags::RWMODE).is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file is not open for reading only").into());
+        if !rustix::fs::fcntl_getfl(file)
+            .map_err(io::Error::from)?
+            .intersection(OFlags::RWMODE)
+            .is_empty()
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the file is not open for reading only",
+            )
+            .into());
         }
-        let request = Request { ask, size, limits: self.limits };
+        let request = Request {
+            ask,
+            size,
+            limits: self.limits,
+        };
         let packet = serde_json::to_vec(&request).map_err(io::Error::from)?;
         if packet.len() > MAX_PACKET {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many radiographs were asked for").into());
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "too many radiographs were asked for",
+            )
+            .into());
         }
         let mut failure = Failure::Zygote(String::new());
         for _ in 0..TRIES {
@@ -182,7 +226,11 @@ impl Pool {
         let mut place = self.take_place();
         let mut zygote = match place.idle.take() {
             Some(zygote) => zygote,
-            None => Zygote::start(&self.program).map_err(|error| Failure::Zygote(error.to_string()))?.0,
+            None => {
+                Zygote::start(&self.program)
+                    .map_err(|error| Failure::Zygote(error.to_string()))?
+                    .0
+            }
         };
         let answer = zygote.run(file, packet, request);
         if zygote.in_step {
@@ -196,13 +244,22 @@ impl Pool {
         let mut zygotes = self.lock();
         loop {
             if let Some(zygote) = zygotes.idle.pop() {
-                return Place { pool: self, idle: Some(zygote) };
+                return Place {
+                    pool: self,
+                    idle: Some(zygote),
+                };
             }
             if zygotes.all < self.count {
                 zygotes.all += 1;
-                return Place { pool: self, idle: None };
+                return Place {
+                    pool: self,
+                    idle: None,
+                };
             }
-            zygotes = self.returned.wait(zygotes).unwrap_or_else(PoisonError::into_inner);
+            zygotes = self
+                .returned
+                .wait(zygotes)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -215,7 +272,9 @@ impl Pool {
     /// waited instead of computing was reading from a share that answers slowly or not at all.
     fn blame_the_disk(&self, file: &File, size: u64, idle: bool) -> io::Result<()> {
         if file.metadata()?.len() != size {
-            return Err(io::Error::other("the file has changed while it was decoded"));
+            return Err(io::Error::other(
+                "the file has changed while it was decoded",
+            ));
         }
         let patience = Duration::from_millis(self.limits.wall_ms / 4);
         let start = Instant::now();
@@ -223,11 +282,18 @@ impl Pool {
         let mut offset = 0;
         while idle && offset < size {
             match file.read_at(&mut buffer, offset)? {
-                0 => return Err(io::Error::other("the file has become shorter while it was decoded")),
+                0 => {
+                    return Err(io::Error::other(
+                        "the file has become shorter while it was decoded",
+                    ));
+                }
                 read => offset += read as u64,
             }
             if start.elapsed() > patience {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "reading the file takes too long"));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "reading the file takes too long",
+                ));
             }
         }
         Ok(())
@@ -263,10 +329,17 @@ struct Zygote {
 impl Zygote {
     /// Starts one and waits until it is locked in.
     fn start(program: &Path) -> Result<(Self, Confinement), PoolError> {
-        let start = |source: io::Error| PoolError::Start { program: program.to_owned(), source };
-        let (control, theirs) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(|errno| start(errno.into()))?;
+        let start = |source: io::Error| PoolError::Start {
+            program: program.to_owned(),
+            source,
+        };
+        let (control, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|errno| start(errno.into()))?;
         let process = Command::new(program)
             .arg0("radsort")
             .arg("decode-worker")
@@ -276,8 +349,15 @@ impl Zygote {
             .stdout(Stdio::null())
             .spawn()
             .map_err(start)?;
-        let zygote = Self { process, control, in_step: true };
-        let mute = |source: io::Error| PoolError::Mute { program: program.to_owned(), source };
+        let zygote = Self {
+            process,
+            control,
+            in_step: true,
+        };
+        let mute = |source: io::Error| PoolError::Mute {
+            program: program.to_owned(),
+            source,
+        };
         match zygote.receive(Instant::now() + START).map_err(mute)? {
             Hello::Ready(confinement) => Ok((zygote, confinement)),
             Hello::Failed(reason) => Err(PoolError::NotConfined(reason)),
@@ -288,19 +368,31 @@ impl Zygote {
     fn run(&mut self, file: &File, packet: &[u8], request: &Request) -> Result<Answer, Failure> {
         self.in_step = false;
         let limits = &request.limits;
-        let deadline = Instant::now() + Duration::from_millis(limits.wall_ms) + GRACE;
-        let broken = |error: io::Error| Failure::Zygote(format!("the decode worker does not answer ({error})"));
+        let wall = Duration::from_millis(limits.wall_ms);
+        let deadline = Instant::now() + wall + GRACE.min(wall / 4);
+        let broken = |error: io::Error| {
+            Failure::Zygote(format!("the decode worker does not answer ({error})"))
+        };
 
         let (listen, reply) = UnixStream::pair().map_err(broken)?;
         self.send(packet, file, &reply).map_err(broken)?;
         drop(reply);
-        let answer = read_answer(&mut Listener { stream: &listen, deadline }, &request.ask);
+        let answer = read_answer(
+            &mut Listener {
+                stream: &listen,
+                deadline,
+            },
+            &request.ask,
+        );
         // A child that has more to say than it should finds nobody listening.
         drop(listen);
         let farewell = match self.receive::<Farewell>(deadline) {
             Ok(farewell) => farewell,
             Err(error) if is_timeout(&error) => {
-                return Err(Failure::Child { fault: too_long(limits), idle: true });
+                return Err(Failure::Child {
+                    fault: too_long(limits),
+                    idle: true,
+                });
             }
             Err(error) => return Err(broken(error)),
         };
@@ -316,7 +408,12 @@ impl Zygote {
         if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             return Err(io::Error::other("two descriptors do not fit into a packet"));
         }
-        rustix::net::sendmsg(&self.control, &[IoSlice::new(packet)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        rustix::net::sendmsg(
+            &self.control,
+            &[IoSlice::new(packet)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
         Ok(())
     }
 
@@ -326,7 +423,12 @@ impl Zygote {
         let received = loop {
             set_socket_timeout(&self.control, Timeout::Recv, Some(remaining(deadline)?))?;
             let mut parts = [IoSliceMut::new(&mut packet)];
-            match rustix::net::recvmsg(&self.control, &mut parts, &mut Default::default(), RecvFlags::empty()) {
+            match rustix::net::recvmsg(
+                &self.control,
+                &mut parts,
+                &mut RecvAncillaryBuffer::default(),
+                RecvFlags::empty(),
+            ) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => break other?.bytes,
             }
@@ -354,7 +456,8 @@ struct Listener<'a> {
 
 impl Read for Listener<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
+        self.stream
+            .set_read_timeout(Some(remaining(self.deadline)?))?;
         self.stream.read(buffer)
     }
 }
@@ -368,15 +471,29 @@ fn remaining(deadline: Instant) -> io::Result<Duration> {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }
 
 /// What an answer and the end of the child that gave it say together.
-fn judge(answer: Result<Answer, Flaw>, farewell: Farewell, limits: &Limits) -> Result<Answer, Failure> {
-    let fault = |reason, detail: String| Failure::Child { fault: Fault::new(reason, detail), idle: false };
+fn judge(
+    answer: Result<Answer, Flaw>,
+    farewell: Farewell,
+    limits: &Limits,
+) -> Result<Answer, Failure> {
+    let fault = |reason, detail: String| Failure::Child {
+        fault: Fault::new(reason, detail),
+        idle: false,
+    };
     match answer {
         Err(Flaw::Lie(lie)) => return Err(fault(Reason::DecoderLied, lie.into())),
-        Err(Flaw::Io(error)) => return Err(Failure::Zygote(format!("the answer cannot be read: {error}"))),
+        Err(Flaw::Io(error)) => {
+            return Err(Failure::Zygote(format!(
+                "the answer cannot be read: {error}"
+            )));
+        }
         Ok(answer) if farewell.code == Some(0) => return Ok(answer),
         Ok(_) | Err(Flaw::Short | Flaw::Late) => {}
     }
@@ -384,30 +501,44 @@ fn judge(answer: Result<Answer, Flaw>, farewell: Farewell, limits: &Limits) -> R
     let memory = limits.memory / (1024 * 1024);
     Err(match (farewell.code, farewell.signal) {
         (Some(NOT_CONFINED), _) => Failure::Zygote("a decode child could not be locked in".into()),
-        _ if farewell.out_of_memory => fault(Reason::DecoderMemory, format!("more than {memory} MiB were needed")),
-        (_, Some(libc::SIGXCPU)) => {
-            fault(Reason::DecoderTimeout, format!("more than {} s of CPU time were needed", limits.cpu_seconds))
-        }
-        (_, Some(libc::SIGKILL)) if cpu_used_up => {
-            fault(Reason::DecoderTimeout, format!("more than {} s of CPU time were needed", limits.cpu_seconds))
-        }
-        (_, Some(libc::SIGKILL)) => {
-            fault(Reason::DecoderMemory, "the decoder was killed, most likely because the machine ran out of memory".into())
-        }
-        (_, Some(libc::SIGALRM)) => {
-            Failure::Child { fault: too_long(limits), idle: farewell.cpu_ms < limits.wall_ms / 10 }
-        }
-        (_, Some(signal)) => fault(Reason::DecoderCrashed, format!("the decoder died of {}", signal_name(signal))),
+        _ if farewell.out_of_memory => fault(
+            Reason::DecoderMemory,
+            format!("more than {memory} MiB were needed"),
+        ),
+        (_, Some(libc::SIGXCPU)) => fault(
+            Reason::DecoderTimeout,
+            format!("more than {} s of CPU time were needed", limits.cpu_seconds),
+        ),
+        (_, Some(libc::SIGKILL)) if cpu_used_up => fault(
+            Reason::DecoderTimeout,
+            format!("more than {} s of CPU time were needed", limits.cpu_seconds),
+        ),
+        (_, Some(libc::SIGKILL)) => fault(
+            Reason::DecoderMemory,
+            "the decoder was killed, most likely because the machine ran out of memory".into(),
+        ),
+        (_, Some(libc::SIGALRM)) => Failure::Child {
+            fault: too_long(limits),
+            idle: farewell.cpu_ms < limits.wall_ms / 10,
+        },
+        (_, Some(signal)) => fault(
+            Reason::DecoderCrashed,
+            format!("the decoder died of {}", signal_name(signal)),
+        ),
         (Some(0), None) => fault(Reason::DecoderLied, "the answer ends too early".into()),
-        (code, None) => {
-            fault(Reason::DecoderCrashed, format!("the decoder ended with exit code {}", code.unwrap_or(-1)))
-        }
+        (code, None) => fault(
+            Reason::DecoderCrashed,
+            format!("the decoder ended with exit code {}", code.unwrap_or(-1)),
+        ),
     })
 }
 
 fn too_long(limits: &Limits) -> Fault {
     let time = Duration::from_millis(limits.wall_ms);
-    Fault::new(Reason::DecoderTimeout, format!("there was no answer within {time:?}"))
+    Fault::new(
+        Reason::DecoderTimeout,
+        format!("there was no answer within {time:?}"),
+    )
 }
 
 fn signal_name(signal: i32) -> String {

@@ -9,13 +9,13 @@ use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, SocketType,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags,
+    SocketType,
 };
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
@@ -35,7 +35,9 @@ pub const NOT_ANSWERED: i32 = 71;
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// A person typed the command.
-    #[error("decode-worker is started by radsort itself, with a socket as its standard input; there is nothing to do by hand")]
+    #[error(
+        "decode-worker is started by radsort itself, with a socket as its standard input; there is nothing to do by hand"
+    )]
     NotStartedByRadsort,
     /// The system refused something.
     #[error("the decode worker cannot start: {0}")]
@@ -77,10 +79,15 @@ pub fn serve() -> Result<(), WorkerError> {
 }
 
 /// One request after the other, until the parent hangs up.
-fn serve_requests(control: OwnedFd, alone: &SingleThreaded, confinement: Confinement) -> io::Result<()> {
+fn serve_requests(
+    control: OwnedFd,
+    alone: &SingleThreaded,
+    confinement: Confinement,
+) -> io::Result<()> {
     let zygote = rustix::process::getpid();
     while let Some(package) = receive(&control)? {
-        let (last_words, stderr) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (last_words, stderr) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         match alone.fork()? {
             Forked::Child => {
                 drop((control, last_words));
@@ -106,7 +113,7 @@ fn serve_requests(control: OwnedFd, alone: &SingleThreaded, confinement: Confine
 struct Package {
     request: Vec<u8>,
     file: File,
-    reply: UnixStream,
+    reply: File,
 }
 
 /// Waits for a request; `None` when the parent has hung up.
@@ -116,7 +123,12 @@ fn receive(control: &OwnedFd) -> io::Result<Option<Package>> {
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut packet = [IoSliceMut::new(&mut request)];
     let received = loop {
-        match rustix::net::recvmsg(control, &mut packet, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        match rustix::net::recvmsg(
+            control,
+            &mut packet,
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(rustix::io::Errno::INTR) => {}
             other => break other?,
         }
@@ -131,17 +143,26 @@ fn receive(control: &OwnedFd) -> io::Result<Option<Package>> {
     });
     let mut descriptors = descriptors.next().into_iter().flatten();
     match (descriptors.next(), descriptors.next()) {
-        (Some(file), Some(reply)) => {
-            Ok(Some(Package { request, file: File::from(file), reply: UnixStream::from(reply) }))
-        }
-        _ => Err(io::Error::other("a request came without its two descriptors")),
+        (Some(file), Some(reply)) => Ok(Some(Package {
+            request,
+            file: File::from(file),
+            reply: File::from(reply),
+        })),
+        _ => Err(io::Error::other(
+            "a request came without its two descriptors",
+        )),
     }
 }
 
 /// Sends one packet.
 fn send(control: &OwnedFd, message: &impl serde::Serialize) -> io::Result<()> {
     let packet = serde_json::to_vec(message)?;
-    rustix::net::sendmsg(control, &[IoSlice::new(&packet)], &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(
+        control,
+        &[IoSlice::new(&packet)],
+        &mut SendAncillaryBuffer::default(),
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 
@@ -149,7 +170,9 @@ fn send(control: &OwnedFd, message: &impl serde::Serialize) -> io::Result<()> {
 fn tell_of_memory(last_words: OwnedFd) -> bool {
     let mut words = Vec::new();
     // The pipe does not block: an error is its end.
-    let _ = File::from(last_words).take(64 * 1024).read_to_end(&mut words);
+    let _ = File::from(last_words)
+        .take(64 * 1024)
+        .read_to_end(&mut words);
     [b"memory allocation of".as_slice(), b"std::bad_alloc"]
         .iter()
         .any(|sign| words.windows(sign.len()).any(|window| window == *sign))
@@ -157,17 +180,32 @@ fn tell_of_memory(last_words: OwnedFd) -> bool {
 
 /// The child's whole life; returns its exit code.
 fn child(zygote: Pid, package: &Package, stderr: OwnedFd, confinement: Confinement) -> i32 {
-    let Package { request, file, reply } = package;
-    let Ok(Request { ask, size, limits }) = serde_json::from_slice(request) else { return NOT_CONFINED };
+    let Package {
+        request,
+        file,
+        reply,
+    } = package;
+    let Ok(Request { ask, size, limits }) = serde_json::from_slice(request) else {
+        return NOT_CONFINED;
+    };
     if rustix::stdio::dup2_stderr(&stderr).is_err() {
         return NOT_CONFINED;
     }
     drop(stderr);
-    if confine::child(zygote, file.as_fd(), reply.as_fd(), limits, confinement.seccomp).is_err() {
+    if confine::child(
+        zygote,
+        file.as_fd(),
+        reply.as_fd(),
+        limits,
+        confinement.seccomp,
+    )
+    .is_err()
+    {
         return NOT_CONFINED;
     }
     // From here on, untrusted bytes.
-    let (said, radiographs) = without_panic(|| answer(file, size, &ask, reply)).unwrap_or_else(|fault| (Said::Fault(fault), vec![]));
+    let (said, radiographs) = without_panic(|| answer(file, size, &ask, reply))
+        .unwrap_or_else(|fault| (Said::Fault(fault), vec![]));
     match write_answer(&mut &*reply, &said, &radiographs) {
         Ok(()) => 0,
         Err(_) => NOT_ANSWERED,
@@ -175,7 +213,7 @@ fn child(zygote: Pid, package: &Package, stderr: OwnedFd, confinement: Confineme
 }
 
 /// Looks at the file as asked.
-fn answer(file: &File, size: u64, ask: &Ask, reply: &UnixStream) -> (Said, Vec<Radiograph>) {
+fn answer(file: &File, size: u64, ask: &Ask, reply: &File) -> (Said, Vec<Radiograph>) {
     #[cfg(feature = "failpoints")]
     if let Some(fault) = super::misbehave::as_told_by(file, ask, reply) {
         return (Said::Fault(fault), vec![]);
@@ -185,7 +223,11 @@ fn answer(file: &File, size: u64, ask: &Ask, reply: &UnixStream) -> (Said, Vec<R
     let (said, radiographs) = match ask {
         Ask::Inspect => (Said::Inspected(super::inspect(file, size)), vec![]),
         Ask::Decode(specs) => match super::decode(file, size, specs) {
-            Ok(Decoded { inspection, radiographs, .. }) => (Said::Decoded(inspection), radiographs),
+            Ok(Decoded {
+                inspection,
+                radiographs,
+                ..
+            }) => (Said::Decoded(inspection), radiographs),
             Err(fault) => (Said::Fault(fault), vec![]),
         },
     };
@@ -193,7 +235,10 @@ fn answer(file: &File, size: u64, ask: &Ask, reply: &UnixStream) -> (Said, Vec<R
     let bad = match &said {
         Said::Fault(_) => true,
         Said::Inspected(inspection) | Said::Decoded(inspection) => {
-            matches!(inspection.content, Content::Damaged { .. } | Content::NotDicom)
+            matches!(
+                inspection.content,
+                Content::Damaged { .. } | Content::NotDicom
+            )
         }
         Said::Unreadable(_) => false,
     };
@@ -227,11 +272,15 @@ fn without_panic<T>(work: impl FnOnce() -> T) -> Result<T, Fault> {
         if let Some(location) = panic.location() {
             let file = location.file().rsplit('/').take(3).collect::<Vec<_>>();
             let file = file.into_iter().rev().collect::<Vec<_>>().join("/");
-            *noted.lock().unwrap_or_else(PoisonError::into_inner) = format!("{file}:{}", location.line());
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) =
+                format!("{file}:{}", location.line());
         }
     }));
     std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         let place = place.lock().unwrap_or_else(PoisonError::into_inner);
-        Fault::new(Reason::DecoderCrashed, format!("the decoder gave up in a state that it does not expect ({place})"))
+        Fault::new(
+            Reason::DecoderCrashed,
+            format!("the decoder gave up in a state that it does not expect ({place})"),
+        )
     })
 }

@@ -61,13 +61,18 @@ pub enum LedgerError {
     },
     /// What is on disk is no longer known (`fdatasync` failed, or a failed write could not be undone). Only opening the
     /// ledger anew tells what was recorded.
-    #[error("it is not known what of the ledger is on disk ({0}): stop, check the disk, start again")]
+    #[error(
+        "it is not known what of the ledger is on disk ({0}): stop, check the disk, start again"
+    )]
     Poisoned(String),
 }
 
 impl LedgerError {
     fn io(path: &Path, error: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), error }
+        Self::Io {
+            path: path.to_owned(),
+            error,
+        }
     }
 }
 
@@ -114,7 +119,9 @@ pub struct Ledger {
 
 /// Microseconds since the Unix epoch.
 pub fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
@@ -136,7 +143,9 @@ impl Ledger {
         let lock = lock(state)?;
         let dir = ledger_dir(state);
         match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(LedgerError::io(&dir, error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(LedgerError::io(&dir, error));
+            }
             Err(_) => {}
             Ok(()) => sync_dir(state)?,
         }
@@ -149,7 +158,11 @@ impl Ledger {
         loop {
             match chain.step()? {
                 Step::End { .. } => break,
-                Step::Line { at, end: line_end, line } => {
+                Step::Line {
+                    at,
+                    end: line_end,
+                    line,
+                } => {
                     if let Some(record) = line.record {
                         group.push((at, line.t, record));
                         continue;
@@ -173,7 +186,9 @@ impl Ledger {
             None => random_hex::<8>(&dir)?,
         };
         let mut ledger = Self {
-            file: lock.try_clone().map_err(|error| LedgerError::io(state, error))?,
+            file: lock
+                .try_clone()
+                .map_err(|error| LedgerError::io(state, error))?,
             dir,
             instance,
             next_number,
@@ -188,7 +203,10 @@ impl Ledger {
             ledger.begin_segment()?;
         } else {
             let path = segment_path(&ledger.dir, segment);
-            ledger.file = OpenOptions::new().append(true).open(&path).map_err(|error| LedgerError::io(&path, error))?;
+            ledger.file = OpenOptions::new()
+                .append(true)
+                .open(&path)
+                .map_err(|error| LedgerError::io(&path, error))?;
         }
         Ok((ledger, report))
     }
@@ -219,7 +237,10 @@ impl Ledger {
     ///
     /// After [`LedgerError::Io`] nothing was recorded and it may be tried again; after [`LedgerError::Poisoned`] it is
     /// not known, and every further append fails the same way.
-    pub fn append_group(&mut self, records: &[Record]) -> Result<Vec<(Position, i64)>, LedgerError> {
+    pub fn append_group(
+        &mut self,
+        records: &[Record],
+    ) -> Result<Vec<(Position, i64)>, LedgerError> {
         if let Some(why) = &self.poisoned {
             return Err(LedgerError::Poisoned(why.clone()));
         }
@@ -231,19 +252,44 @@ impl Ledger {
         let mut positions = Vec::with_capacity(records.len());
         for record in records {
             let offset = self.end + bytes.len() as u64;
-            let line = Line { v: VERSION, t: time, prev, ledger: None, record: Some(record.clone()), commit: None };
+            let line = Line {
+                v: VERSION,
+                t: time,
+                prev,
+                ledger: None,
+                record: Some(record.clone()),
+                commit: None,
+            };
             prev = self.write_line(&mut bytes, &line)?;
-            positions.push((Position { segment: self.segment, offset, hash: prev.clone() }, time));
+            positions.push((
+                Position {
+                    segment: self.segment,
+                    offset,
+                    hash: prev.clone(),
+                },
+                time,
+            ));
         }
         let commit = Some(records.len() as u64);
-        prev = self.write_line(&mut bytes, &Line { v: VERSION, t: time, prev, ledger: None, record: None, commit })?;
+        prev = self.write_line(
+            &mut bytes,
+            &Line {
+                v: VERSION,
+                t: time,
+                prev,
+                ledger: None,
+                record: None,
+                commit,
+            },
+        )?;
         self.write_and_sync(&bytes)?;
         self.prev = prev;
         Ok(positions)
     }
 
     fn write_line(&self, bytes: &mut Vec<u8>, line: &Line) -> Result<String, LedgerError> {
-        let text = serde_json::to_vec(line).map_err(|error| LedgerError::io(&self.dir, error.into()))?;
+        let text =
+            serde_json::to_vec(line).map_err(|error| LedgerError::io(&self.dir, error.into()))?;
         bytes.extend_from_slice(&text);
         bytes.push(b'\n');
         Ok(hash_line(&text))
@@ -276,10 +322,22 @@ impl Ledger {
         let path = segment_path(&self.dir, self.segment + 1);
         let failed = |error| LedgerError::io(&path, error);
         let mut options = OpenOptions::new();
-        let file = options.append(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let file = options
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
         let ledger = Some(self.instance.clone());
         let mut bytes = Vec::new();
-        let line = Line { v: VERSION, t: now_us(), prev: self.prev.clone(), ledger, record: None, commit: None };
+        let line = Line {
+            v: VERSION,
+            t: now_us(),
+            prev: self.prev.clone(),
+            ledger,
+            record: None,
+            commit: None,
+        };
         let prev = self.write_line(&mut bytes, &line)?;
         let synced = (&file).write_all(&bytes).and_then(|()| file.sync_all());
         if let Err(error) = synced.map_err(failed).and_then(|()| sync_dir(&self.dir)) {
@@ -289,7 +347,8 @@ impl Ledger {
                 Err(undo) => Err(self.poison(format!("{error}, then {undo}"))),
             };
         }
-        (self.file, self.segment, self.end, self.prev) = (file, self.segment + 1, bytes.len() as u64, prev);
+        (self.file, self.segment, self.end, self.prev) =
+            (file, self.segment + 1, bytes.len() as u64, prev);
         Ok(())
     }
 }
@@ -297,13 +356,17 @@ impl Ledger {
 /// Walks over the whole ledger of a state directory and checks its chain.
 pub fn verify(state: &Path) -> Result<VerifyReport, LedgerError> {
     let dir = ledger_dir(state);
-    let mut report = VerifyReport { segments: segments(&dir)?.len() as u64, ..VerifyReport::default() };
+    let mut report = VerifyReport {
+        segments: segments(&dir)?.len() as u64,
+        ..VerifyReport::default()
+    };
     let mut chain = Chain::new(&dir, None)?;
     let mut open = 0;
     loop {
         match chain.step()? {
             Step::End { torn } => {
-                report.torn = torn.or((open > 0).then(|| format!("{open} records without a commit")));
+                report.torn =
+                    torn.or((open > 0).then(|| format!("{open} records without a commit")));
                 return Ok(report);
             }
             Step::Line { line, .. } if line.commit.is_some() => {
@@ -317,7 +380,10 @@ pub fn verify(state: &Path) -> Result<VerifyReport, LedgerError> {
 
 fn lock(state: &Path) -> Result<File, LedgerError> {
     let directory = File::open(state).map_err(|error| LedgerError::io(state, error))?;
-    match rustix::fs::flock(&directory, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    match rustix::fs::flock(
+        &directory,
+        rustix::fs::FlockOperation::NonBlockingLockExclusive,
+    ) {
         Ok(()) => Ok(directory),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(LedgerError::Locked(state.to_owned())),
         Err(error) => Err(LedgerError::io(state, error.into())),
@@ -325,17 +391,25 @@ fn lock(state: &Path) -> Result<File, LedgerError> {
 }
 
 fn sync_dir(dir: &Path) -> Result<(), LedgerError> {
-    File::open(dir).and_then(|file| file.sync_all()).map_err(|error| LedgerError::io(dir, error))
+    File::open(dir)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| LedgerError::io(dir, error))
 }
 
 /// Copies what follows `end` in the last segment to a `.torn` file, then cuts it off; a segment of which nothing is
 /// left goes altogether.
 fn move_torn_end_aside(dir: &Path, segment: u64, end: u64) -> Result<Option<PathBuf>, LedgerError> {
-    let Some(last) = segments(dir)?.pop() else { return Ok(None) };
+    let Some(last) = segments(dir)?.pop() else {
+        return Ok(None);
+    };
     let end = if last == segment { end } else { 0 };
     let path = segment_path(dir, last);
     let failed = |error| LedgerError::io(&path, error);
-    let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     if length == end && end > 0 {
         return Ok(None);
@@ -343,10 +417,16 @@ fn move_torn_end_aside(dir: &Path, segment: u64, end: u64) -> Result<Option<Path
     let mut kept = None;
     if length > end {
         let mut tail = Vec::new();
-        file.seek(SeekFrom::Start(end)).and_then(|_| file.read_to_end(&mut tail)).map_err(failed)?;
+        file.seek(SeekFrom::Start(end))
+            .and_then(|_| file.read_to_end(&mut tail))
+            .map_err(failed)?;
         let aside = dir.join(format!("{last:08}.{end}.{}.torn", now_us()));
         let mut options = OpenOptions::new();
-        let torn = options.write(true).create_new(true).mode(0o600).open(&aside);
+        let torn = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&aside);
         torn.and_then(|mut torn| torn.write_all(&tail).and_then(|()| torn.sync_all()))
             .map_err(|error| LedgerError::io(&aside, error))?;
         sync_dir(dir)?;
@@ -356,7 +436,9 @@ fn move_torn_end_aside(dir: &Path, segment: u64, end: u64) -> Result<Option<Path
         std::fs::remove_file(&path).map_err(failed)?;
         sync_dir(dir)?;
     } else {
-        file.set_len(end).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.set_len(end)
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
     }
     Ok(kept)
 }
@@ -371,7 +453,9 @@ fn record_id(record: &Record) -> Option<&RecordId> {
 }
 
 fn number_of(id: &RecordId, instance: &str) -> u64 {
-    let number = id.0.strip_prefix(instance).and_then(|rest| rest.strip_prefix('-'));
+    let number =
+        id.0.strip_prefix(instance)
+            .and_then(|rest| rest.strip_prefix('-'));
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
@@ -379,7 +463,8 @@ fn number_of(id: &RecordId, instance: &str) -> u64 {
 pub(super) fn random_hex<const N: usize>(path: &Path) -> Result<String, LedgerError> {
     use std::fmt::Write as _;
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| LedgerError::io(path, io::Error::other(error.to_string())))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| LedgerError::io(path, io::Error::other(error.to_string())))?;
     Ok(bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

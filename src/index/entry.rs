@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::config::settings::Action;
 use crate::domain::placement::{OTHER_FOLDER, RootId};
-use crate::domain::{CategoryId, Dossier, Fingerprint, Placement, Pseudonym, Reason, RelPath, Uid, View};
+use crate::domain::{
+    CategoryId, Dossier, Fingerprint, Placement, Pseudonym, Reason, RelPath, Uid, View,
+};
 use crate::filing::record::{Digest, Fate, Intent, Record, RecordId};
 
 /// Whether the file is where the entry says.
@@ -92,10 +94,14 @@ impl Entry {
             study_instance_uid: instance.and_then(|instance| instance.study_instance_uid.clone()),
             series_instance_uid: instance.and_then(|instance| instance.series_instance_uid.clone()),
             patient: instance.and_then(|instance| instance.patient.clone()),
-            category: decided.or_else(|| prediction.and_then(|said| said.category())).cloned(),
+            category: decided
+                .or_else(|| prediction.and_then(|said| said.category()))
+                .cloned(),
             labelled: None,
             view: prediction.and_then(|said| said.view),
-            confidence: prediction.map(|said| said.confidence).filter(|value| value.is_finite()),
+            confidence: prediction
+                .map(|said| said.confidence)
+                .filter(|value| value.is_finite()),
             reason: intent.reason,
             detail: intent.detail.clone(),
             model: prediction.map(|said| said.model.clone()),
@@ -111,7 +117,7 @@ impl Entry {
     }
 
     /// A file in the library that radsort did not put there.
-    pub(super) fn adopted(id: &RecordId, at: &Placement, digest: &Digest, time_us: i64) -> Self {
+    pub(crate) fn adopted(id: &RecordId, at: &Placement, digest: &Digest, time_us: i64) -> Self {
         Self {
             id: id.clone(),
             state: State::Live,
@@ -161,7 +167,9 @@ impl Entry {
 
     /// Whether it is what `find_uid` looks for: a copy in the library that makes another one a duplicate.
     pub(super) fn stands_for_its_uid(&self) -> bool {
-        self.placed && self.state == State::Live && matches!(self.fate, Fate::Filed | Fate::Review | Fate::Other)
+        self.placed
+            && self.state == State::Live
+            && matches!(self.fate, Fate::Filed | Fate::Review | Fate::Other)
     }
 }
 
@@ -220,7 +228,8 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Err
 /// Encodes a value that is large and seldom read: stories are most of the index.
 pub(super) fn encode_small<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
     let json = serde_json::to_vec(value)?;
-    let mut encoder = flate2::write::DeflateEncoder::new(vec![DEFLATED_JSON], flate2::Compression::fast());
+    let mut encoder =
+        flate2::write::DeflateEncoder::new(vec![DEFLATED_JSON], flate2::Compression::fast());
     encoder.write_all(&json).map_err(serde_json::Error::io)?;
     encoder.finish().map_err(serde_json::Error::io)
 }
@@ -231,9 +240,13 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json:
         Some((&JSON, json)) => serde_json::from_slice(json),
         Some((&DEFLATED_JSON, deflated)) => {
             let mut json = Vec::new();
-            flate2::read::DeflateDecoder::new(deflated).read_to_end(&mut json).map_err(serde_json::Error::io)?;
+            flate2::read::DeflateDecoder::new(deflated)
+                .read_to_end(&mut json)
+                .map_err(serde_json::Error::io)?;
             serde_json::from_slice(&json)
         }
-        _ => Err(serde_json::Error::io(std::io::Error::other("an encoding that this version does not know"))),
+        _ => Err(serde_json::Error::io(std::io::Error::other(
+            "an encoding that this version does not know",
+        ))),
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::filing::record::{Intent, Position, Record, RecordId};
 
 use super::entry::{self, Entry, State, Story, Told};
-use super::store::{Part, Trees};
+use super::store::{Part, Trees, hash};
 use super::{IndexError, keys};
 
 /// What a group of records changes.
@@ -19,16 +19,23 @@ pub(super) struct Changes<'a> {
 
 impl<'a> Changes<'a> {
     pub(super) fn new(trees: &'a Trees) -> Self {
-        Self { trees, writes: BTreeMap::new() }
+        Self {
+            trees,
+            writes: BTreeMap::new(),
+        }
     }
 
     /// Folds one record. A record that does not fit what came before it (about an id that nobody opened, say)
     /// changes nothing: the ledger is the truth, and the index must not stop at it.
     pub(super) fn fold(&mut self, time_us: i64, record: &Record) -> Result<(), IndexError> {
-        let told = || Told { time_us, record: record.clone() };
+        let told = || Told {
+            time_us,
+            record: record.clone(),
+        };
         match record {
             Record::Intent(intent) => {
-                let value = entry::encode_small(&told()).map_err(|err| IndexError::value(Part::Open, err))?;
+                let value = entry::encode_small(&told())
+                    .map_err(|err| IndexError::value(Part::Open, err))?;
                 self.put(Part::Open, intent.id.0.as_bytes(), value);
             }
             Record::Observed(intent) => {
@@ -47,15 +54,27 @@ impl<'a> Changes<'a> {
             Record::Adopted { id, at, digest } => {
                 self.replace(&Entry::adopted(id, at, digest, time_us), &[told()])?;
             }
-            Record::Released { id, .. } => self.amend(id, told(), |entry| entry.state = State::Released)?,
+            Record::Released { id, .. } => {
+                self.amend(id, told(), |entry| entry.state = State::Released)?;
+            }
             Record::Undone { id } => self.amend(id, told(), |entry| entry.state = State::Undone)?,
-            Record::Missing { id } => self.amend(id, told(), |entry| entry.state = State::Missing)?,
+            Record::Missing { id } => {
+                self.amend(id, told(), |entry| entry.state = State::Missing)?;
+            }
             Record::Moved { id, to } => self.amend(id, told(), |entry| entry.move_to(to))?,
-            Record::Label { id, category, origin, .. } => self.amend(id, told(), |entry| {
+            Record::Label {
+                id,
+                category,
+                origin,
+                ..
+            } => self.amend(id, told(), |entry| {
                 entry.category = Some(category.clone());
                 entry.labelled = Some(origin.clone());
             })?,
-            Record::Library { .. } | Record::Promoted { .. } | Record::Checkpoint { .. } | Record::Unknown(_) => {}
+            Record::Library { .. }
+            | Record::Promoted { .. }
+            | Record::Checkpoint { .. }
+            | Record::Unknown(_) => {}
         }
         Ok(())
     }
@@ -67,9 +86,36 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
+    /// Brings the checksum up to date: the last thing before the changes are written.
+    pub(super) fn seal(&mut self) -> Result<(), IndexError> {
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        let mut sum = self.trees.kept_sum()?;
+        for ((part, key), value) in self
+            .writes
+            .iter()
+            .filter(|((part, _), _)| *part != Part::Meta)
+        {
+            if let Some(old) = self.trees.tree(*part).get(key)? {
+                sum ^= hash(*part, key, &old);
+            }
+            if let Some(new) = value {
+                sum ^= hash(*part, key, new);
+            }
+        }
+        let value =
+            entry::encode(&format!("{sum:x}")).map_err(|err| IndexError::value(Part::Meta, err))?;
+        self.put(Part::Meta, super::SUM, value);
+        Ok(())
+    }
+
     fn take_open(&mut self, id: &RecordId) -> Result<Option<(Told, Box<Intent>)>, IndexError> {
-        let Some(told) = self.get::<Told>(Part::Open, id.0.as_bytes())? else { return Ok(None) };
-        self.writes.insert((Part::Open, id.0.as_bytes().to_vec()), None);
+        let Some(told) = self.get::<Told>(Part::Open, id.0.as_bytes())? else {
+            return Ok(None);
+        };
+        self.writes
+            .insert((Part::Open, id.0.as_bytes().to_vec()), None);
         Ok(match &told.record {
             Record::Intent(intent) => Some((told.clone(), intent.clone())),
             _ => None,
@@ -77,9 +123,18 @@ impl<'a> Changes<'a> {
     }
 
     /// Changes an entry and adds to its story; an id that is not known changes nothing.
-    fn amend(&mut self, id: &RecordId, told: Told, change: impl FnOnce(&mut Entry)) -> Result<(), IndexError> {
-        let Some(mut entry) = self.get::<Entry>(Part::Entries, id.0.as_bytes())? else { return Ok(()) };
-        let mut history = self.get::<Vec<Told>>(Part::Stories, id.0.as_bytes())?.unwrap_or_default();
+    fn amend(
+        &mut self,
+        id: &RecordId,
+        told: Told,
+        change: impl FnOnce(&mut Entry),
+    ) -> Result<(), IndexError> {
+        let Some(mut entry) = self.get::<Entry>(Part::Entries, id.0.as_bytes())? else {
+            return Ok(());
+        };
+        let mut history = self
+            .get::<Vec<Told>>(Part::Stories, id.0.as_bytes())?
+            .unwrap_or_default();
         change(&mut entry);
         history.push(told);
         self.replace(&entry, &history)
@@ -103,21 +158,26 @@ impl<'a> Changes<'a> {
             self.count(&counter, |count| count.saturating_add(1))?;
         }
         let value = entry::encode(new).map_err(|err| IndexError::value(Part::Entries, err))?;
-        let story = entry::encode_small(&history).map_err(|err| IndexError::value(Part::Stories, err))?;
+        let story =
+            entry::encode_small(&history).map_err(|err| IndexError::value(Part::Stories, err))?;
         self.put(Part::Entries, id, value);
         self.put(Part::Stories, id, story);
         Ok(())
     }
 
     fn count(&mut self, counter: &str, change: impl FnOnce(u64) -> u64) -> Result<(), IndexError> {
-        let count = change(self.get::<u64>(Part::Counters, counter.as_bytes())?.unwrap_or(0));
+        let count = change(
+            self.get::<u64>(Part::Counters, counter.as_bytes())?
+                .unwrap_or(0),
+        );
         // A counter that nothing counts in does not exist: a rebuilt index must be the same as a grown one.
         let value = if count == 0 {
             None
         } else {
             Some(entry::encode(&count).map_err(|err| IndexError::value(Part::Counters, err))?)
         };
-        self.writes.insert((Part::Counters, counter.as_bytes().to_vec()), value);
+        self.writes
+            .insert((Part::Counters, counter.as_bytes().to_vec()), value);
         Ok(())
     }
 
@@ -125,7 +185,11 @@ impl<'a> Changes<'a> {
         self.writes.insert((part, key.to_vec()), Some(value));
     }
 
-    fn get<T: serde::de::DeserializeOwned>(&self, part: Part, key: &[u8]) -> Result<Option<T>, IndexError> {
+    fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        part: Part,
+        key: &[u8],
+    ) -> Result<Option<T>, IndexError> {
         match self.writes.get(&(part, key.to_vec())) {
             Some(written) => written
                 .as_deref()
@@ -139,8 +203,12 @@ impl<'a> Changes<'a> {
 impl Trees {
     /// An entry with its history.
     pub(super) fn story(&self, id: &RecordId) -> Result<Option<Story>, IndexError> {
-        let Some(entry) = self.get::<Entry>(Part::Entries, id.0.as_bytes())? else { return Ok(None) };
-        let history = self.get::<Vec<Told>>(Part::Stories, id.0.as_bytes())?.unwrap_or_default();
+        let Some(entry) = self.get::<Entry>(Part::Entries, id.0.as_bytes())? else {
+            return Ok(None);
+        };
+        let history = self
+            .get::<Vec<Told>>(Part::Stories, id.0.as_bytes())?
+            .unwrap_or_default();
         Ok(Some(Story { entry, history }))
     }
 }

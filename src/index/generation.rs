@@ -15,9 +15,13 @@ const CURRENT: &str = "current";
 pub(super) fn current(dir: &Path) -> Result<std::result::Result<PathBuf, String>> {
     let path = dir.join(CURRENT);
     match std::fs::read_to_string(&path) {
-        Ok(name) if number(&name).is_some_and(|_| dir.join(&name).is_dir()) => Ok(Ok(dir.join(name))),
+        Ok(name) if number(&name).is_some_and(|_| dir.join(&name).is_dir()) => {
+            Ok(Ok(dir.join(name)))
+        }
         Ok(_) => Ok(Err(format!("{} names no database", path.display()))),
-        Err(err) if err.kind() == std::io::ErrorKind::InvalidData => Ok(Err(format!("{} is damaged", path.display()))),
+        Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {
+            Ok(Err(format!("{} is damaged", path.display())))
+        }
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
             // Nothing there yet; whatever lies about belongs to a rebuild that did not finish.
             let first = next(dir)?;
@@ -31,7 +35,11 @@ pub(super) fn current(dir: &Path) -> Result<std::result::Result<PathBuf, String>
 
 /// A generation that does not exist yet.
 pub(super) fn next(dir: &Path) -> Result<PathBuf> {
-    let highest = all(dir)?.into_iter().map(|(number, _)| number).max().unwrap_or(0);
+    let highest = all(dir)?
+        .into_iter()
+        .map(|(number, _)| number)
+        .max()
+        .unwrap_or(0);
     Ok(dir.join(format!("db-{}", highest + 1)))
 }
 

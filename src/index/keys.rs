@@ -106,9 +106,19 @@ pub(super) fn counters(entry: &Entry) -> Vec<String> {
     }
     let fate = entry.fate.as_str();
     let mut counters = vec![format!("fate/{fate}")];
-    counters.extend(entry.category.as_ref().map(|category| format!("category/{category}")));
+    counters.extend(
+        entry
+            .category
+            .as_ref()
+            .map(|category| format!("category/{category}")),
+    );
     counters.extend(entry.reason.map(|reason| format!("reason/{reason}")));
     counters.extend(entry.model.as_ref().map(|model| format!("model/{model}")));
-    counters.extend(entry.watch.as_ref().map(|watch| format!("watch/{watch}/{fate}")));
+    counters.extend(
+        entry
+            .watch
+            .as_ref()
+            .map(|watch| format!("watch/{watch}/{fate}")),
+    );
     counters
 }

@@ -16,6 +16,7 @@ pub mod verify;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -39,6 +40,7 @@ const VERSION: u32 = 1;
 
 const CURSOR: &[u8] = b"cursor";
 const SESSION: &[u8] = b"session";
+const SUM: &[u8] = b"sum";
 const VERSION_KEY: &[u8] = b"version";
 
 /// How many records a rebuild writes at once.
@@ -76,7 +78,9 @@ pub enum IndexError {
     #[error("the index's storage failed: {0}; if it goes on, run `radsort reindex`")]
     Storage(#[from] sled::Error),
     /// A value that this version cannot read.
-    #[error("the index holds a value in {part:?} that cannot be read ({source}); run `radsort reindex`")]
+    #[error(
+        "the index holds a value in {part:?} that cannot be read ({source}); run `radsort reindex`"
+    )]
     Value {
         /// In which tree.
         part: Part,
@@ -104,7 +108,10 @@ impl IndexError {
     }
 
     fn io(path: &Path, source: impl Into<std::io::Error>) -> Self {
-        Self::Io { path: path.to_owned(), source: source.into() }
+        Self::Io {
+            path: path.to_owned(),
+            source: source.into(),
+        }
     }
 }
 
@@ -159,7 +166,11 @@ impl Index {
             Ok(trees) => Self::begin(dir, trees, lock, boot_id),
             Err(why) => {
                 let aside = Some(move_aside(dir)?);
-                Err(IndexError::NeedsRebuild { dir: dir.to_owned(), why, aside })
+                Err(IndexError::NeedsRebuild {
+                    dir: dir.to_owned(),
+                    why,
+                    aside,
+                })
             }
         }
     }
@@ -224,14 +235,21 @@ impl Index {
         let trees = self.trees();
         let cursor: Option<Position> = trees.get(Part::Meta, CURSOR)?;
         let new = |position: &Position| {
-            cursor.as_ref().is_none_or(|at| (position.segment, position.offset) > (at.segment, at.offset))
+            cursor
+                .as_ref()
+                .is_none_or(|at| (position.segment, position.offset) > (at.segment, at.offset))
         };
         let mut changes = Changes::new(&trees);
         for (position, time_us, record) in group.iter().filter(|(position, ..)| new(position)) {
             changes.fold(*time_us, record)?;
             changes.reached(position)?;
         }
-        if changes.writes.is_empty() { Ok(()) } else { trees.commit(&changes) }
+        if changes.writes.is_empty() {
+            Ok(())
+        } else {
+            changes.seal()?;
+            trees.commit(&changes)
+        }
     }
 
     /// Ends the session in good order: everything is on the disk when this returns.
@@ -240,15 +258,26 @@ impl Index {
         let trees = self.trees();
         trees.sync(&self.dir)?;
         // Only after everything else is safe may the index say that it is.
-        let session = Session { boot_id: boot_id()?, clean: true };
+        let session = Session {
+            boot_id: boot_id()?,
+            clean: true,
+        };
         write_meta(&trees, SESSION, &session)?;
         trees.sync(&self.dir)
     }
 
     /// The live filed copy of an instance (filed, in review or in `_other`; not conflicts, not duplicates).
     pub fn find_uid(&self, uid: &Uid) -> Result<Option<Known>> {
-        let found = self.newest(Kind::Uid, uid.as_str().as_bytes(), Entry::stands_for_its_uid)?;
-        Ok(found.map(|entry| Known { id: entry.id, placement: entry.at, digest: entry.digest }))
+        let found = self.newest(
+            Kind::Uid,
+            uid.as_str().as_bytes(),
+            Entry::stands_for_its_uid,
+        )?;
+        Ok(found.map(|entry| Known {
+            id: entry.id,
+            placement: entry.at,
+            digest: entry.digest,
+        }))
     }
 
     /// Every entry of an instance, the newest first.
@@ -291,7 +320,8 @@ impl Index {
         let trees = self.trees();
         let mut open = Vec::new();
         for item in trees.tree(Part::Open) {
-            let told: Told = entry::decode(&item?.1).map_err(|err| IndexError::value(Part::Open, err))?;
+            let told: Told =
+                entry::decode(&item?.1).map_err(|err| IndexError::value(Part::Open, err))?;
             if let Record::Intent(intent) = told.record {
                 open.push(*intent);
             }
@@ -306,8 +336,12 @@ impl Index {
         let mut counters = BTreeMap::new();
         for item in trees.tree(Part::Counters).scan_prefix(prefix) {
             let (name, count) = item?;
-            let count = entry::decode(&count).map_err(|err| IndexError::value(Part::Counters, err))?;
-            counters.insert(String::from_utf8_lossy(&name[prefix.len()..]).into_owned(), count);
+            let count =
+                entry::decode(&count).map_err(|err| IndexError::value(Part::Counters, err))?;
+            counters.insert(
+                String::from_utf8_lossy(&name[prefix.len()..]).into_owned(),
+                count,
+            );
         }
         Ok(counters)
     }
@@ -323,15 +357,22 @@ impl Index {
         }
         let mut found = Vec::new();
         for (root, path) in roots {
-            let Ok(below) = Path::new(what).strip_prefix(path) else { continue };
-            let Some(below) = below.to_str() else { continue };
+            let Ok(below) = Path::new(what).strip_prefix(path) else {
+                continue;
+            };
+            let Some(below) = below.to_str() else {
+                continue;
+            };
             // As it is, and as radsort prints paths that are not UTF-8 (`%XX`).
             let readings = [RelPath::new(below), RelPath::try_from(below.to_owned())];
             for path in readings.into_iter().flatten() {
                 if let RootId::Watch(name) = root {
                     found.extend(self.from_source(name, &path)?);
                 }
-                found.extend(self.at_place(&Placement { root: root.clone(), path })?);
+                found.extend(self.at_place(&Placement {
+                    root: root.clone(),
+                    path,
+                })?);
             }
         }
         found.sort_by(|a, b| (b.filed_us, &b.id).cmp(&(a.filed_us, &a.id)));
@@ -343,7 +384,12 @@ impl Index {
         self.entries(kind, value).collect()
     }
 
-    fn newest(&self, kind: Kind, value: &[u8], good: impl Fn(&Entry) -> bool) -> Result<Option<Entry>> {
+    fn newest(
+        &self,
+        kind: Kind,
+        value: &[u8],
+        good: impl Fn(&Entry) -> bool,
+    ) -> Result<Option<Entry>> {
         for entry in self.entries(kind, value) {
             let entry = entry?;
             if good(&entry) {
@@ -356,7 +402,10 @@ impl Index {
     /// The entries under one key, the newest first. One that changes its key meanwhile may be passed over.
     fn entries(&self, kind: Kind, value: &[u8]) -> impl Iterator<Item = Result<Entry>> + use<> {
         let trees = self.trees();
-        let keys = trees.tree(Part::Keys).scan_prefix(keys::prefix(kind, value)).rev();
+        let keys = trees
+            .tree(Part::Keys)
+            .scan_prefix(keys::prefix(kind, value))
+            .rev();
         keys.filter_map(move |item| match item {
             Ok((_, id)) => trees.get(Part::Entries, &id).transpose(),
             Err(err) => Some(Err(err.into())),
@@ -393,7 +442,9 @@ fn lock(dir: &Path) -> Result<File> {
 fn create(dir: &Path) -> Result<()> {
     // Source paths can hold names: nobody else may look in.
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => Err(IndexError::io(dir, err)),
+        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(IndexError::io(dir, err))
+        }
         _ => Ok(()),
     }
 }
@@ -418,18 +469,32 @@ fn trustworthy(trees: &Trees, boot_id: &str) -> std::result::Result<(), String> 
     let version = trees.get::<u32>(Part::Meta, VERSION_KEY).map_err(fault)?;
     let session = trees.get::<Session>(Part::Meta, SESSION).map_err(fault)?;
     trees.get::<Position>(Part::Meta, CURSOR).map_err(fault)?;
+    if trees.kept_sum().map_err(fault)? != trees.sum().map_err(fault)? {
+        return Err("its checksum is wrong: it has been damaged".to_owned());
+    }
     match (version, session) {
         (None, None) if trees.tree(Part::Entries).is_empty() => Ok(()),
         (Some(VERSION), Some(session)) if session.clean || session.boot_id == boot_id => Ok(()),
-        (Some(VERSION), Some(_)) => Err("the machine went down while the index was in use".to_owned()),
+        (Some(VERSION), Some(_)) => {
+            Err("the machine went down while the index was in use".to_owned())
+        }
         (Some(VERSION), None) | (None, _) => Err("it was never completed".to_owned()),
-        (Some(other), _) => Err(format!("it has version {other}, this program writes version {VERSION}")),
+        (Some(other), _) => Err(format!(
+            "it has version {other}, this program writes version {VERSION}"
+        )),
     }
 }
 
 fn begin_session(trees: &Trees, boot_id: String) -> Result<()> {
     write_meta(trees, VERSION_KEY, &VERSION)?;
-    write_meta(trees, SESSION, &Session { boot_id, clean: false })
+    write_meta(
+        trees,
+        SESSION,
+        &Session {
+            boot_id,
+            clean: false,
+        },
+    )
 }
 
 fn write_meta<T: Serialize>(trees: &Trees, key: &[u8], value: &T) -> Result<()> {
@@ -450,19 +515,31 @@ fn move_aside(dir: &Path) -> Result<PathBuf> {
 }
 
 fn broken_ones(dir: &Path) -> Vec<PathBuf> {
-    let Some(parent) = dir.parent() else { return Vec::new() };
+    let Some(parent) = dir.parent() else {
+        return Vec::new();
+    };
     let start = beside(dir, "broken-");
     let is_broken = |path: &PathBuf| {
-        path.as_os_str().as_encoded_bytes().starts_with(start.as_os_str().as_encoded_bytes())
+        path.as_os_str()
+            .as_encoded_bytes()
+            .starts_with(start.as_os_str().as_encoded_bytes())
     };
     let items = std::fs::read_dir(parent).into_iter().flatten();
-    items.filter_map(|item| Some(item.ok()?.path())).filter(is_broken).collect()
+    items
+        .filter_map(|item| Some(item.ok()?.path()))
+        .filter(is_broken)
+        .collect()
 }
 
 /// Opens a generation and says why it cannot be believed, if it cannot.
 fn open_trusted(dir: &Path, boot_id: &str) -> Result<std::result::Result<Trees, String>> {
     match Trees::open(dir) {
-        Ok(trees) => Ok(trustworthy(&trees, boot_id).map(|()| trees)),
+        // sled can also panic when it first reads what is damaged.
+        Ok(trees) => Ok(
+            catch_unwind(AssertUnwindSafe(|| trustworthy(&trees, boot_id)))
+                .unwrap_or_else(|_| Err("sled panicked while reading it".to_owned()))
+                .map(|()| trees),
+        ),
         Err(OpenFault::Unusable(why)) => Ok(Err(why)),
         Err(OpenFault::Locked) => Err(IndexError::Locked(dir.to_owned())),
         Err(OpenFault::Io(source)) => Err(IndexError::io(dir, source)),
@@ -506,11 +583,13 @@ where
         changes.reached(&position)?;
         folded += 1;
         if folded.is_multiple_of(REBUILD_BATCH as u64) {
+            changes.seal()?;
             trees.batch(&changes)?;
             changes = Changes::new(trees);
             progress(folded);
         }
     }
+    changes.seal()?;
     trees.batch(&changes)?;
     progress(folded);
     Ok(())
@@ -519,9 +598,14 @@ where
 /// Removes a directory and the lock beside it, if they are there.
 fn remove(dir: &Path) -> Result<()> {
     let lock = beside(dir, "lock");
-    for (path, removed) in [(dir, std::fs::remove_dir_all(dir)), (&lock, std::fs::remove_file(&lock))] {
+    for (path, removed) in [
+        (dir, std::fs::remove_dir_all(dir)),
+        (&lock, std::fs::remove_file(&lock)),
+    ] {
         match removed {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(IndexError::io(path, err)),
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(IndexError::io(path, err));
+            }
             _ => {}
         }
     }
@@ -529,4 +613,4 @@ fn remove(dir: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

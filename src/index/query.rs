@@ -66,8 +66,15 @@ impl Query {
             && same(self.fate.as_ref(), Some(&entry.fate))
             && self.since_us.is_none_or(|since| entry.filed_us >= since)
             && self.until_us.is_none_or(|until| entry.filed_us < until)
-            && self.below.is_none_or(|limit| entry.confidence.is_some_and(|confidence| confidence < limit))
-            && self.model.as_ref().is_none_or(|asked| entry.model.as_ref().is_some_and(|has| is_model(has, asked)))
+            && self.below.is_none_or(|limit| {
+                entry
+                    .confidence
+                    .is_some_and(|confidence| confidence < limit)
+            })
+            && self
+                .model
+                .as_ref()
+                .is_none_or(|asked| entry.model.as_ref().is_some_and(|has| is_model(has, asked)))
     }
 
     /// The most selective key that leads to the entries, and whether it alone (with the time) decides.
@@ -84,7 +91,11 @@ impl Query {
         } else {
             (Kind::Time, Vec::new())
         };
-        (kind, value, self.conditions() == usize::from(kind != Kind::Time))
+        (
+            kind,
+            value,
+            self.conditions() == usize::from(kind != Kind::Time),
+        )
     }
 
     /// How many conditions there are beside the time.
@@ -112,7 +123,9 @@ impl Query {
         let one = |name: String| -> Result<Option<u64>> {
             Ok(Some(index.counters(&name)?.get("").copied().unwrap_or(0)))
         };
-        let sum = |prefix: String| -> Result<Option<u64>> { Ok(Some(index.counters(&prefix)?.values().sum())) };
+        let sum = |prefix: String| -> Result<Option<u64>> {
+            Ok(Some(index.counters(&prefix)?.values().sum()))
+        };
         if let Some(category) = &self.category {
             one(format!("category/{category}"))
         } else if let Some(reason) = self.reason {
@@ -123,7 +136,13 @@ impl Query {
             sum(format!("watch/{watch}/"))
         } else if let Some(model) = &self.model {
             let models = index.counters("model/")?;
-            Ok(Some(models.iter().filter(|(has, _)| is_model(has, model)).map(|(_, count)| count).sum()))
+            Ok(Some(
+                models
+                    .iter()
+                    .filter(|(has, _)| is_model(has, model))
+                    .map(|(_, count)| count)
+                    .sum(),
+            ))
         } else if self.conditions() == 0 {
             sum("fate/".to_owned())
         } else {
@@ -164,7 +183,10 @@ impl Index {
                 count += 1;
             }
         } else {
-            for entry in self.query(&Query { limit: None, ..query.clone() }) {
+            for entry in self.query(&Query {
+                limit: None,
+                ..query.clone()
+            }) {
                 entry?;
                 count += 1;
             }

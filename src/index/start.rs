@@ -37,7 +37,9 @@ impl Index {
             Ok((index, Start::CaughtUp { records }))
         });
         match caught_up {
-            Err(err) if err.asks_for_rebuild() => Self::start_anew(state, err.to_string(), progress),
+            Err(err) if err.asks_for_rebuild() => {
+                Self::start_anew(state, err.to_string(), progress)
+            }
             result => result,
         }
     }
@@ -79,9 +81,11 @@ impl Index {
 
     fn mismatch(&self, err: LedgerError) -> IndexError {
         match err {
-            LedgerError::Mismatch { .. } => {
-                IndexError::NeedsRebuild { dir: self.dir.clone(), why: err.to_string(), aside: None }
-            }
+            LedgerError::Mismatch { .. } => IndexError::NeedsRebuild {
+                dir: self.dir.clone(),
+                why: err.to_string(),
+                aside: None,
+            },
             err => IndexError::ledger(err),
         }
     }

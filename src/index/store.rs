@@ -33,8 +33,14 @@ pub enum Part {
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Entries, Self::Stories, Self::Open, Self::Keys, Self::Counters, Self::Meta];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Entries,
+        Self::Stories,
+        Self::Open,
+        Self::Keys,
+        Self::Counters,
+        Self::Meta,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -83,7 +89,10 @@ impl Trees {
     fn try_open(dir: &Path) -> Result<Self, OpenFault> {
         let open = || -> sled::Result<Self> {
             let db = sled::Config::new().path(dir).cache_capacity(CACHE).open()?;
-            let trees = Part::ALL.iter().map(|part| db.open_tree(part.name())).collect::<sled::Result<_>>()?;
+            let trees = Part::ALL
+                .iter()
+                .map(|part| db.open_tree(part.name()))
+                .collect::<sled::Result<_>>()?;
             Ok(Self { db, trees })
         };
         match catch_unwind(AssertUnwindSafe(open)) {
@@ -94,7 +103,9 @@ impl Trees {
             }
             Ok(Err(sled::Error::Io(err))) if is_disk(&err) => Err(OpenFault::Io(err)),
             Ok(Err(err)) => Err(OpenFault::Unusable(err.to_string())),
-            Err(_) => Err(OpenFault::Unusable("sled panicked while opening it".to_owned())),
+            Err(_) => Err(OpenFault::Unusable(
+                "sled panicked while opening it".to_owned(),
+            )),
         }
     }
 
@@ -102,9 +113,15 @@ impl Trees {
         &self.trees[part as usize]
     }
 
-    pub(super) fn get<T: DeserializeOwned>(&self, part: Part, key: &[u8]) -> Result<Option<T>, IndexError> {
+    pub(super) fn get<T: DeserializeOwned>(
+        &self,
+        part: Part,
+        key: &[u8],
+    ) -> Result<Option<T>, IndexError> {
         let bytes = self.tree(part).get(key)?;
-        bytes.map(|bytes| entry::decode(&bytes).map_err(|err| IndexError::value(part, err))).transpose()
+        bytes
+            .map(|bytes| entry::decode(&bytes).map_err(|err| IndexError::value(part, err)))
+            .transpose()
     }
 
     /// Writes a group: all of it or nothing, also when the process is killed in between.
@@ -123,7 +140,9 @@ impl Trees {
             Ok(()) => Ok(()),
             Err(TransactionError::Storage(err)) => Err(err.into()),
             // Nothing above aborts.
-            Err(TransactionError::Abort(())) => Err(IndexError::Storage(sled::Error::Unsupported("abort".into()))),
+            Err(TransactionError::Abort(())) => Err(IndexError::Storage(sled::Error::Unsupported(
+                "abort".into(),
+            ))),
         }
     }
 
@@ -142,11 +161,49 @@ impl Trees {
         Ok(())
     }
 
+    /// The checksum as it was when the last changes were written.
+    pub(super) fn kept_sum(&self) -> Result<Sum, IndexError> {
+        let kept = self.get::<String>(Part::Meta, super::SUM)?;
+        Ok(kept
+            .and_then(|sum| Sum::from_str_radix(&sum, 16).ok())
+            .unwrap_or(0))
+    }
+
+    /// The XOR of the hashes of everything but [`Part::Meta`]; what [`Changes::seal`] keeps up to date.
+    pub(super) fn sum(&self) -> Result<Sum, IndexError> {
+        let mut sum = 0;
+        for part in Part::ALL.into_iter().filter(|part| *part != Part::Meta) {
+            for item in self.tree(part) {
+                let (key, value) = item?;
+                sum ^= hash(part, &key, &value);
+            }
+        }
+        Ok(sum)
+    }
+
     /// Hands everything to the disk and waits for it. sled's own flush is `sync_file_range`, which promises nothing.
     pub(super) fn sync(&self, dir: &Path) -> Result<(), IndexError> {
         self.db.flush()?;
-        sync_tree(dir).map_err(|source| IndexError::Io { path: dir.to_owned(), source })
+        sync_tree(dir).map_err(|source| IndexError::Io {
+            path: dir.to_owned(),
+            source,
+        })
     }
+}
+
+/// A checksum of the whole content. sled 0.34 overlooks some kinds of damage and then simply lacks keys.
+pub(super) type Sum = u128;
+
+/// What one key and its value add to the [`Sum`].
+pub(super) fn hash(part: Part, key: &[u8], value: &[u8]) -> Sum {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[part as u8]);
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    let mut bytes = [0; 16];
+    hasher.finalize_xof().fill(&mut bytes);
+    Sum::from_le_bytes(bytes)
 }
 
 /// Syncs every file and directory below `dir`.
@@ -168,7 +225,9 @@ fn sync_tree(dir: &Path) -> std::io::Result<()> {
 /// Errors that moving the index aside would not help.
 fn is_disk(err: &std::io::Error) -> bool {
     use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(err.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
-        || matches!(err.raw_os_error(), Some(code) if code == rustix::io::Errno::IO.raw_os_error()
+    matches!(
+        err.kind(),
+        PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+    ) || matches!(err.raw_os_error(), Some(code) if code == rustix::io::Errno::IO.raw_os_error()
             || code == rustix::io::Errno::MFILE.raw_os_error())
 }

@@ -10,7 +10,9 @@ use crate::config::settings::Action;
 use crate::domain::decision::{HeaderView, Score};
 use crate::domain::dossier::Timings;
 use crate::domain::instance::Description;
-use crate::domain::{CategoryId, Decision, Fingerprint, Dossier, Instance, Prediction, Reason, View};
+use crate::domain::{
+    CategoryId, Decision, Dossier, Fingerprint, Instance, Prediction, Reason, View,
+};
 use crate::filing::record::Fate;
 
 type Line = (Position, i64, Record);
@@ -24,20 +26,29 @@ fn digest(number: u32) -> Digest {
 }
 
 fn library(path: &str) -> Placement {
-    Placement { root: RootId::Library, path: RelPath::new(path).unwrap() }
+    Placement {
+        root: RootId::Library,
+        path: RelPath::new(path).unwrap(),
+    }
 }
 
 /// A file with a fate; `n` makes everything about it.
-pub(super) fn intent(n: u32, fate: Fate, action: Action) -> Intent {
+pub(crate) fn intent(n: u32, fate: Fate, action: Action) -> Intent {
     let category = CategoryId::parse(["fusion", "brace", "tether"][n as usize % 3]).unwrap();
     let reason = (fate != Fate::Filed).then_some(Reason::LowConfidence);
     let decision = match reason {
-        None => Decision::File { category: category.clone() },
+        None => Decision::File {
+            category: category.clone(),
+        },
         Some(reason) => Decision::Review { reason },
     };
     Intent {
         id: id(n),
-        watch: if n.is_multiple_of(2) { "north".into() } else { "south".into() },
+        watch: if n.is_multiple_of(2) {
+            "north".into()
+        } else {
+            "south".into()
+        },
         action,
         from: RelPath::new(format!("in/{n}.dcm")).unwrap(),
         to: library(&format!("Fusion/{n}.dcm")),
@@ -45,12 +56,16 @@ pub(super) fn intent(n: u32, fate: Fate, action: Action) -> Intent {
         reason,
         detail: None,
         digest: digest(n),
-        fingerprint: Fingerprint { dev: 1, ino: n.into(), size: 1000, mtime_ns: 5 },
+        fingerprint: Fingerprint {
+            dev: 1,
+            ino: n.into(),
+            size: 1000,
+            mtime_ns: 5,
+        },
         uid: 0,
         gid: 0,
         mode: 0o640,
         claim: None,
-        set_mode: None,
         dossier: Dossier {
             seen_us: 1,
             settled_us: 2,
@@ -65,12 +80,23 @@ pub(super) fn intent(n: u32, fate: Fate, action: Action) -> Intent {
             prediction: Some(Prediction {
                 header_view: HeaderView::Ap,
                 view_scores: None,
-                view: Some(if n.is_multiple_of(3) { View::Frontal } else { View::Lateral }),
+                view: Some(if n.is_multiple_of(3) {
+                    View::Frontal
+                } else {
+                    View::Lateral
+                }),
                 view_problem: None,
-                scores: vec![Score { category, probability: 0.9 }],
+                scores: vec![Score {
+                    category,
+                    probability: 0.9,
+                }],
                 confidence: (n % 100) as f32 / 100.0,
                 out_of_distribution: None,
-                model: if n.is_multiple_of(5) { "spine 1.0.0".into() } else { "spine 1.1.0".into() },
+                model: if n.is_multiple_of(5) {
+                    "spine 1.0.0".into()
+                } else {
+                    "spine 1.1.0".into()
+                },
                 provider: "cpu".into(),
             }),
             decision,
@@ -82,7 +108,10 @@ pub(super) fn intent(n: u32, fate: Fate, action: Action) -> Intent {
 fn filed(n: u32) -> [Record; 2] {
     [
         Record::Intent(Box::new(intent(n, Fate::Filed, Action::Move))),
-        Record::Filed { id: id(n), to: None },
+        Record::Filed {
+            id: id(n),
+            to: None,
+        },
     ]
 }
 
@@ -91,7 +120,11 @@ fn ledger(records: impl IntoIterator<Item = Record>) -> Vec<Line> {
     let numbered = records.into_iter().zip(1u64..);
     numbered
         .map(|(record, n)| {
-            let position = Position { segment: 1 + (n / 40) as u32, offset: n * 100, hash: format!("{n:x}") };
+            let position = Position {
+                segment: 1 + n / 40,
+                offset: n * 100,
+                hash: format!("{n:x}"),
+            };
             (position, n as i64 * 1_000_000, record)
         })
         .collect()
@@ -105,8 +138,14 @@ fn ok(ledger: &[Line]) -> impl Iterator<Item = std::result::Result<Line, Infalli
 fn dump(index: &Index) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let trees = index.trees();
     let parts = Part::ALL.into_iter().flat_map(|part| {
-        let items: Vec<_> = trees.tree(part).iter().map(std::result::Result::unwrap).collect();
-        items.into_iter().map(move |(key, value)| (part.name(), key.to_vec(), value.to_vec()))
+        let items: Vec<_> = trees
+            .tree(part)
+            .iter()
+            .map(std::result::Result::unwrap)
+            .collect();
+        items
+            .into_iter()
+            .map(move |(key, value)| (part.name(), key.to_vec(), value.to_vec()))
     });
     parts.filter(|(_, key, _)| key != SESSION).collect()
 }
@@ -257,17 +296,36 @@ proptest! {
 fn a_filed_file_is_found_by_everything_that_names_it() {
     let Fixture { index, dir: _dir } = fixture(filed(3));
     let entry = index.get(&id(3)).unwrap().unwrap();
-    let known = index.find_uid(&Uid::parse("1.2.3").unwrap()).unwrap().unwrap();
-    assert_eq!((known.id, known.placement), (id(3), library("Fusion/3.dcm")));
+    let known = index
+        .find_uid(&Uid::parse("1.2.3").unwrap())
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (known.id, known.placement),
+        (id(3), library("Fusion/3.dcm"))
+    );
     let alone = std::slice::from_ref(&entry);
     assert_eq!(index.with_digest(&digest(3)).unwrap(), alone);
     assert_eq!(index.at_place(&library("Fusion/3.dcm")).unwrap(), alone);
     assert_eq!(index.study(&Uid::parse("1.3.3").unwrap()).unwrap(), alone);
-    let roots = [(RootId::Library, PathBuf::from("/lib")), (RootId::Watch("south".into()), PathBuf::from("/drop"))];
-    for what in ["00000000deadbeef-3", "1.2.3", "/lib/Fusion/3.dcm", "/drop/in/3.dcm"] {
+    let roots = [
+        (RootId::Library, PathBuf::from("/lib")),
+        (RootId::Watch("south".into()), PathBuf::from("/drop")),
+    ];
+    for what in [
+        "00000000deadbeef-3",
+        "1.2.3",
+        "/lib/Fusion/3.dcm",
+        "/drop/in/3.dcm",
+    ] {
         assert_eq!(index.resolve(&roots, what).unwrap(), alone, "{what}");
     }
-    assert!(index.resolve(&roots, "/lib/Fusion/4.dcm").unwrap().is_empty());
+    assert!(
+        index
+            .resolve(&roots, "/lib/Fusion/4.dcm")
+            .unwrap()
+            .is_empty()
+    );
     let story = index.story(&id(3)).unwrap().unwrap();
     assert_eq!(story.history.len(), 2);
     assert_eq!(story.dossier().unwrap().seen_us, 1);
@@ -275,31 +333,71 @@ fn a_filed_file_is_found_by_everything_that_names_it() {
 
 #[test]
 fn an_intent_is_open_until_it_is_closed() {
-    let open = |records: &[Record]| fixture(records.iter().cloned()).index.open_intents().unwrap().len();
+    let open = |records: &[Record]| {
+        fixture(records.iter().cloned())
+            .index
+            .open_intents()
+            .unwrap()
+            .len()
+    };
     let [began, done] = filed(1);
     assert_eq!(open(std::slice::from_ref(&began)), 1);
     assert_eq!(open(&[began.clone(), done]), 0);
-    assert_eq!(open(&[began, Record::Abandoned { id: id(1), why: "changed".into() }]), 0);
+    assert_eq!(
+        open(&[
+            began,
+            Record::Abandoned {
+                id: id(1),
+                why: "changed".into()
+            }
+        ]),
+        0
+    );
 }
 
 #[test]
 fn only_a_live_copy_in_the_library_stands_for_its_uid() {
     let uid = Uid::parse("1.2.1").unwrap();
     let found = |more: Vec<Record>| {
-        fixture(filed(1).into_iter().chain(more)).index.find_uid(&uid).unwrap().is_some()
+        fixture(filed(1).into_iter().chain(more))
+            .index
+            .find_uid(&uid)
+            .unwrap()
+            .is_some()
     };
     assert!(found(vec![]));
     assert!(!found(vec![Record::Missing { id: id(1) }]));
     assert!(!found(vec![Record::Undone { id: id(1) }]));
-    assert!(found(vec![Record::Missing { id: id(1) }, Record::Moved { id: id(1), to: library("Brace/1.dcm") }]));
-    for (fate, stands) in [(Fate::Review, true), (Fate::Conflict, false), (Fate::Duplicate, false)] {
+    assert!(found(vec![
+        Record::Missing { id: id(1) },
+        Record::Moved {
+            id: id(1),
+            to: library("Brace/1.dcm")
+        }
+    ]));
+    for (fate, stands) in [
+        (Fate::Review, true),
+        (Fate::Conflict, false),
+        (Fate::Duplicate, false),
+    ] {
         let records = [
             Record::Intent(Box::new(intent(1, fate, Action::Move))),
-            Record::Filed { id: id(1), to: None },
+            Record::Filed {
+                id: id(1),
+                to: None,
+            },
         ];
-        assert_eq!(fixture(records).index.find_uid(&uid).unwrap().is_some(), stands, "{fate}");
+        assert_eq!(
+            fixture(records).index.find_uid(&uid).unwrap().is_some(),
+            stands,
+            "{fate}"
+        );
     }
-    let observed = fixture([Record::Observed(Box::new(intent(1, Fate::Filed, Action::Observe)))]);
+    let observed = fixture([Record::Observed(Box::new(intent(
+        1,
+        Fate::Filed,
+        Action::Observe,
+    )))]);
     assert!(observed.index.find_uid(&uid).unwrap().is_none());
 }
 
@@ -307,8 +405,14 @@ fn only_a_live_copy_in_the_library_stands_for_its_uid() {
 fn a_persons_move_and_label_change_what_the_file_counts_as() {
     let review = [
         Record::Intent(Box::new(intent(1, Fate::Review, Action::Move))),
-        Record::Filed { id: id(1), to: Some(library("_review/low-confidence/1.dcm")) },
-        Record::Moved { id: id(1), to: library("Tether/1.dcm") },
+        Record::Filed {
+            id: id(1),
+            to: Some(library("_review/low-confidence/1.dcm")),
+        },
+        Record::Moved {
+            id: id(1),
+            to: library("Tether/1.dcm"),
+        },
         Record::Label {
             id: id(1),
             category: CategoryId::parse("tether").unwrap(),
@@ -320,9 +424,17 @@ fn a_persons_move_and_label_change_what_the_file_counts_as() {
     let entry = index.get(&id(1)).unwrap().unwrap();
     assert_eq!((entry.fate, entry.reason), (Fate::Filed, None));
     assert_eq!(entry.category.unwrap().as_str(), "tether");
-    assert_eq!(index.counters("fate/").unwrap(), BTreeMap::from([("filed".to_owned(), 1)]));
+    assert_eq!(
+        index.counters("fate/").unwrap(),
+        BTreeMap::from([("filed".to_owned(), 1)])
+    );
     assert_eq!(index.story(&id(1)).unwrap().unwrap().history.len(), 4);
-    assert!(index.at_place(&library("_review/low-confidence/1.dcm")).unwrap().is_empty());
+    assert!(
+        index
+            .at_place(&library("_review/low-confidence/1.dcm"))
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -330,7 +442,10 @@ fn a_second_open_is_locked_out() {
     let Fixture { dir, index } = fixture([]);
     let path = dir.path().join("index");
     assert!(matches!(Index::open(&path), Err(IndexError::Locked(_))));
-    assert!(matches!(Index::rebuild(&path, ok(&[]), |_| {}), Err(IndexError::Locked(_))));
+    assert!(matches!(
+        Index::rebuild(&path, ok(&[]), |_| {}),
+        Err(IndexError::Locked(_))
+    ));
     drop(index);
     assert!(Index::open(&path).is_ok());
 }
@@ -341,23 +456,22 @@ fn what_was_applied_is_there_after_a_clean_stop() {
     let before = dump(&index);
     index.close().unwrap();
     drop(index);
-    assert_eq!(dump(&Index::open(&dir.path().join("index")).unwrap()), before);
+    assert_eq!(
+        dump(&Index::open(&dir.path().join("index")).unwrap()),
+        before
+    );
 }
 
 fn needs_rebuild(dir: &Path) -> (String, PathBuf) {
     match Index::open(dir) {
-        Err(IndexError::NeedsRebuild { why, aside: Some(aside), .. }) => (why, aside),
+        Err(IndexError::NeedsRebuild {
+            why,
+            aside: Some(aside),
+            ..
+        }) => (why, aside),
         Err(err) => panic!("{err}"),
         Ok(_) => panic!("opened"),
     }
-}
-
-/// Reads everything that there is: what cannot be read shows itself.
-fn read_all(index: &Index) -> Result<()> {
-    for entry in index.query(&Query::default()) {
-        index.story(&entry?.id)?;
-    }
-    Ok(())
 }
 
 #[test]
@@ -371,7 +485,9 @@ fn a_damaged_index_is_rebuilt_or_catches_up_but_never_answers_wrongly() {
     drop(index);
     let mut outcomes = BTreeMap::<&str, u32>::new();
     for step in 0..16 {
-        let db = path.join(std::fs::read_to_string(path.join("current")).unwrap()).join("db");
+        let db = path
+            .join(std::fs::read_to_string(path.join("current")).unwrap())
+            .join("db");
         let mut bytes = std::fs::read(&db).unwrap();
         let length = bytes.len();
         let at = length / 16 * step;
@@ -384,11 +500,9 @@ fn a_damaged_index_is_rebuilt_or_catches_up_but_never_answers_wrongly() {
             }
             Err(err) => panic!("{err}"),
             Ok(index) => {
-                let caught_up = index.apply(&ledger).and_then(|()| read_all(&index));
-                if caught_up.is_ok() {
-                    assert_eq!(dump(&index), before, "damage at {at}");
-                }
-                if caught_up.is_ok() { "caught up" } else { "noticed when read" }
+                index.apply(&ledger).unwrap();
+                assert!(dump(&index) == before, "damage at {at}");
+                "caught up"
             }
         };
         *outcomes.entry(outcome).or_default() += 1;
@@ -417,7 +531,10 @@ fn a_power_cut_while_in_use_means_rebuild_and_a_crash_does_not() {
     drop(index);
     let index = Index::open(&path).unwrap();
     assert!(index.get(&id(1)).unwrap().is_some());
-    let elsewhen = Session { boot_id: "another boot".into(), clean: false };
+    let elsewhen = Session {
+        boot_id: "another boot".into(),
+        clean: false,
+    };
     write_meta(&index.trees(), SESSION, &elsewhen).unwrap();
     drop(index);
     let (why, _) = needs_rebuild(&path);
@@ -429,7 +546,11 @@ fn an_index_of_another_version_means_rebuild() {
     let Fixture { dir, index } = fixture(filed(1));
     write_meta(&index.trees(), VERSION_KEY, &(VERSION + 1)).unwrap();
     drop(index);
-    assert!(needs_rebuild(&dir.path().join("index")).0.contains("version"));
+    assert!(
+        needs_rebuild(&dir.path().join("index"))
+            .0
+            .contains("version")
+    );
 }
 
 #[test]
@@ -445,7 +566,10 @@ fn reindexing_leaves_readers_their_index_and_ends_with_the_same() {
     assert_eq!(reading.count(), 49);
     assert_eq!(dump(&index), before);
     drop(index);
-    assert_eq!(dump(&Index::open(&dir.path().join("index")).unwrap()), before);
+    assert_eq!(
+        dump(&Index::open(&dir.path().join("index")).unwrap()),
+        before
+    );
 }
 
 #[test]
@@ -462,6 +586,9 @@ fn an_unreadable_ledger_leaves_the_index_as_it_was() {
 fn nobody_else_may_look_into_the_index() {
     use std::os::unix::fs::PermissionsExt;
     let Fixture { dir, index: _index } = fixture([]);
-    let mode = std::fs::metadata(dir.path().join("index")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(dir.path().join("index"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o700);
 }

@@ -3,7 +3,7 @@
 //! Nothing is changed. What does not agree is a [`Difference`]: some of them radsort puts right by itself, for the
 //! others a person must look.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -57,10 +57,14 @@ impl Kind {
             Self::Index => "run `radsort reindex`",
             Self::Open => "the daemon finishes it, or gives it up, when it starts",
             Self::Offline => "bring the share back and verify again",
-            Self::Missing => "restore the file from a backup, or drop it again; the daemon records it as missing",
+            Self::Missing => {
+                "restore the file from a backup, or drop it again; the daemon records it as missing"
+            }
             Self::Moved => "the daemon records it as a person's correction",
             Self::Changed => "restore the file from a backup: radsort never writes to a filed file",
-            Self::Unknown => "the daemon adopts files that people put into the library, once accepted",
+            Self::Unknown => {
+                "the daemon adopts files that people put into the library, once accepted"
+            }
         }
     }
 }
@@ -97,7 +101,9 @@ pub struct Summary {
 impl Summary {
     /// Whether a person must look.
     pub fn is_bad(&self) -> bool {
-        self.differences.iter().any(|(kind, count)| !kind.reconcilable() && *count > 0)
+        self.differences
+            .iter()
+            .any(|(kind, count)| !kind.reconcilable() && *count > 0)
     }
 }
 
@@ -117,9 +123,20 @@ struct Comparison<'a, F> {
 }
 
 impl<F: FnMut(Finding)> Comparison<'_, F> {
-    fn differs(&mut self, kind: Kind, id: Option<&RecordId>, at: Option<&Placement>, detail: impl Into<String>) {
+    fn differs(
+        &mut self,
+        kind: Kind,
+        id: Option<&RecordId>,
+        at: Option<&Placement>,
+        detail: impl Into<String>,
+    ) {
         *self.summary.differences.entry(kind).or_default() += 1;
-        let difference = Difference { kind, id: id.cloned(), at: at.cloned(), detail: detail.into() };
+        let difference = Difference {
+            kind,
+            id: id.cloned(),
+            at: at.cloned(),
+            detail: detail.into(),
+        };
         (self.tell)(Finding::Difference(difference));
     }
 }
@@ -139,10 +156,16 @@ pub fn verify(
     digests: bool,
     tell: &mut impl FnMut(Finding),
 ) -> Result<Summary, IndexError> {
-    let mut comparison = Comparison { tell, summary: Summary::default() };
+    let mut comparison = Comparison {
+        tell,
+        summary: Summary::default(),
+    };
     compare_with_ledger(&mut comparison, index, state)?;
     for intent in index.open_intents()? {
-        let detail = format!("begun, and neither carried out nor given up ({})", intent.fate);
+        let detail = format!(
+            "begun, and neither carried out nor given up ({})",
+            intent.fate
+        );
         comparison.differs(Kind::Open, Some(&intent.id), Some(&intent.to), detail);
     }
     compare_with_folders(&mut comparison, index, roots, digests)?;
@@ -158,19 +181,23 @@ fn compare_with_ledger(
     let scratch = state.join("verify");
     super::remove(&scratch)?;
     let mut read = 0;
-    let folded = Ledger::read(state, None).map_err(IndexError::ledger).and_then(|ledger| {
-        Index::rebuild(&scratch, ledger, |records| {
-            read = records;
-            (comparison.tell)(Finding::Progress("reading the ledger", records, None));
-        })
-    });
+    let folded = Ledger::read(state, None)
+        .map_err(IndexError::ledger)
+        .and_then(|ledger| {
+            Index::rebuild(&scratch, ledger, |records| {
+                read = records;
+                (comparison.tell)(Finding::Progress("reading the ledger", records, None));
+            })
+        });
     comparison.summary.records = read;
     match folded {
         Ok(again) => {
             compare_indexes(comparison, index, &again, state)?;
             drop(again);
         }
-        Err(IndexError::Ledger(err)) => comparison.differs(Kind::Ledger, None, None, err.to_string()),
+        Err(IndexError::Ledger(err)) => {
+            comparison.differs(Kind::Ledger, None, None, err.to_string());
+        }
         Err(err) => return Err(err),
     }
     super::remove(&scratch)
@@ -200,7 +227,7 @@ fn compare_indexes(
     Ok(())
 }
 
-type Keys = HashSet<(Part, Vec<u8>)>;
+type Keys = BTreeSet<(Part, Vec<u8>)>;
 
 /// The keys whose values differ, of all or of some.
 fn differing(one: &Index, other: &Index, among: Option<&Keys>) -> Result<Keys, IndexError> {
@@ -217,8 +244,19 @@ fn differing(one: &Index, other: &Index, among: Option<&Keys>) -> Result<Keys, I
         }
         return Ok(found);
     }
-    for part in [Part::Entries, Part::Stories, Part::Open, Part::Keys, Part::Counters] {
-        for key in one.tree(part).iter().keys().chain(other.tree(part).iter().keys()) {
+    for part in [
+        Part::Entries,
+        Part::Stories,
+        Part::Open,
+        Part::Keys,
+        Part::Counters,
+    ] {
+        for key in one
+            .tree(part)
+            .iter()
+            .keys()
+            .chain(other.tree(part).iter().keys())
+        {
             let key = key?;
             if !same(part, &key)? {
                 found.insert((part, key.to_vec()));
@@ -241,23 +279,48 @@ fn compare_with_folders(
         let root = match Root::open(path) {
             Ok(root) => root,
             Err(err) => {
-                comparison.differs(Kind::Offline, None, None, format!("{}: {err}", path.display()));
+                comparison.differs(
+                    Kind::Offline,
+                    None,
+                    None,
+                    format!("{}: {err}", path.display()),
+                );
                 continue;
             }
         };
-        let mut walk = Walk { index, root: &root, id, others: roots, strangers: &mut strangers };
+        let mut walk = Walk {
+            index,
+            root: &root,
+            id,
+            others: roots,
+            strangers: &mut strangers,
+        };
         if let Err(err) = walk.dir(None) {
-            comparison.differs(Kind::Offline, None, None, format!("{}: {err}", path.display()));
+            comparison.differs(
+                Kind::Offline,
+                None,
+                None,
+                format!("{}: {err}", path.display()),
+            );
         }
         open.push((id, root));
     }
     let total = index.count(&Query::default())?;
     for entry in index.query(&Query::default()) {
         let entry = entry?;
-        let Some((_, root)) = open.iter().find(|(id, _)| entry.placed && **id == entry.at.root) else { continue };
+        let Some((_, root)) = open
+            .iter()
+            .find(|(id, _)| entry.placed && **id == entry.at.root)
+        else {
+            continue;
+        };
         comparison.summary.entries += 1;
         if comparison.summary.entries.is_multiple_of(100) {
-            (comparison.tell)(Finding::Progress("looking at files", comparison.summary.entries, Some(total)));
+            (comparison.tell)(Finding::Progress(
+                "looking at files",
+                comparison.summary.entries,
+                Some(total),
+            ));
         }
         look_at(comparison, &entry, root, digests, &mut strangers);
     }
@@ -279,14 +342,25 @@ fn look_at(
     match root.open_file(&entry.at.path) {
         Ok((file, seen)) => {
             if entry.size().is_some_and(|size| size != seen.size) {
-                let detail = format!("{} bytes instead of {}", seen.size, entry.size().unwrap_or(0));
+                let detail = format!(
+                    "{} bytes instead of {}",
+                    seen.size,
+                    entry.size().unwrap_or(0)
+                );
                 comparison.differs(Kind::Changed, id, at, detail);
             } else if digests {
                 comparison.summary.digests += 1;
                 match digest_of(file) {
                     Ok(digest) if digest == entry.digest => {}
-                    Ok(_) => comparison.differs(Kind::Changed, id, at, "its bytes are not those that were filed"),
-                    Err(err) => comparison.differs(Kind::Changed, id, at, format!("cannot be read: {err}")),
+                    Ok(_) => comparison.differs(
+                        Kind::Changed,
+                        id,
+                        at,
+                        "its bytes are not those that were filed",
+                    ),
+                    Err(err) => {
+                        comparison.differs(Kind::Changed, id, at, format!("cannot be read: {err}"));
+                    }
                 }
             }
         }
@@ -301,7 +375,12 @@ fn look_at(
             match strangers.iter().position(same_bytes) {
                 Some(found) => {
                     let (place, _) = strangers.swap_remove(found);
-                    comparison.differs(Kind::Moved, id, Some(&place), format!("was at {}", entry.at.path));
+                    comparison.differs(
+                        Kind::Moved,
+                        id,
+                        Some(&place),
+                        format!("was at {}", entry.at.path),
+                    );
                 }
                 None => comparison.differs(Kind::Missing, id, at, "recorded, and not there"),
             }
@@ -341,8 +420,12 @@ impl Walk<'_> {
             if name.starts_with(b".") {
                 continue;
             }
-            let Ok(below) = path.map_or_else(|| RelPath::new(name), |path| path.join(name)) else { continue };
-            let Ok(stat) = self.root.stat(&below) else { continue };
+            let Ok(below) = path.map_or_else(|| RelPath::new(name), |path| path.join(name)) else {
+                continue;
+            };
+            let Ok(stat) = self.root.stat(&below) else {
+                continue;
+            };
             match FileType::from_raw_mode(stat.st_mode) {
                 // The quarantine and the duplicates usually lie in the library.
                 FileType::Directory if !self.is_another_root(&below) => dirs.push(below),
@@ -354,7 +437,10 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, path: RelPath, size: u64) {
-        let at = Placement { root: self.id.clone(), path };
+        let at = Placement {
+            root: self.id.clone(),
+            path,
+        };
         let known = self.index.at_place(&at).unwrap_or_default();
         if !known.iter().any(|entry| entry.state == State::Live) && !self.is_reason_file(&at) {
             self.strangers.push((at, size));
@@ -366,7 +452,10 @@ impl Walk<'_> {
         let Some(stem) = at.path.file_name().strip_suffix(REASON_SUFFIX) else {
             return false;
         };
-        let beside = at.path.with_file_name(stem).map(|path| Placement { root: self.id.clone(), path });
+        let beside = at.path.with_file_name(stem).map(|path| Placement {
+            root: self.id.clone(),
+            path,
+        });
         beside.is_ok_and(|beside| {
             let known = self.index.at_place(&beside).unwrap_or_default();
             known.iter().any(|entry| entry.fate == Fate::Quarantined)
@@ -374,7 +463,15 @@ impl Walk<'_> {
     }
 
     fn is_another_root(&self, path: &RelPath) -> bool {
-        let absolute = self.root.path().join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.as_bytes()));
-        self.others.iter().any(|(id, root)| id != self.id && *root == absolute)
+        let absolute = self
+            .root
+            .path()
+            .join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.as_bytes()));
+        self.others
+            .iter()
+            .any(|(id, root)| id != self.id && *root == absolute)
     }
 }
+
+#[cfg(test)]
+mod tests;

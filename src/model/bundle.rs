@@ -14,8 +14,8 @@ use crate::domain::{RelPath, View};
 use crate::root::Root;
 
 use super::manifest::{
-    Applies, Category, ClassifierSpec, FILE_NAME, FileRef, Manifest, Method, Reference, Role, SCHEMA, VIEW_CLASSES,
-    sha256,
+    Applies, Category, ClassifierSpec, FILE_NAME, FileRef, Manifest, Method, Reference, Role,
+    SCHEMA, VIEW_CLASSES, sha256,
 };
 
 /// The bundle that radsort ships.
@@ -28,7 +28,9 @@ const FILE_LIMIT: u64 = 2 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// There is none.
-    #[error("no bundle was named, and the shipped one ({SHIPPED}) is in none of:{looked}\nName one: [model] bundle in the configuration, or --model DIR.")]
+    #[error(
+        "no bundle was named, and the shipped one ({SHIPPED}) is in none of:{looked}\nName one: [model] bundle in the configuration, or --model DIR."
+    )]
     NotFound {
         /// Where it was looked for, a line each.
         looked: String,
@@ -111,13 +113,20 @@ impl Bundle {
         let mut render_specs: Vec<RenderSpec> = Vec::new();
         let mut render_index = Vec::new();
         for classifier in &manifest.classifiers {
-            let known = render_specs.iter().position(|spec| *spec == classifier.render);
+            let known = render_specs
+                .iter()
+                .position(|spec| *spec == classifier.render);
             render_index.push(known.unwrap_or(render_specs.len()));
             if known.is_none() {
                 render_specs.push(classifier.render.clone());
             }
         }
-        let bundle = Self { root: Arc::new(root), manifest: Arc::new(manifest), render_specs, render_index };
+        let bundle = Self {
+            root: Arc::new(root),
+            manifest: Arc::new(manifest),
+            render_specs,
+            render_index,
+        };
         bundle.check_files()?;
         Ok(bundle)
     }
@@ -133,11 +142,16 @@ impl Bundle {
             return Ok(dir.to_owned());
         }
         let mut candidates = Vec::new();
-        if let Some(bin) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+        if let Some(bin) = std::env::current_exe()
+            .ok()
+            .as_deref()
+            .and_then(Path::parent)
+        {
             candidates.push(bin.join("../share/radsort/models").join(SHIPPED));
         }
         candidates.push(Path::new("/usr/share/radsort/models").join(SHIPPED));
-        candidates.extend(super::runtime::source_tree().map(|tree| tree.join("models").join(SHIPPED)));
+        candidates
+            .extend(super::runtime::source_tree().map(|tree| tree.join("models").join(SHIPPED)));
         let found = candidates.iter().find(|dir| dir.join(FILE_NAME).is_file());
         found.cloned().ok_or_else(|| BundleError::NotFound {
             looked: candidates.iter().fold(String::new(), |mut text, dir| {
@@ -199,24 +213,44 @@ impl Bundle {
     }
 
     /// The references of one classifier with their grey values.
-    pub fn references(&self, classifier: &ClassifierSpec) -> Result<Vec<(&Reference, Vec<f32>)>, BundleError> {
-        let meant = self.manifest.references.iter().filter(|reference| reference.classifier == classifier.id);
-        meant.map(|reference| Ok((reference, self.grey(classifier, reference)?))).collect()
+    pub fn references(
+        &self,
+        classifier: &ClassifierSpec,
+    ) -> Result<Vec<(&Reference, Vec<f32>)>, BundleError> {
+        let meant = self
+            .manifest
+            .references
+            .iter()
+            .filter(|reference| reference.classifier == classifier.id);
+        meant
+            .map(|reference| Ok((reference, self.grey(classifier, reference)?)))
+            .collect()
     }
 
-    fn grey(&self, classifier: &ClassifierSpec, reference: &Reference) -> Result<Vec<f32>, BundleError> {
+    fn grey(
+        &self,
+        classifier: &ClassifierSpec,
+        reference: &Reference,
+    ) -> Result<Vec<f32>, BundleError> {
         let bytes = self.read(&reference.image)?;
         let pixels = classifier.render.height as usize * classifier.render.width as usize;
         let expected = pixels * reference.format.bytes();
         if bytes.len() != expected {
-            let what = format!("{} bytes, but the classifier {} takes {expected}", bytes.len(), classifier.id);
+            let what = format!(
+                "{} bytes, but the classifier {} takes {expected}",
+                bytes.len(),
+                classifier.id
+            );
             return Err(self.unfit(&reference.image.file, what));
         }
         let grey = reference.format.decode(&bytes);
         if grey.iter().all(|value| (0.0..=1.0).contains(value)) {
             Ok(grey)
         } else {
-            Err(self.unfit(&reference.image.file, "holds values that are not between 0 and 1"))
+            Err(self.unfit(
+                &reference.image.file,
+                "holds values that are not between 0 and 1",
+            ))
         }
     }
 
@@ -224,7 +258,11 @@ impl Bundle {
     fn check_files(&self) -> Result<(), BundleError> {
         for classifier in &self.manifest.classifiers {
             self.read(&classifier.model)?;
-            if let Some(parameters) = classifier.out_of_distribution.as_ref().and_then(|ood| ood.parameters.as_ref()) {
+            if let Some(parameters) = classifier
+                .out_of_distribution
+                .as_ref()
+                .and_then(|ood| ood.parameters.as_ref())
+            {
                 self.read(parameters)?;
             }
             self.references(classifier)?;
@@ -234,28 +272,47 @@ impl Bundle {
 }
 
 fn unfit(root: &Root, file: &str, what: impl Into<String>) -> BundleError {
-    BundleError::Unfit { bundle: root.path().to_owned(), file: file.to_owned(), what: what.into() }
+    BundleError::Unfit {
+        bundle: root.path().to_owned(),
+        file: file.to_owned(),
+        what: what.into(),
+    }
 }
 
 /// Reads a file beneath the bundle's folder, at most `limit` bytes.
 fn read(root: &Root, file: &str, limit: u64) -> Result<Vec<u8>, BundleError> {
-    let failed = |source| BundleError::Read { bundle: root.path().to_owned(), file: file.to_owned(), source };
+    let failed = |source| BundleError::Read {
+        bundle: root.path().to_owned(),
+        file: file.to_owned(),
+        source,
+    };
     let path = RelPath::new(file).map_err(|error| unfit(root, file, error.to_string()))?;
     let (file_in, stat) = root.open_file(&path).map_err(failed)?;
     if stat.size > limit {
-        return Err(unfit(root, file, format!("{} bytes, more than the limit of {limit}", stat.size)));
+        return Err(unfit(
+            root,
+            file,
+            format!("{} bytes, more than the limit of {limit}", stat.size),
+        ));
     }
     let mut bytes = Vec::with_capacity(stat.size as usize);
-    file_in.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    file_in
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     Ok(bytes)
 }
 
 /// Says that a bundle is too new before unknown keys would be complained about.
 fn schema(text: &str) -> Result<(), String> {
-    match toml::from_str::<toml::Table>(text).ok().as_ref().and_then(|table| table.get("schema")) {
-        Some(toml::Value::Integer(found)) if *found != i64::from(SCHEMA) => {
-            Err(format!("schema version {found}, but this program reads {SCHEMA}"))
-        }
+    match toml::from_str::<toml::Table>(text)
+        .ok()
+        .as_ref()
+        .and_then(|table| table.get("schema"))
+    {
+        Some(toml::Value::Integer(found)) if *found != i64::from(SCHEMA) => Err(format!(
+            "schema version {found}, but this program reads {SCHEMA}"
+        )),
         _ => Ok(()),
     }
 }
@@ -263,11 +320,20 @@ fn schema(text: &str) -> Result<(), String> {
 /// The rules that `bundle.toml` must keep. The error says which key breaks which.
 fn check(manifest: &Manifest) -> Result<(), String> {
     if !is_id(&manifest.name) {
-        return Err(format!("name: {:?} is not 1 to 64 of a-z, 0-9 and '-'", manifest.name));
+        return Err(format!(
+            "name: {:?} is not 1 to 64 of a-z, 0-9 and '-'",
+            manifest.name
+        ));
     }
     let version = &manifest.version;
-    if !(1..=64).contains(&version.len()) || !version.chars().all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c)) {
-        return Err(format!("version: {version:?} is not 1 to 64 of letters, digits, '.', '-' and '+'"));
+    if !(1..=64).contains(&version.len())
+        || !version
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c))
+    {
+        return Err(format!(
+            "version: {version:?} is not 1 to 64 of letters, digits, '.', '-' and '+'"
+        ));
     }
     if manifest.preprocessing != PREPROCESSING_VERSION {
         return Err(format!(
@@ -279,23 +345,35 @@ fn check(manifest: &Manifest) -> Result<(), String> {
     fraction("view-thresholds.sure", view.sure)?;
     fraction("view-thresholds.margin", view.margin)?;
     check_categories(&manifest.categories)?;
-    check_cascade(manifest)?;
     for classifier in &manifest.classifiers {
-        check_classifier(manifest, classifier).map_err(|what| format!("classifier {}: {what}", classifier.id))?;
+        check_classifier(manifest, classifier)
+            .map_err(|what| format!("classifier {}: {what}", classifier.id))?;
     }
+    check_cascade(manifest)?;
     for reference in &manifest.references {
-        let classifier = manifest.classifiers.iter().find(|classifier| classifier.id == reference.classifier);
+        let classifier = manifest
+            .classifiers
+            .iter()
+            .find(|classifier| classifier.id == reference.classifier);
         let Some(classifier) = classifier else {
-            return Err(format!("references: there is no classifier {:?}", reference.classifier));
+            return Err(format!(
+                "references: there is no classifier {:?}",
+                reference.classifier
+            ));
         };
-        if reference.logits.len() != classifier.classes.len() || !reference.logits.iter().all(|l| l.is_finite()) {
+        if reference.logits.len() != classifier.classes.len()
+            || !reference.logits.iter().all(|l| l.is_finite())
+        {
             return Err(format!(
                 "references: {} needs {} finite logits",
                 reference.image.file,
                 classifier.classes.len()
             ));
         }
-        positive(&format!("references: {}: tolerance", reference.image.file), reference.tolerance)?;
+        positive(
+            &format!("references: {}: tolerance", reference.image.file),
+            reference.tolerance,
+        )?;
     }
     Ok(())
 }
@@ -304,7 +382,10 @@ fn check_categories(categories: &[Category]) -> Result<(), String> {
     let (mut ids, mut folders) = (BTreeSet::new(), BTreeSet::new());
     for category in categories {
         crate::domain::placement::check_folder(&category.id, &category.folder)?;
-        fraction(&format!("category {}: threshold", category.id), category.threshold)?;
+        fraction(
+            &format!("category {}: threshold", category.id),
+            category.threshold,
+        )?;
         if category.name.trim().is_empty() {
             return Err(format!("category {}: name is empty", category.id));
         }
@@ -313,33 +394,57 @@ fn check_categories(categories: &[Category]) -> Result<(), String> {
         }
         // Shares that ignore case would mix the two.
         if !folders.insert(category.folder.to_lowercase()) {
-            return Err(format!("category {}: another one has the folder {:?} too", category.id, category.folder));
+            return Err(format!(
+                "category {}: another one has the folder {:?} too",
+                category.id, category.folder
+            ));
         }
     }
-    if categories.is_empty() { Err("there are no categories".into()) } else { Ok(()) }
+    if categories.is_empty() {
+        Err("there are no categories".into())
+    } else {
+        Ok(())
+    }
 }
 
 /// At most one view classifier; each view is asked of one category classifier at most; each category of one exactly.
 fn check_cascade(manifest: &Manifest) -> Result<(), String> {
     let classifiers = &manifest.classifiers;
     let mut ids = BTreeSet::new();
-    if let Some(twice) = classifiers.iter().find(|classifier| !ids.insert(&classifier.id)) {
+    if let Some(twice) = classifiers
+        .iter()
+        .find(|classifier| !ids.insert(&classifier.id))
+    {
         return Err(format!("classifier {} is there twice", twice.id));
     }
-    if classifiers.iter().filter(|classifier| classifier.role == Role::View).count() > 1 {
+    if classifiers
+        .iter()
+        .filter(|classifier| classifier.role == Role::View)
+        .count()
+        > 1
+    {
         return Err("there is more than one view classifier".into());
     }
     for view in [View::Frontal, View::Lateral] {
-        let asked = classifiers.iter().filter(|it| it.role == Role::Category && it.applies.to(view));
+        let asked = classifiers
+            .iter()
+            .filter(|it| it.role == Role::Category && it.applies.to(view));
         if asked.count() > 1 {
-            return Err(format!("more than one category classifier applies to {view} views"));
+            return Err(format!(
+                "more than one category classifier applies to {view} views"
+            ));
         }
     }
     for category in &manifest.categories {
-        let told = |it: &&ClassifierSpec| it.role == Role::Category && it.classes.iter().any(|c| c == category.id.as_str());
+        let told = |it: &&ClassifierSpec| {
+            it.role == Role::Category && it.classes.iter().any(|c| c == category.id.as_str())
+        };
         let by = classifiers.iter().filter(told).count();
         if by != 1 {
-            return Err(format!("category {} is told by {by} classifiers, not by one", category.id));
+            return Err(format!(
+                "category {} is told by {by} classifiers, not by one",
+                category.id
+            ));
         }
     }
     Ok(())
@@ -352,7 +457,10 @@ fn check_classifier(manifest: &Manifest, classifier: &ClassifierSpec) -> Result<
     positive("temperature", classifier.temperature)?;
     check_classes(manifest, classifier)?;
     if !matches!(classifier.channels, 1 | 3) {
-        return Err(format!("channels: {}, but only 1 and 3 are possible", classifier.channels));
+        return Err(format!(
+            "channels: {}, but only 1 and 3 are possible",
+            classifier.channels
+        ));
     }
     let render = &classifier.render;
     for (key, pixels) in [("height", render.height), ("width", render.width)] {
@@ -364,20 +472,35 @@ fn check_classifier(manifest: &Manifest, classifier: &ClassifierSpec) -> Result<
     if let Intensity::Percentile { lo, hi } = render.intensity
         && !(0.0 <= lo && lo < hi && hi <= 100.0)
     {
-        return Err(format!("render.intensity: percentiles {lo} and {hi} are not 0 <= lo < hi <= 100"));
+        return Err(format!(
+            "render.intensity: percentiles {lo} and {hi} are not 0 <= lo < hi <= 100"
+        ));
     }
-    let (mean, std) = (&classifier.normalisation.mean, &classifier.normalisation.std);
+    let (mean, std) = (
+        &classifier.normalisation.mean,
+        &classifier.normalisation.std,
+    );
     if mean.len() != classifier.channels || std.len() != classifier.channels {
-        return Err(format!("normalisation: mean and std need {} values each", classifier.channels));
+        return Err(format!(
+            "normalisation: mean and std need {} values each",
+            classifier.channels
+        ));
     }
     if !mean.iter().all(|m| m.is_finite()) || !std.iter().all(|s| s.is_finite() && *s > 0.0) {
         return Err("normalisation: mean must be finite, std above 0".into());
     }
     check_out_of_distribution(classifier)?;
-    if manifest.references.iter().any(|reference| reference.classifier == classifier.id) {
+    if manifest
+        .references
+        .iter()
+        .any(|reference| reference.classifier == classifier.id)
+    {
         Ok(())
     } else {
-        Err("it has no reference image, so nothing would show that it runs as it was trained".into())
+        Err(
+            "it has no reference image, so nothing would show that it runs as it was trained"
+                .into(),
+        )
     }
 }
 
@@ -387,32 +510,51 @@ fn check_classes(manifest: &Manifest, classifier: &ClassifierSpec) -> Result<(),
         return Err("classes: one is there twice".into());
     }
     match classifier.role {
-        Role::View if classes != BTreeSet::from(VIEW_CLASSES) => {
-            Err(format!("classes: a view classifier tells {}", VIEW_CLASSES.join(", ")))
+        Role::View if classes != BTreeSet::from(VIEW_CLASSES) => Err(format!(
+            "classes: a view classifier tells {}",
+            VIEW_CLASSES.join(", ")
+        )),
+        Role::View if classifier.applies != Applies::Any => {
+            Err("applies: a view classifier is asked about any image".into())
         }
-        Role::View if classifier.applies != Applies::Any => Err("applies: a view classifier is asked about any image".into()),
         Role::View => Ok(()),
         Role::Category => {
             for class in &classifier.classes {
-                let category = manifest.categories.iter().find(|category| category.id.as_str() == class);
-                let category = category.ok_or_else(|| format!("classes: there is no category {class:?}"))?;
+                let category = manifest
+                    .categories
+                    .iter()
+                    .find(|category| category.id.as_str() == class);
+                let category =
+                    category.ok_or_else(|| format!("classes: there is no category {class:?}"))?;
                 if !classifier.applies.to(category.view) {
                     return Err(format!("classes: {class} is a {} category", category.view));
                 }
             }
-            if classes.is_empty() { Err("classes: there are none".into()) } else { Ok(()) }
+            if classes.is_empty() {
+                Err("classes: there are none".into())
+            } else {
+                Ok(())
+            }
         }
     }
 }
 
 fn check_out_of_distribution(classifier: &ClassifierSpec) -> Result<(), String> {
-    let Some(ood) = &classifier.out_of_distribution else { return Ok(()) };
-    fraction("out-of-distribution.false-review-rate", ood.false_review_rate)?;
+    let Some(ood) = &classifier.out_of_distribution else {
+        return Ok(());
+    };
+    fraction(
+        "out-of-distribution.false-review-rate",
+        ood.false_review_rate,
+    )?;
     if !(ood.threshold.is_finite() && ood.centre.is_finite() && ood.threshold > ood.centre) {
         return Err("out-of-distribution: threshold must be above centre".into());
     }
     match (ood.method, &ood.parameters, &classifier.outputs.features) {
-        (Method::Energy, None, _) | (Method::FeatureMahalanobisDiagonal | Method::FeatureCentroid, Some(_), Some(_)) => Ok(()),
+        (Method::Energy, None, _)
+        | (Method::FeatureMahalanobisDiagonal | Method::FeatureCentroid, Some(_), Some(_)) => {
+            Ok(())
+        }
         (Method::Energy, Some(_), _) => Err("out-of-distribution: energy has no parameters".into()),
         (_, None, _) => Err("out-of-distribution: the method needs parameters".into()),
         (_, _, None) => Err("out-of-distribution: the method needs outputs.features".into()),
@@ -424,9 +566,17 @@ fn is_id(text: &str) -> bool {
 }
 
 fn fraction(key: &str, value: f32) -> Result<(), String> {
-    if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(format!("{key}: {value} is not between 0 and 1")) }
+    if (0.0..=1.0).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{key}: {value} is not between 0 and 1"))
+    }
 }
 
 fn positive(key: &str, value: f32) -> Result<(), String> {
-    if value.is_finite() && value > 0.0 { Ok(()) } else { Err(format!("{key}: {value} is not above 0")) }
+    if value.is_finite() && value > 0.0 {
+        Ok(())
+    } else {
+        Err(format!("{key}: {value} is not above 0"))
+    }
 }

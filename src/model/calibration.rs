@@ -5,15 +5,24 @@ use super::manifest::{Method, OutOfDistribution, floats};
 /// Probabilities that sum to 1: softmax of `logits / temperature`. Logits must be finite.
 pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).collect();
+    let exponentials: Vec<f32> = logits
+        .iter()
+        .map(|logit| ((logit - largest) / temperature).exp())
+        .collect();
     let sum: f32 = exponentials.iter().sum();
-    exponentials.into_iter().map(|exponential| exponential / sum).collect()
+    exponentials
+        .into_iter()
+        .map(|exponential| exponential / sum)
+        .collect()
 }
 
 /// Free energy, `-T log Σ exp(logit / T)`: higher is less usual.
 pub fn energy(logits: &[f32], temperature: f32) -> f32 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).sum();
+    let sum: f32 = logits
+        .iter()
+        .map(|logit| ((logit - largest) / temperature).exp())
+        .sum();
     -(largest + temperature * sum.ln())
 }
 
@@ -32,7 +41,12 @@ pub struct Distance {
 
 impl Distance {
     /// Reads the parameters (raw little-endian `float32`; empty for `energy`) for so many classes.
-    pub fn new(spec: &OutOfDistribution, parameters: &[u8], classes: usize, temperature: f32) -> Result<Self, String> {
+    pub fn new(
+        spec: &OutOfDistribution,
+        parameters: &[u8],
+        classes: usize,
+        temperature: f32,
+    ) -> Result<Self, String> {
         let rows = match spec.method {
             Method::Energy => 0,
             Method::FeatureMahalanobisDiagonal => classes + 1,
@@ -43,10 +57,20 @@ impl Distance {
             return Err("holds a value that is not finite".into());
         }
         let features = values.len().checked_div(rows).unwrap_or(0);
-        if values.len() * 4 != parameters.len() || features * rows != values.len() || (rows > 0 && features == 0) {
-            return Err(format!("{} bytes are not {rows} rows of float32 features", parameters.len()));
+        if values.len() * 4 != parameters.len()
+            || features * rows != values.len()
+            || (rows > 0 && features == 0)
+        {
+            return Err(format!(
+                "{} bytes are not {rows} rows of float32 features",
+                parameters.len()
+            ));
         }
-        let means = values.chunks_exact(features.max(1)).take(classes.min(rows)).map(<[f32]>::to_vec).collect();
+        let means = values
+            .chunks_exact(features.max(1))
+            .take(classes.min(rows))
+            .map(<[f32]>::to_vec)
+            .collect();
         let variances = match spec.method {
             Method::FeatureMahalanobisDiagonal => values[classes * features..].to_vec(),
             Method::FeatureCentroid | Method::Energy => vec![1.0; features],
@@ -54,7 +78,14 @@ impl Distance {
         if variances.iter().any(|variance| *variance <= 0.0) {
             return Err("holds a variance that is not above 0".into());
         }
-        Ok(Self { method: spec.method, centre: spec.centre, span: spec.threshold - spec.centre, temperature, means, variances })
+        Ok(Self {
+            method: spec.method,
+            centre: spec.centre,
+            span: spec.threshold - spec.centre,
+            temperature,
+            means,
+            variances,
+        })
     }
 
     /// How many features it compares; 0 when it only needs the logits.
@@ -66,7 +97,9 @@ impl Distance {
     pub fn of(&self, logits: &[f32], features: &[f32]) -> f32 {
         let squared = |mean: &Vec<f32>| -> f32 {
             let terms = features.iter().zip(mean).zip(&self.variances);
-            terms.map(|((feature, mean), variance)| (feature - mean).powi(2) / variance).sum()
+            terms
+                .map(|((feature, mean), variance)| (feature - mean).powi(2) / variance)
+                .sum()
         };
         let nearest = || self.means.iter().map(squared).fold(f32::INFINITY, f32::min);
         let measure = match self.method {
@@ -86,7 +119,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn spec(method: Method, threshold: f32, centre: f32) -> OutOfDistribution {
-        OutOfDistribution { method, threshold, centre, false_review_rate: 0.01, parameters: None }
+        OutOfDistribution {
+            method,
+            threshold,
+            centre,
+            false_review_rate: 0.01,
+            parameters: None,
+        }
     }
 
     proptest! {
@@ -114,7 +153,10 @@ mod tests {
         let expected = -(1f32.exp() + 2f32.exp()).ln();
         assert!((energy(&[1.0, 2.0], 1.0) - expected).abs() < 1e-6);
         let distance = Distance::new(&spec(Method::Energy, -1.0, -5.0), &[], 2, 1.0).unwrap();
-        assert!((distance.of(&[1.0, -40.0], &[]) - 1.0).abs() < 1e-6, "the threshold itself is 1");
+        assert!(
+            (distance.of(&[1.0, -40.0], &[]) - 1.0).abs() < 1e-6,
+            "the threshold itself is 1"
+        );
         assert!(distance.of(&[9.0, 0.0], &[]) < 0.0 && distance.of(&[0.0, -9.0], &[]) > 1.0);
     }
 
@@ -122,7 +164,13 @@ mod tests {
     fn distances_are_to_the_nearest_class_in_units_of_the_threshold() {
         let means = [0.0, 0.0, 10.0, 0.0];
         let bytes = |values: &[f32]| GreyFormat::F32.encode(values);
-        let centroid = Distance::new(&spec(Method::FeatureCentroid, 2.0, 0.0), &bytes(&means), 2, 1.0).unwrap();
+        let centroid = Distance::new(
+            &spec(Method::FeatureCentroid, 2.0, 0.0),
+            &bytes(&means),
+            2,
+            1.0,
+        )
+        .unwrap();
         assert!((centroid.of(&[], &[10.0, 3.0]) - 1.5).abs() < 1e-6);
         let with_variances = [0.0, 0.0, 10.0, 0.0, 4.0, 9.0];
         let spec = spec(Method::FeatureMahalanobisDiagonal, 2.0, 0.0);

@@ -68,7 +68,9 @@ impl Cascade {
             };
             match wish {
                 Wish::Require(_) => return Err(RuntimeError::GpuRequired { why }.into()),
-                Wish::IfThere if !machine_has_gpu() => tracing::info!(why, "no GPU on this machine: the model runs on the CPU"),
+                Wish::IfThere if !machine_has_gpu() => {
+                    tracing::info!(why, "no GPU on this machine: the model runs on the CPU")
+                }
                 _ => {
                     tracing::warn!(why, "THE MODEL RUNS ON THE CPU, NOT ON THE GPU");
                     gpu_refused = Some(why);
@@ -76,7 +78,13 @@ impl Cascade {
             }
         }
         let networks = Self::networks(&bundle, &runtime, settings, Provider::Cpu)?;
-        Ok(Self::new(bundle, settings, thresholds, networks, gpu_refused))
+        Ok(Self::new(
+            bundle,
+            settings,
+            thresholds,
+            networks,
+            gpu_refused,
+        ))
     }
 
     fn networks(
@@ -86,9 +94,15 @@ impl Cascade {
         provider: Provider,
     ) -> Result<Vec<Network>, ModelError> {
         // Batching gains nothing on the CPU, and multiplies memory.
-        let batch = if provider == Provider::Cpu { 1 } else { settings.batch };
+        let batch = if provider == Provider::Cpu {
+            1
+        } else {
+            settings.batch
+        };
         let specs = bundle.manifest().classifiers.iter();
-        specs.map(|spec| Network::load(bundle, spec, runtime, settings, provider, batch)).collect()
+        specs
+            .map(|spec| Network::load(bundle, spec, runtime, settings, provider, batch))
+            .collect()
     }
 
     fn new(
@@ -99,8 +113,19 @@ impl Cascade {
         gpu_refused: Option<String>,
     ) -> Self {
         let provider = networks.first().map_or(Provider::Cpu, Network::provider);
-        let batch = if provider == Provider::Cpu { 1 } else { settings.batch.max(1) };
-        Self { bundle, thresholds, networks, provider, gpu_refused, batch }
+        let batch = if provider == Provider::Cpu {
+            1
+        } else {
+            settings.batch.max(1)
+        };
+        Self {
+            bundle,
+            thresholds,
+            networks,
+            provider,
+            gpu_refused,
+            batch,
+        }
     }
 
     /// Its bundle.
@@ -139,10 +164,14 @@ impl Cascade {
                 },
                 Err(_) => false,
             };
-            let chosen: Vec<usize> = (0..images.len()).filter(|i| progress.get(*i).is_some_and(concerns)).collect();
+            let chosen: Vec<usize> = (0..images.len())
+                .filter(|i| progress.get(*i).is_some_and(concerns))
+                .collect();
             let render = self.bundle.render_index(index);
             for (i, answer) in chosen.iter().zip(run(network, images, &chosen, render)) {
-                let Some(slot) = progress.get_mut(*i) else { continue };
+                let Some(slot) = progress.get_mut(*i) else {
+                    continue;
+                };
                 match (slot.as_mut(), answer) {
                     (Ok(progress), Ok(answer)) => progress.category = Some((answer, index)),
                     (_, Err(error)) => *slot = Err(error),
@@ -151,17 +180,28 @@ impl Cascade {
             }
         }
         let done = images.iter().zip(progress);
-        done.map(|(image, progress)| Ok(self.prediction(image.header, progress?))).collect()
+        done.map(|(image, progress)| Ok(self.prediction(image.header, progress?)))
+            .collect()
     }
 
     /// The first step: what pixels and header say about the view.
     fn views(&mut self, images: &[Image<'_>]) -> Vec<Result<Progress, ModelError>> {
         let all: Vec<usize> = (0..images.len()).collect();
         let thresholds = self.thresholds;
-        let Some(index) = self.networks.iter().position(|network| network.spec().role == Role::View) else {
+        let Some(index) = self
+            .networks
+            .iter()
+            .position(|network| network.spec().role == Role::View)
+        else {
             let start = |image: &Image<'_>| {
                 let resolved = resolve_view(image.header, None, thresholds);
-                Ok(Progress { view_scores: None, resolved, asked: resolved.ok(), distance: None, category: None })
+                Ok(Progress {
+                    view_scores: None,
+                    resolved,
+                    asked: resolved.ok(),
+                    distance: None,
+                    category: None,
+                })
             };
             return images.iter().map(start).collect();
         };
@@ -172,9 +212,16 @@ impl Cascade {
             let answer = answer?;
             let of = |name: &str| {
                 let position = classes.iter().position(|class| class == name);
-                position.and_then(|position| answer.probabilities.get(position)).copied().unwrap_or(0.0)
+                position
+                    .and_then(|position| answer.probabilities.get(position))
+                    .copied()
+                    .unwrap_or(0.0)
             };
-            let scores = ViewScores { frontal: of("frontal"), lateral: of("lateral"), neither: of("neither") };
+            let scores = ViewScores {
+                frontal: of("frontal"),
+                lateral: of("lateral"),
+                neither: of("neither"),
+            };
             let resolved = resolve_view(image.header, Some(&scores), thresholds);
             let asked = match resolved {
                 Ok(view) => Some(view),
@@ -182,25 +229,56 @@ impl Cascade {
                 Err(_) => Some(scores.favourite()),
             };
             let distance = answer.out_of_distribution;
-            Ok(Progress { view_scores: Some(scores), resolved, asked, distance, category: None })
+            Ok(Progress {
+                view_scores: Some(scores),
+                resolved,
+                asked,
+                distance,
+                category: None,
+            })
         };
         images.iter().zip(answers).map(first_step).collect()
     }
 
     /// The last step: everything that was said, as one prediction.
     fn prediction(&self, header_view: HeaderView, progress: Progress) -> Prediction {
-        let Progress { mut view_scores, mut resolved, asked, mut distance, category } = progress;
+        let Progress {
+            mut view_scores,
+            mut resolved,
+            asked,
+            mut distance,
+            category,
+        } = progress;
         let (mut scores, mut confidence) = (Vec::new(), 0.0);
         if let Some((answer, index)) = category {
             let spec = self.networks[index].spec();
-            let known = |class: &String| self.bundle.categories().iter().find(|category| category.id.as_str() == class);
+            let known = |class: &String| {
+                self.bundle
+                    .categories()
+                    .iter()
+                    .find(|category| category.id.as_str() == class)
+            };
             let pairs = spec.classes.iter().zip(&answer.probabilities);
-            let mut by_category: Vec<_> = pairs.filter_map(|(class, p)| Some((known(class)?, *p))).collect();
+            let mut by_category: Vec<_> = pairs
+                .filter_map(|(class, p)| Some((known(class)?, *p)))
+                .collect();
             by_category.sort_by(|a, b| b.1.total_cmp(&a.1));
-            let mut certainty_of_view = asked.zip(view_scores).map_or(1.0, |(view, scores)| scores.of(view));
+            let mut certainty_of_view = asked
+                .zip(view_scores)
+                .map_or(1.0, |(view, scores)| scores.of(view));
             if spec.applies == Applies::Any && view_scores.is_none() {
-                let sum = |view| by_category.iter().filter(|(category, _)| category.view == view).map(|(_, p)| *p).sum();
-                let summed = ViewScores { frontal: sum(View::Frontal), lateral: sum(View::Lateral), neither: 0.0 };
+                let sum = |view| {
+                    by_category
+                        .iter()
+                        .filter(|(category, _)| category.view == view)
+                        .map(|(_, p)| *p)
+                        .sum()
+                };
+                let summed = ViewScores {
+                    frontal: sum(View::Frontal),
+                    lateral: sum(View::Lateral),
+                    neither: 0.0,
+                };
                 view_scores = Some(summed);
                 resolved = resolve_view(header_view, Some(&summed), self.thresholds);
                 certainty_of_view = 1.0;
@@ -216,7 +294,10 @@ impl Cascade {
                 probability: *p,
             };
             scores = by_category.iter().map(score).collect();
-            distance = distance.into_iter().chain(answer.out_of_distribution).reduce(f32::max);
+            distance = distance
+                .into_iter()
+                .chain(answer.out_of_distribution)
+                .reduce(f32::max);
         } else if resolved.is_ok() {
             // The bundle knows nothing about this view.
             resolved = Err(Reason::OutOfScope);
@@ -242,14 +323,26 @@ fn run(
     chosen: &[usize],
     render: usize,
 ) -> Vec<Result<Answer, ModelError>> {
-    let radiographs: Vec<Option<&Radiograph>> = chosen.iter().map(|i| images[*i].radiographs.get(render)).collect();
+    let radiographs: Vec<Option<&Radiograph>> = chosen
+        .iter()
+        .map(|i| images[*i].radiographs.get(render))
+        .collect();
     let there: Vec<&Radiograph> = radiographs.iter().copied().flatten().collect();
-    let missing = || ModelError::Image { classifier: network.spec().id.clone(), what: "no radiograph was rendered".into() };
-    let missing: Vec<Option<ModelError>> = radiographs.iter().map(|it| it.is_none().then(missing)).collect();
+    let missing = || ModelError::Image {
+        classifier: network.spec().id.clone(),
+        what: "no radiograph was rendered".into(),
+    };
+    let missing: Vec<Option<ModelError>> = radiographs
+        .iter()
+        .map(|it| it.is_none().then(missing))
+        .collect();
     let mut answers = match network.run(&there) {
         Ok(answers) => answers,
         Err(error) => vec![Err(error); there.len()],
     }
     .into_iter();
-    missing.into_iter().filter_map(|missing| missing.map(Err).or_else(|| answers.next())).collect()
+    missing
+        .into_iter()
+        .filter_map(|missing| missing.map(Err).or_else(|| answers.next()))
+        .collect()
 }

@@ -19,6 +19,7 @@ use crate::domain::instance::Description;
 
 use super::cascade::{Cascade, Image};
 use super::runtime::{Runtime, RuntimeError};
+use super::thresholds::ThresholdError;
 use super::{Bundle, BundleError};
 
 /// How many images may wait for the model thread before senders wait too.
@@ -33,6 +34,9 @@ pub enum ModelError {
     /// ONNX Runtime or the GPU cannot be had.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The site's thresholds do not fit the bundle.
+    #[error(transparent)]
+    Thresholds(#[from] ThresholdError),
     /// A network ran somewhere else than it should.
     #[error("bundle {}: classifier {classifier} was to run on {provider}, but did not: {what}", bundle.display())]
     Elsewhere {
@@ -93,9 +97,17 @@ impl ModelError {
     /// What ONNX Runtime says when running or loading a network.
     pub(super) fn running(classifier: &str, what: &str) -> Self {
         let (classifier, what) = (classifier.to_owned(), what.to_owned());
-        let number = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+        let number = |text: &str| {
+            text.chars()
+                .take_while(char::is_ascii_digit)
+                .collect::<String>()
+                .parse()
+                .ok()
+        };
         let codes = ["CUDA failure ", "CUDNN failure ", "CUBLAS failure "];
-        let code = codes.iter().find_map(|prefix| number(what.split_once(prefix)?.1));
+        let code = codes
+            .iter()
+            .find_map(|prefix| number(what.split_once(prefix)?.1));
         if code.is_some_and(|code: u32| STICKY.contains(&code)) {
             Self::Sticky { classifier, what }
         } else {
@@ -152,8 +164,14 @@ struct Handle {
 }
 
 enum Job {
-    Classify { header: HeaderView, radiographs: Vec<Radiograph>, reply: oneshot::Sender<Result<Prediction, ModelError>> },
-    Ping { reply: oneshot::Sender<()> },
+    Classify {
+        header: HeaderView,
+        radiographs: Vec<Radiograph>,
+        reply: oneshot::Sender<Result<Prediction, ModelError>>,
+    },
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 impl Classifier {
@@ -169,7 +187,9 @@ impl Classifier {
         let (loaded, is_loaded) = std::sync::mpsc::sync_channel(1);
         let beats = Arc::new(AtomicU64::new(0));
         let (settings, counter, for_thread) = (settings.clone(), beats.clone(), bundle.clone());
-        let work = move || match Cascade::load(for_thread, &settings, thresholds).and_then(|c| Ok((info(&c, &settings)?, c))) {
+        let work = move || match Cascade::load(for_thread, &settings, thresholds)
+            .and_then(|c| Ok((info(&c, &settings)?, c)))
+        {
             Ok((info, mut cascade)) => {
                 if loaded.send(Ok(info)).is_ok() {
                     serve(&mut cascade, jobs, &counter, settings.batch_wait);
@@ -179,9 +199,18 @@ impl Classifier {
                 let _ = loaded.send(Err(error));
             }
         };
-        let thread = std::thread::Builder::new().name("model".into()).spawn(work).map_err(|_| ModelError::Stopped)?;
+        let thread = std::thread::Builder::new()
+            .name("model".into())
+            .spawn(work)
+            .map_err(|_| ModelError::Stopped)?;
         let info = is_loaded.recv().map_err(|_| ModelError::Stopped)??;
-        Ok(Self(Arc::new(Handle { bundle, info, beats, queue: Some(queue), thread: Some(thread) })))
+        Ok(Self(Arc::new(Handle {
+            bundle,
+            info,
+            beats,
+            queue: Some(queue),
+            thread: Some(thread),
+        })))
     }
 
     /// The bundle.
@@ -221,7 +250,12 @@ impl Classify for Classifier {
     ) -> Result<Prediction, ModelError> {
         let (reply, answer) = oneshot::channel();
         let header = HeaderView::of(header);
-        self.send(Job::Classify { header, radiographs, reply }).await?;
+        self.send(Job::Classify {
+            header,
+            radiographs,
+            reply,
+        })
+        .await?;
         answer.await.map_err(|_| ModelError::Stopped)?
     }
 }
@@ -247,14 +281,21 @@ fn info(cascade: &Cascade, settings: &RuntimeSettings) -> Result<ModelInfo, Mode
         gpu_refused: cascade.gpu_refused().map(str::to_owned),
         library: runtime.library().to_owned(),
         onnx_runtime: format!("1.{}", runtime.minor_version()),
-        classifiers: manifest.classifiers.iter().map(|classifier| classifier.id.clone()).collect(),
+        classifiers: manifest
+            .classifiers
+            .iter()
+            .map(|classifier| classifier.id.clone())
+            .collect(),
         batch: cascade.batch(),
     })
 }
 
 /// The thread: one batch after the other until the last handle is gone.
 fn serve(cascade: &mut Cascade, mut jobs: mpsc::Receiver<Job>, beats: &AtomicU64, wait: Duration) {
-    let clock = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+    let clock = match tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+    {
         Ok(clock) => clock,
         Err(error) => return tracing::error!(%error, "the model thread cannot start"),
     };
@@ -265,7 +306,11 @@ fn serve(cascade: &mut Cascade, mut jobs: mpsc::Receiver<Job>, beats: &AtomicU64
 }
 
 /// What waits, at most `largest` images, at most `wait` after the first; `None` when no more can come.
-async fn next_batch(jobs: &mut mpsc::Receiver<Job>, largest: usize, wait: Duration) -> Option<Vec<Job>> {
+async fn next_batch(
+    jobs: &mut mpsc::Receiver<Job>,
+    largest: usize,
+    wait: Duration,
+) -> Option<Vec<Job>> {
     let mut batch = vec![jobs.recv().await?];
     let deadline = tokio::time::Instant::now() + wait;
     while batch.len() < largest {
@@ -286,11 +331,20 @@ fn answer(cascade: &mut Cascade, batch: Vec<Job>) {
             }
             // Nobody waits any more: a shutdown, or a share that went away.
             Job::Classify { reply, .. } if reply.is_closed() => {}
-            Job::Classify { header, radiographs, reply } => waiting.push((header, radiographs, reply)),
+            Job::Classify {
+                header,
+                radiographs,
+                reply,
+            } => waiting.push((header, radiographs, reply)),
         }
     }
-    let images: Vec<Image<'_>> =
-        waiting.iter().map(|(header, radiographs, _)| Image { header: *header, radiographs }).collect();
+    let images: Vec<Image<'_>> = waiting
+        .iter()
+        .map(|(header, radiographs, _)| Image {
+            header: *header,
+            radiographs,
+        })
+        .collect();
     let predictions = cascade.classify(&images);
     for ((_, _, reply), prediction) in waiting.into_iter().zip(predictions) {
         let _ = reply.send(prediction);
@@ -305,24 +359,49 @@ mod tests {
     #[test]
     fn a_lost_gpu_context_is_told_from_an_ordinary_failure() {
         let sticky = "CUDA failure 719: unspecified launch failure ; GPU=0";
-        assert!(matches!(ModelError::running("view", sticky), ModelError::Sticky { .. }));
-        for ordinary in ["CUDA failure 2: out of memory ; GPU=0", "Non-zero status code", "CUDA failure x"] {
-            assert!(matches!(ModelError::running("view", ordinary), ModelError::Running { .. }), "{ordinary}");
+        assert!(matches!(
+            ModelError::running("view", sticky),
+            ModelError::Sticky { .. }
+        ));
+        for ordinary in [
+            "CUDA failure 2: out of memory ; GPU=0",
+            "Non-zero status code",
+            "CUDA failure x",
+        ] {
+            assert!(
+                matches!(
+                    ModelError::running("view", ordinary),
+                    ModelError::Running { .. }
+                ),
+                "{ordinary}"
+            );
         }
     }
 
     #[test]
     fn a_batch_takes_what_waits_but_no_more_than_fits() {
-        let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         clock.block_on(async {
             let (queue, mut jobs) = mpsc::channel(8);
             for _ in 0..5 {
-                queue.send(Job::Ping { reply: oneshot::channel().0 }).await.unwrap();
+                queue
+                    .send(Job::Ping {
+                        reply: oneshot::channel().0,
+                    })
+                    .await
+                    .unwrap();
             }
-            let wait = Duration::from_secs(600);
+            let wait = Duration::from_mins(10);
             assert_eq!(next_batch(&mut jobs, 4, wait).await.unwrap().len(), 4);
             drop(queue);
-            assert_eq!(next_batch(&mut jobs, 4, wait).await.unwrap().len(), 1, "the rest, without waiting for the deadline");
+            assert_eq!(
+                next_batch(&mut jobs, 4, wait).await.unwrap().len(),
+                1,
+                "the rest, without waiting for the deadline"
+            );
             assert!(next_batch(&mut jobs, 4, wait).await.is_none());
         });
     }

@@ -23,7 +23,16 @@ use super::runtime::{Provider, Runtime};
 use super::{Bundle, BundleError};
 
 /// Operators that do the work; on a GPU none of them may run on the CPU. (Shapes are computed on the CPU on purpose.)
-const WORK: [&str; 8] = ["Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"];
+const WORK: [&str; 8] = [
+    "Conv",
+    "FusedConv",
+    "NhwcFusedConv",
+    "ConvTranspose",
+    "Gemm",
+    "FusedGemm",
+    "MatMul",
+    "FusedMatMul",
+];
 
 /// A loaded network.
 pub struct Network {
@@ -59,7 +68,8 @@ impl Network {
         provider: Provider,
         batch: usize,
     ) -> Result<Self, ModelError> {
-        let profile = ProfileDir::new().map_err(|what| unfit(bundle, spec, format!("no place for a profile: {what}")))?;
+        let profile = ProfileDir::new()
+            .map_err(|what| unfit(bundle, spec, format!("no place for a profile: {what}")))?;
         let model = bundle.read(&spec.model)?;
         let session = commit(&model, runtime, settings, provider, &profile.prefix())
             .map_err(|error| failed_to_load(bundle, spec, provider, &error))?;
@@ -72,16 +82,28 @@ impl Network {
                     Some(file) => bundle.read(file)?,
                     None => Vec::new(),
                 };
-                let distance = Distance::new(ood, &parameters, spec.classes.len(), spec.temperature);
-                let file = ood.parameters.as_ref().map_or(&spec.model.file, |parameters| &parameters.file);
+                let distance =
+                    Distance::new(ood, &parameters, spec.classes.len(), spec.temperature);
+                let file = ood
+                    .parameters
+                    .as_ref()
+                    .map_or(&spec.model.file, |parameters| &parameters.file);
                 Some(distance.map_err(|what| bundle.unfit(file, what))?)
             }
         };
         let largest = if fixed { 1 } else { batch.max(1) };
-        let mut batches: Vec<usize> = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|n| *n < largest).collect();
+        let mut batches: Vec<usize> = std::iter::successors(Some(1), |n| Some(n * 2))
+            .take_while(|n| *n < largest)
+            .collect();
         batches.push(largest);
-        let mut network =
-            Self { bundle: bundle.dir().to_owned(), spec: spec.clone(), session, provider, distance, batches };
+        let mut network = Self {
+            bundle: bundle.dir().to_owned(),
+            spec: spec.clone(),
+            session,
+            provider,
+            distance,
+            batches,
+        };
         network.prove(bundle, &profile)?;
         Ok(network)
     }
@@ -106,7 +128,9 @@ impl Network {
                 for answer in self.run_batch(&images)? {
                     let logits = answer?.logits;
                     let pairs = logits.iter().zip(&reference.logits);
-                    let worst = pairs.map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
+                    let worst = pairs
+                        .map(|(got, expected)| (got - expected).abs())
+                        .fold(0.0, f32::max);
                     if worst > reference.tolerance {
                         return Err(bundle
                             .unfit(
@@ -122,19 +146,28 @@ impl Network {
                 }
             }
         }
-        let written = self.session.end_profiling().map_err(|error| self.failed(&error))?;
-        let text = profile.read(Path::new(&written)).map_err(|what| unfit(bundle, &spec, what))?;
+        let written = self
+            .session
+            .end_profiling()
+            .map_err(|error| self.failed(&error))?;
+        let text = profile
+            .read(Path::new(&written))
+            .map_err(|what| unfit(bundle, &spec, what))?;
         self.check_profile(bundle, &text)
     }
 
     fn check_profile(&self, bundle: &Bundle, profile: &str) -> Result<(), ModelError> {
         let nodes = nodes_by_provider(profile).map_err(|what| unfit(bundle, &self.spec, what))?;
         let wanted = self.provider.onnx_name();
-        let ran = nodes.iter().any(|((provider, _), count)| provider == wanted && *count > 0);
+        let ran = nodes
+            .iter()
+            .any(|((provider, _), count)| provider == wanted && *count > 0);
         let strays = nodes.iter().filter(|((provider, operator), _)| {
             provider != wanted && WORK.contains(&operator.as_str())
         });
-        let strays: Vec<String> = strays.map(|((provider, operator), n)| format!("{n} {operator} on {provider}")).collect();
+        let strays: Vec<String> = strays
+            .map(|((provider, operator), n)| format!("{n} {operator} on {provider}"))
+            .collect();
         if ran && strays.is_empty() {
             Ok(())
         } else {
@@ -142,13 +175,20 @@ impl Network {
                 bundle: self.bundle.clone(),
                 classifier: self.spec.id.clone(),
                 provider: self.provider.to_string(),
-                what: if ran { strays.join(", ") } else { format!("no node ran on {wanted}") },
+                what: if ran {
+                    strays.join(", ")
+                } else {
+                    format!("no node ran on {wanted}")
+                },
             })
         }
     }
 
     /// Classifies images, in batches of the sizes that were warmed up. The outer error concerns all of them.
-    pub fn run(&mut self, images: &[&Radiograph]) -> Result<Vec<Result<Answer, ModelError>>, ModelError> {
+    pub fn run(
+        &mut self,
+        images: &[&Radiograph],
+    ) -> Result<Vec<Result<Answer, ModelError>>, ModelError> {
         let mut grey = Vec::with_capacity(images.len());
         for image in images {
             grey.push(self.fitting(image)?);
@@ -164,34 +204,65 @@ impl Network {
     fn fitting<'a>(&self, image: &'a Radiograph) -> Result<&'a [f32], ModelError> {
         let render = &self.spec.render;
         let pixels = render.height as usize * render.width as usize;
-        if image.height == render.height && image.width == render.width && image.pixels.len() == pixels {
+        if image.height == render.height
+            && image.width == render.width
+            && image.pixels.len() == pixels
+        {
             Ok(&image.pixels)
         } else {
             Err(ModelError::Image {
                 classifier: self.spec.id.clone(),
-                what: format!("{}×{} grey values, not {}×{}", image.height, image.width, render.height, render.width),
+                what: format!(
+                    "{}×{} grey values, not {}×{}",
+                    image.height, image.width, render.height, render.width
+                ),
             })
         }
     }
 
     /// At most the largest batch; padded to the next size with its first image.
-    fn run_batch(&mut self, images: &[&[f32]]) -> Result<Vec<Result<Answer, ModelError>>, ModelError> {
-        let n = self.batches.iter().copied().find(|n| *n >= images.len()).unwrap_or(images.len());
-        let padding = std::iter::repeat_n(images.first().copied().unwrap_or_default(), n - images.len());
+    fn run_batch(
+        &mut self,
+        images: &[&[f32]],
+    ) -> Result<Vec<Result<Answer, ModelError>>, ModelError> {
+        let n = self
+            .batches
+            .iter()
+            .copied()
+            .find(|n| *n >= images.len())
+            .unwrap_or(images.len());
+        let padding = std::iter::repeat_n(
+            images.first().copied().unwrap_or_default(),
+            n - images.len(),
+        );
         let values = normalised(images.iter().copied().chain(padding), &self.spec);
         let render = &self.spec.render;
-        let shape = [n, self.spec.channels, render.height as usize, render.width as usize];
+        let shape = [
+            n,
+            self.spec.channels,
+            render.height as usize,
+            render.width as usize,
+        ];
         let (id, classes) = (self.spec.id.clone(), self.spec.classes.len());
         let features = self.distance.as_ref().map_or(0, Distance::features);
-        let input = TensorRef::from_array_view((shape, values.as_slice())).map_err(|error| self.failed(&error))?;
-        let ran = self.session.run(ort::inputs![self.spec.input.as_str() => input]);
+        let input = TensorRef::from_array_view((shape, values.as_slice()))
+            .map_err(|error| self.failed(&error))?;
+        let ran = self
+            .session
+            .run(ort::inputs![self.spec.input.as_str() => input]);
         let outputs = ran.map_err(|error| ModelError::running(&id, &error.to_string()))?;
         let rows = |name: &str, length: usize| -> Result<Vec<Vec<f32>>, ModelError> {
             let failed = |what: String| ModelError::running(&id, &format!("output {name}: {what}"));
-            let value = outputs.get(name).ok_or_else(|| failed("is missing".into()))?;
-            let (shape, data) = value.try_extract_tensor::<f32>().map_err(|error| failed(error.to_string()))?;
+            let value = outputs
+                .get(name)
+                .ok_or_else(|| failed("is missing".into()))?;
+            let (shape, data) = value
+                .try_extract_tensor::<f32>()
+                .map_err(|error| failed(error.to_string()))?;
             if data.len() != n * length {
-                return Err(failed(format!("has the shape {shape:?}, not [{n}, {length}]")));
+                return Err(failed(format!(
+                    "has the shape {shape:?}, not [{n}, {length}]"
+                )));
             }
             Ok(data.chunks(length.max(1)).map(<[f32]>::to_vec).collect())
         };
@@ -200,17 +271,29 @@ impl Network {
             Some(name) if features > 0 => rows(name, features)?,
             _ => vec![Vec::new(); n],
         };
+        drop(outputs);
         let answers = logits.into_iter().zip(features).take(images.len());
-        Ok(answers.map(|(logits, features)| self.answer(logits, &features)).collect())
+        Ok(answers
+            .map(|(logits, features)| self.answer(logits, &features))
+            .collect())
     }
 
     fn answer(&self, logits: Vec<f32>, features: &[f32]) -> Result<Answer, ModelError> {
         if !logits.iter().chain(features).all(|value| value.is_finite()) {
-            return Err(ModelError::NotFinite { classifier: self.spec.id.clone() });
+            return Err(ModelError::NotFinite {
+                classifier: self.spec.id.clone(),
+            });
         }
-        let out_of_distribution = self.distance.as_ref().map(|distance| distance.of(&logits, features));
+        let out_of_distribution = self
+            .distance
+            .as_ref()
+            .map(|distance| distance.of(&logits, features));
         let probabilities = softmax(&logits, self.spec.temperature);
-        Ok(Answer { logits, probabilities, out_of_distribution })
+        Ok(Answer {
+            logits,
+            probabilities,
+            out_of_distribution,
+        })
     }
 
     fn failed(&self, error: &ort::Error) -> ModelError {
@@ -261,20 +344,44 @@ fn commit(
 
 /// Compares the graph's inputs and outputs with `bundle.toml`; tells whether its batch dimension is fixed (to 1).
 fn check_graph(session: &Session, spec: &ClassifierSpec) -> Result<bool, String> {
-    let names = |outlets: &[ort::value::Outlet]| outlets.iter().map(ort::value::Outlet::name).collect::<Vec<_>>().join(", ");
+    let names = |outlets: &[ort::value::Outlet]| {
+        outlets
+            .iter()
+            .map(ort::value::Outlet::name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let [input] = session.inputs() else {
-        return Err(format!("the graph has the inputs {}, but should have one, {}", names(session.inputs()), spec.input));
+        return Err(format!(
+            "the graph has the inputs {}, but should have one, {}",
+            names(session.inputs()),
+            spec.input
+        ));
     };
     if input.name() != spec.input {
-        return Err(format!("the graph's input is {}, not {}", input.name(), spec.input));
+        return Err(format!(
+            "the graph's input is {}, not {}",
+            input.name(),
+            spec.input
+        ));
     }
     let render = &spec.render;
-    let wanted = [spec.channels as i64, i64::from(render.height), i64::from(render.width)];
+    let wanted = [
+        spec.channels as i64,
+        i64::from(render.height),
+        i64::from(render.width),
+    ];
     let fixed = match input.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. }
-            if shape.len() == 4
-                && matches!(shape[0], -1 | 1)
-                && shape[1..].iter().zip(wanted).all(|(found, wanted)| *found == -1 || *found == wanted) =>
+        ValueType::Tensor {
+            ty: TensorElementType::Float32,
+            shape,
+            ..
+        } if shape.len() == 4
+            && matches!(shape[0], -1 | 1)
+            && shape[1..]
+                .iter()
+                .zip(wanted)
+                .all(|(found, wanted)| *found == -1 || *found == wanted) =>
         {
             shape[0] == 1
         }
@@ -296,24 +403,41 @@ fn check_graph(session: &Session, spec: &ClassifierSpec) -> Result<bool, String>
 }
 
 fn check_output(session: &Session, name: &str, length: Option<usize>) -> Result<(), String> {
-    let Some(output) = session.outputs().iter().find(|output| output.name() == name) else {
-        let names: Vec<&str> = session.outputs().iter().map(ort::value::Outlet::name).collect();
-        return Err(format!("the graph has no output {name}; it has {}", names.join(", ")));
+    let Some(output) = session
+        .outputs()
+        .iter()
+        .find(|output| output.name() == name)
+    else {
+        let names: Vec<&str> = session
+            .outputs()
+            .iter()
+            .map(ort::value::Outlet::name)
+            .collect();
+        return Err(format!(
+            "the graph has no output {name}; it has {}",
+            names.join(", ")
+        ));
     };
     let fits = |found: i64| found == -1 || length.is_none_or(|length| found == length as i64);
     match output.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } if shape.len() == 2 && fits(shape[1]) => Ok(()),
+        ValueType::Tensor {
+            ty: TensorElementType::Float32,
+            shape,
+            ..
+        } if shape.len() == 2 && fits(shape[1]) => Ok(()),
         other => {
             let length = length.map_or("features".to_owned(), |length| length.to_string());
-            Err(format!("the graph's output {name} is {other}, not float32[N, {length}]"))
+            Err(format!(
+                "the graph's output {name} is {other}, not float32[N, {length}]"
+            ))
         }
     }
 }
 
 /// How many nodes of which operator ran on which provider.
 fn nodes_by_provider(profile: &str) -> Result<BTreeMap<(String, String), usize>, String> {
-    let events: Vec<serde_json::Value> =
-        serde_json::from_str(profile).map_err(|error| format!("ONNX Runtime's profile cannot be read: {error}"))?;
+    let events: Vec<serde_json::Value> = serde_json::from_str(profile)
+        .map_err(|error| format!("ONNX Runtime's profile cannot be read: {error}"))?;
     let mut nodes = BTreeMap::new();
     for event in events {
         let text = |key: &str| event["args"][key].as_str().map(str::to_owned);
@@ -328,7 +452,12 @@ fn unfit(bundle: &Bundle, spec: &ClassifierSpec, what: impl std::fmt::Display) -
     bundle.unfit(&spec.model.file, format!("classifier {}: {what}", spec.id))
 }
 
-fn failed_to_load(bundle: &Bundle, spec: &ClassifierSpec, provider: Provider, error: &ort::Error) -> ModelError {
+fn failed_to_load(
+    bundle: &Bundle,
+    spec: &ClassifierSpec,
+    provider: Provider,
+    error: &ort::Error,
+) -> ModelError {
     match provider {
         Provider::Cpu => unfit(bundle, spec, error).into(),
         Provider::Cuda(_) => ModelError::running(&spec.id, &error.to_string()),
@@ -360,7 +489,8 @@ impl ProfileDir {
 
     fn read(&self, written: &Path) -> Result<String, String> {
         let path = self.0.join(written.file_name().unwrap_or_default());
-        std::fs::read_to_string(&path).map_err(|error| format!("ONNX Runtime's profile {}: {error}", path.display()))
+        std::fs::read_to_string(&path)
+            .map_err(|error| format!("ONNX Runtime's profile {}: {error}", path.display()))
     }
 }
 

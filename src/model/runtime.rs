@@ -47,7 +47,9 @@ pub enum RuntimeError {
         asked: PathBuf,
     },
     /// `gpu = "require"`, and the model would not run on the GPU.
-    #[error("gpu = \"require\", but the model cannot run on a GPU: {why}\nRepair that, or say gpu = \"prefer\" to run on the CPU.")]
+    #[error(
+        "gpu = \"require\", but the model cannot run on a GPU: {why}\nRepair that, or say gpu = \"prefer\" to run on the CPU."
+    )]
     GpuRequired {
         /// Why not.
         why: String,
@@ -68,17 +70,23 @@ static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 impl Runtime {
     /// Finds and loads the library, or gives the one that is loaded already.
     pub fn load(settings: &RuntimeSettings) -> Result<Self, RuntimeError> {
-        let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut loaded = LOADED
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(runtime) = &*loaded {
             return match settings.library.as_deref().map(absolute) {
-                Some(asked) if asked != runtime.library => {
-                    Err(RuntimeError::AlreadyLoaded { loaded: runtime.library.clone(), asked })
-                }
+                Some(asked) if asked != runtime.library => Err(RuntimeError::AlreadyLoaded {
+                    loaded: runtime.library.clone(),
+                    asked,
+                }),
                 _ => Ok(runtime.clone()),
             };
         }
         let (library, minor) = find(settings.library.as_deref())?;
-        let unusable = |what: String| RuntimeError::Unusable { library: library.clone(), what };
+        let unusable = |what: String| RuntimeError::Unusable {
+            library: library.clone(),
+            what,
+        };
         let environment = ort::init_from(&library)
             .map_err(|error| unusable(error.to_string()))?
             .with_name("radsort")
@@ -86,7 +94,11 @@ impl Runtime {
             .build()
             .map_err(|error| unusable(error.to_string()))?;
         environment.set_log_level(LogLevel::Warning);
-        let runtime = Self { environment, library, minor };
+        let runtime = Self {
+            environment,
+            library,
+            minor,
+        };
         *loaded = Some(runtime.clone());
         Ok(runtime)
     }
@@ -164,9 +176,9 @@ impl Wish {
     /// Reads the settings.
     pub fn of(settings: &RuntimeSettings) -> Result<Self, RuntimeError> {
         match (settings.device, settings.gpu) {
-            (Device::Cpu, GpuPolicy::Require) => {
-                Err(RuntimeError::GpuRequired { why: "device = \"cpu\" says that it must not".into() })
-            }
+            (Device::Cpu, GpuPolicy::Require) => Err(RuntimeError::GpuRequired {
+                why: "device = \"cpu\" says that it must not".into(),
+            }),
             (Device::Cpu, GpuPolicy::Prefer) => Ok(Self::Cpu),
             (Device::Auto, GpuPolicy::Require) => Ok(Self::Require(0)),
             (Device::Auto, GpuPolicy::Prefer) => Ok(Self::IfThere),
@@ -193,14 +205,21 @@ pub fn machine_has_gpu() -> bool {
 /// The source tree that this program was built in, when it runs from there: development, tests, `make demo`.
 pub fn source_tree() -> Option<PathBuf> {
     let exe = std::env::current_exe().ok();
-    let above = exe.iter().flat_map(|exe| exe.ancestors().skip(1).take(5)).map(Path::to_owned);
+    let above = exe
+        .iter()
+        .flat_map(|exe| exe.ancestors().skip(1).take(5))
+        .map(Path::to_owned);
     let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    above.chain(by_cargo).find(|dir| dir.join("Cargo.toml").is_file() && dir.join("src/model").is_dir())
+    above
+        .chain(by_cargo)
+        .find(|dir| dir.join("Cargo.toml").is_file() && dir.join("src/model").is_dir())
 }
 
 /// The library and its minor version.
 fn find(named: Option<&Path>) -> Result<(PathBuf, u32), RuntimeError> {
-    let by_environment = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let by_environment = std::env::var_os("ORT_DYLIB_PATH")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
     if let Some(path) = named.map(Path::to_owned).or(by_environment) {
         let library = absolute(&path);
         return match usable(&library) {
@@ -229,7 +248,11 @@ fn find(named: Option<&Path>) -> Result<(PathBuf, u32), RuntimeError> {
 /// Where packages, `make runtime` and people put it, in this order. Never the current directory.
 fn directories() -> Vec<PathBuf> {
     let mut directories = Vec::new();
-    if let Some(bin) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+    if let Some(bin) = std::env::current_exe()
+        .ok()
+        .as_deref()
+        .and_then(Path::parent)
+    {
         directories.push(bin.to_owned());
         directories.push(bin.join("../lib/radsort"));
     }
@@ -265,14 +288,22 @@ fn usable(library: &Path) -> Result<u32, String> {
     }
     match ort::util::probe(library) {
         Some(minor) if minor >= ort::MINOR_VERSION => Ok(minor),
-        Some(minor) => Err(format!("it is ONNX Runtime 1.{minor}, and 1.{} or later is needed", ort::MINOR_VERSION)),
-        None => Err("it is no ONNX Runtime 1.x library for this machine, or lacks a library that it needs".into()),
+        Some(minor) => Err(format!(
+            "it is ONNX Runtime 1.{minor}, and 1.{} or later is needed",
+            ort::MINOR_VERSION
+        )),
+        None => Err(
+            "it is no ONNX Runtime 1.x library for this machine, or lacks a library that it needs"
+                .into(),
+        ),
     }
 }
 
 /// Resolved as far as it exists, so that one file has one name.
 fn absolute(path: &Path) -> PathBuf {
-    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+    path.canonicalize()
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]
@@ -286,7 +317,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("libonnxruntime.so");
         let error = find(Some(&missing)).unwrap_err().to_string();
-        assert!(error.contains(missing.to_str().unwrap()) && error.contains("make runtime"), "{error}");
+        assert!(
+            error.contains(missing.to_str().unwrap()) && error.contains("make runtime"),
+            "{error}"
+        );
         std::fs::write(&missing, "not a library").unwrap();
         let error = find(Some(&missing)).unwrap_err().to_string();
         assert!(error.contains("no ONNX Runtime"), "{error}");
@@ -295,27 +329,61 @@ mod tests {
     #[test]
     fn the_plain_name_comes_first_then_the_newest_version() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.32.0", "libonnxruntime.so", "libonnxruntime.so.old", "x"] {
+        for name in [
+            "libonnxruntime.so.1.9.0",
+            "libonnxruntime.so.1.32.0",
+            "libonnxruntime.so",
+            "libonnxruntime.so.old",
+            "x",
+        ] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
-        let names: Vec<_> = libraries_in(dir.path()).iter().map(|p| p.file_name().unwrap().to_owned()).collect();
-        assert_eq!(names, ["libonnxruntime.so", "libonnxruntime.so.1.32.0", "libonnxruntime.so.1.9.0"]);
+        let names: Vec<_> = libraries_in(dir.path())
+            .iter()
+            .map(|p| p.file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "libonnxruntime.so",
+                "libonnxruntime.so.1.32.0",
+                "libonnxruntime.so.1.9.0"
+            ]
+        );
     }
 
     #[test]
     fn a_process_keeps_the_library_that_it_loaded() {
         let runtime = Runtime::load(&runtime_settings()).unwrap();
         assert!(runtime.minor_version() >= 22);
-        let other = RuntimeSettings { library: Some("/nowhere/libonnxruntime.so".into()), ..runtime_settings() };
+        let other = RuntimeSettings {
+            library: Some("/nowhere/libonnxruntime.so".into()),
+            ..runtime_settings()
+        };
         let error = Runtime::load(&other).unwrap_err().to_string();
-        assert!(error.contains("/nowhere/libonnxruntime.so") && error.contains("restart"), "{error}");
-        let same = RuntimeSettings { library: Some(runtime.library().to_owned()), ..runtime_settings() };
+        assert!(
+            error.contains("/nowhere/libonnxruntime.so") && error.contains("restart"),
+            "{error}"
+        );
+        let same = RuntimeSettings {
+            library: Some(runtime.library().to_owned()),
+            ..runtime_settings()
+        };
         assert!(Runtime::load(&same).is_ok());
     }
 
     #[test]
     fn cpu_and_require_contradict_each_other() {
-        let settings = RuntimeSettings { device: Device::Cpu, gpu: GpuPolicy::Require, ..runtime_settings() };
-        assert!(Wish::of(&settings).unwrap_err().to_string().contains("device = \"cpu\""));
+        let settings = RuntimeSettings {
+            device: Device::Cpu,
+            gpu: GpuPolicy::Require,
+            ..runtime_settings()
+        };
+        assert!(
+            Wish::of(&settings)
+                .unwrap_err()
+                .to_string()
+                .contains("device = \"cpu\"")
+        );
     }
 }

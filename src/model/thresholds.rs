@@ -14,7 +14,9 @@ use super::Bundle;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ThresholdError {
     /// It demands less than the bundle.
-    #[error("[review] {key} = {value} demands less than the bundle {bundle} ({bundle_value}). {advice}")]
+    #[error(
+        "[review] {key} = {value} demands less than the bundle {bundle} ({bundle_value}). {advice}"
+    )]
     Looser {
         /// The key.
         key: String,
@@ -28,7 +30,9 @@ pub enum ThresholdError {
         advice: &'static str,
     },
     /// It names a category that the bundle does not have.
-    #[error("[review] names the category {category}, which the bundle {bundle} does not have; did you mean {nearest}?")]
+    #[error(
+        "[review] names the category {category}, which the bundle {bundle} does not have; did you mean {nearest}?"
+    )]
     UnknownCategory {
         /// What the site says.
         category: String,
@@ -60,8 +64,14 @@ pub struct Thresholds {
 impl Thresholds {
     /// The bundle's thresholds with a site's `[review]` applied.
     pub fn new(bundle: &Bundle, review: &ReviewSettings) -> Result<Self, ThresholdError> {
-        let rules = Rules { bundle: bundle.name_and_version(), may_loosen: review.may_loosen };
-        let of_bundle = bundle.categories().iter().map(|category| (category.id.clone(), category.threshold));
+        let rules = Rules {
+            bundle: bundle.name_and_version(),
+            may_loosen: review.may_loosen,
+        };
+        let of_bundle = bundle
+            .categories()
+            .iter()
+            .map(|category| (category.id.clone(), category.threshold));
         let of_bundle: BTreeMap<CategoryId, f32> = of_bundle.collect();
         let mut categories = of_bundle.clone();
         if let Some(below) = review.below {
@@ -69,7 +79,11 @@ impl Thresholds {
             let least = of_bundle.values().copied().fold(f32::INFINITY, f32::min);
             rules.at_least("below", below, least)?;
             for threshold in categories.values_mut() {
-                *threshold = if review.may_loosen { below } else { threshold.max(below) };
+                *threshold = if review.may_loosen {
+                    below
+                } else {
+                    threshold.max(below)
+                };
             }
         }
         for (name, below) in &review.below_by_category {
@@ -96,7 +110,10 @@ impl Thresholds {
 impl CategoryThreshold for Thresholds {
     /// A category that is not the bundle's is never filed.
     fn threshold(&self, category: &CategoryId) -> f32 {
-        self.categories.get(category).copied().unwrap_or(f32::INFINITY)
+        self.categories
+            .get(category)
+            .copied()
+            .unwrap_or(f32::INFINITY)
     }
 }
 
@@ -114,18 +131,34 @@ impl Rules {
         self.check(key, value, bundle_value, value > bundle_value)
     }
 
-    fn check(&self, key: &str, value: f32, bundle_value: f32, looser: bool) -> Result<(), ThresholdError> {
+    fn check(
+        &self,
+        key: &str,
+        value: f32,
+        bundle_value: f32,
+        looser: bool,
+    ) -> Result<(), ThresholdError> {
         let key = key.to_owned();
         if !(0.0..=1.0).contains(&value) {
             Err(ThresholdError::OutOfRange { key, value })
         } else if looser && !self.may_loosen {
-            Err(ThresholdError::Looser { key, value, bundle: self.bundle.clone(), bundle_value, advice: ADVICE })
+            Err(ThresholdError::Looser {
+                key,
+                value,
+                bundle: self.bundle.clone(),
+                bundle_value,
+                advice: ADVICE,
+            })
         } else {
             Ok(())
         }
     }
 
-    fn known(&self, name: &str, categories: &BTreeMap<CategoryId, f32>) -> Result<CategoryId, ThresholdError> {
+    fn known(
+        &self,
+        name: &str,
+        categories: &BTreeMap<CategoryId, f32>,
+    ) -> Result<CategoryId, ThresholdError> {
         if let Some(id) = categories.keys().find(|id| id.as_str() == name) {
             return Ok(id.clone());
         }
@@ -133,7 +166,11 @@ impl Rules {
         Err(ThresholdError::UnknownCategory {
             category: name.to_owned(),
             bundle: self.bundle.clone(),
-            nearest: categories.keys().min_by_key(distance).map(ToString::to_string).unwrap_or_default(),
+            nearest: categories
+                .keys()
+                .min_by_key(distance)
+                .map(ToString::to_string)
+                .unwrap_or_default(),
         })
     }
 }

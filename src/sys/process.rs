@@ -28,7 +28,9 @@ impl SingleThreaded {
     pub fn prove() -> io::Result<Self> {
         match std::fs::read_dir("/proc/self/task")?.count() {
             1 => Ok(Self(())),
-            threads => Err(io::Error::other(format!("the process has {threads} threads where it must have one"))),
+            threads => Err(io::Error::other(format!(
+                "the process has {threads} threads where it must have one"
+            ))),
         }
     }
 
@@ -40,7 +42,9 @@ impl SingleThreaded {
         match pid {
             ..0 => Err(io::Error::last_os_error()),
             0 => Ok(Forked::Child),
-            _ => Pid::from_raw(pid).map(Forked::Parent).ok_or_else(|| io::Error::other("fork returned no process id")),
+            _ => Pid::from_raw(pid)
+                .map(Forked::Parent)
+                .ok_or_else(|| io::Error::other("fork returned no process id")),
         }
     }
 }
@@ -66,7 +70,14 @@ pub fn wait(child: Pid) -> io::Result<Ended> {
     loop {
         let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: both pointers are valid for writing for the time of the call.
-        let waited = unsafe { libc::wait4(child.as_raw_nonzero().get(), &raw mut status, 0, usage.as_mut_ptr()) };
+        let waited = unsafe {
+            libc::wait4(
+                child.as_raw_nonzero().get(),
+                &raw mut status,
+                0,
+                usage.as_mut_ptr(),
+            )
+        };
         if waited < 0 {
             let error = io::Error::last_os_error();
             if error.kind() == io::ErrorKind::Interrupted {
@@ -102,7 +113,10 @@ pub fn ignore_signal(signal: i32) -> io::Result<()> {
 /// Nobody handles that signal here: it kills. A timer of zero would be none, so it is at least a microsecond.
 pub fn alarm_after(time: Duration) -> io::Result<()> {
     let once = libc::itimerval {
-        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_interval: libc::timeval {
+            tv_sec: 0,
+            tv_usec: 0,
+        },
         it_value: libc::timeval {
             tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_usec: libc::suseconds_t::from(time.subsec_micros().max(1)),
@@ -126,7 +140,10 @@ pub fn close_inherited() {
         return;
     }
     // Before Linux 5.9, or where a sandbox does not know the call.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(65_536).min(65_536);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(65_536)
+        .min(65_536);
     for descriptor in FIRST.cast_signed()..i32::try_from(limit).unwrap_or(65_536) {
         // SAFETY: as above; closing a number that is not open is an error without effect.
         unsafe { libc::close(descriptor) };
@@ -147,6 +164,17 @@ pub fn is_forbidden(number: libc::c_long) -> bool {
     // SAFETY: null pointers and zero lengths, which the kernel answers with an error and never follows.
     let result = unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) };
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+/// Which of the first 1024 descriptors are open. For the tests of the jail.
+#[cfg(feature = "failpoints")]
+pub fn open_descriptors() -> Vec<i32> {
+    let is_open = |descriptor: &i32| {
+        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: the kernel fills the structure, which nobody reads, or refuses.
+        unsafe { libc::syscall(libc::SYS_fstat, *descriptor, stat.as_mut_ptr()) == 0 }
+    };
+    (0..1024).filter(is_open).collect()
 }
 
 #[cfg(test)]

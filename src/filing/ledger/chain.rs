@@ -65,12 +65,21 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<u64>, LedgerError> {
         other => other.map_err(|error| LedgerError::io(dir, error))?,
     };
     for entry in entries {
-        let name = entry.map_err(|error| LedgerError::io(dir, error))?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".jsonl")).and_then(|stem| stem.parse::<u64>().ok());
+        let name = entry
+            .map_err(|error| LedgerError::io(dir, error))?
+            .file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".jsonl"))
+            .and_then(|stem| stem.parse::<u64>().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();
-    match numbers.iter().zip(1..).find(|(number, expected)| *number != expected) {
+    match numbers
+        .iter()
+        .zip(1..)
+        .find(|(number, expected)| *number != expected)
+    {
         None => Ok(numbers),
         Some((_, missing)) => Err(LedgerError::Corrupt {
             segment: segment_path(dir, missing),
@@ -106,13 +115,25 @@ impl Chain {
         let mut ahead: VecDeque<u64> = segments(dir)?.into();
         let Some(from) = from else {
             let dir = dir.to_owned();
-            return Ok(Self { dir, ahead, segment: 0, offset: 0, reader: None, prev: String::new(), settled: true });
+            return Ok(Self {
+                dir,
+                ahead,
+                segment: 0,
+                offset: 0,
+                reader: None,
+                prev: String::new(),
+                settled: true,
+            });
         };
         ahead.retain(|segment| *segment > from.segment);
         let path = segment_path(dir, from.segment);
-        let mismatch = || LedgerError::Mismatch { segment: path.clone(), offset: from.offset };
+        let mismatch = || LedgerError::Mismatch {
+            segment: path.clone(),
+            offset: from.offset,
+        };
         let mut file = File::open(&path).map_err(|_| mismatch())?;
-        file.seek(SeekFrom::Start(from.offset)).map_err(|error| LedgerError::io(&path, error))?;
+        file.seek(SeekFrom::Start(from.offset))
+            .map_err(|error| LedgerError::io(&path, error))?;
         let mut reader = BufReader::new(file);
         let line = read_line(&mut reader).map_err(|error| LedgerError::io(&path, error))?;
         match line.strip_suffix(b"\n") {
@@ -149,13 +170,21 @@ impl Chain {
             if !bytes.is_empty() {
                 return self.check(&bytes);
             }
-            let Some(next) = self.ahead.pop_front() else { return Ok(Step::End { torn: None }) };
+            let Some(next) = self.ahead.pop_front() else {
+                return Ok(Step::End { torn: None });
+            };
             if !self.settled {
-                return Err(self.corrupt("the segment ends within a group although later ones are there"));
+                return Err(
+                    self.corrupt("the segment ends within a group although later ones are there")
+                );
             }
             let path = segment_path(&self.dir, next);
             let file = File::open(&path).map_err(|error| LedgerError::io(&path, error))?;
-            let empty = file.metadata().map_err(|error| LedgerError::io(&path, error))?.len() == 0;
+            let empty = file
+                .metadata()
+                .map_err(|error| LedgerError::io(&path, error))?
+                .len()
+                == 0;
             (self.segment, self.offset, self.reader) = (next, 0, Some(BufReader::new(file)));
             if empty {
                 return self.torn("the segment is empty");
@@ -176,11 +205,19 @@ impl Chain {
         if (self.offset == 0) != line.ledger.is_some() {
             return Err(self.corrupt("a segment's first line is missing or misplaced"));
         }
-        let at = Position { segment: self.segment, offset: self.offset, hash: hash_line(text) };
+        let at = Position {
+            segment: self.segment,
+            offset: self.offset,
+            hash: hash_line(text),
+        };
         self.offset += bytes.len() as u64;
         self.prev.clone_from(&at.hash);
         self.settled = line.record.is_none();
-        Ok(Step::Line { at, end: self.offset, line })
+        Ok(Step::Line {
+            at,
+            end: self.offset,
+            line,
+        })
     }
 
     /// Something unreadable: the torn end of the last segment if nothing readable comes after it, else corruption.
@@ -193,13 +230,17 @@ impl Chain {
                 if bytes.is_empty() {
                     break;
                 }
-                more |= bytes.strip_suffix(b"\n").is_some_and(|text| parse(text).is_some());
+                more |= bytes
+                    .strip_suffix(b"\n")
+                    .is_some_and(|text| parse(text).is_some());
             }
         }
         if more {
             return Err(self.corrupt(&format!("{what}, but valid lines follow")));
         }
-        Ok(Step::End { torn: Some(what.to_owned()) })
+        Ok(Step::End {
+            torn: Some(what.to_owned()),
+        })
     }
 }
 
@@ -226,7 +267,12 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(dir: &Path, from: Option<&Position>) -> Result<Self, LedgerError> {
         let chain = Chain::new(dir, from)?;
-        Ok(Self { chain, group: Vec::new(), ready: VecDeque::new(), ended: false })
+        Ok(Self {
+            chain,
+            group: Vec::new(),
+            ready: VecDeque::new(),
+            ended: false,
+        })
     }
 }
 

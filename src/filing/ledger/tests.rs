@@ -5,7 +5,9 @@ use super::*;
 use proptest::prelude::*;
 
 fn promoted(model: impl Into<String>) -> Record {
-    Record::Promoted { model: model.into() }
+    Record::Promoted {
+        model: model.into(),
+    }
 }
 
 fn state() -> tempfile::TempDir {
@@ -29,7 +31,9 @@ fn what_was_appended_is_read_again_also_from_any_position() {
     let state = state();
     let (mut ledger, report) = Ledger::open(state.path()).unwrap();
     assert!(report.new);
-    let first = ledger.append_group(&[promoted("a"), promoted("b")]).unwrap();
+    let first = ledger
+        .append_group(&[promoted("a"), promoted("b")])
+        .unwrap();
     let second = ledger.append_group(&[promoted("c")]).unwrap();
     drop(ledger);
     assert_eq!(models(state.path(), None), ["a", "b", "c"]);
@@ -44,9 +48,20 @@ fn what_was_appended_is_read_again_also_from_any_position() {
 #[test]
 fn a_position_of_another_ledger_is_refused() {
     let (one, two) = (state(), state());
-    let at = Ledger::open(one.path()).unwrap().0.append_group(&[promoted("a")]).unwrap();
-    Ledger::open(two.path()).unwrap().0.append_group(&[promoted("a")]).unwrap();
-    assert!(matches!(Ledger::read(two.path(), Some(&at[0].0)), Err(LedgerError::Mismatch { .. })));
+    let at = Ledger::open(one.path())
+        .unwrap()
+        .0
+        .append_group(&[promoted("a")])
+        .unwrap();
+    Ledger::open(two.path())
+        .unwrap()
+        .0
+        .append_group(&[promoted("a")])
+        .unwrap();
+    assert!(matches!(
+        Ledger::read(two.path(), Some(&at[0].0)),
+        Err(LedgerError::Mismatch { .. })
+    ));
 }
 
 #[test]
@@ -65,7 +80,10 @@ fn the_chain_goes_on_across_segments() {
     assert_eq!(models(state.path(), Some(&at[9].0)).len(), 10);
     let second = segment_path(&ledger_dir(state.path()), 2);
     std::fs::remove_file(second).unwrap();
-    assert!(matches!(Ledger::open(state.path()), Err(LedgerError::Corrupt { .. })));
+    assert!(matches!(
+        Ledger::open(state.path()),
+        Err(LedgerError::Corrupt { .. })
+    ));
 }
 
 #[test]
@@ -78,7 +96,13 @@ fn ids_are_never_given_twice() {
         path: crate::domain::RelPath::new("a").unwrap(),
     };
     let digest = blake3::hash(b"").into();
-    ledger.append_group(&[Record::Adopted { id: id.clone(), at, digest }]).unwrap();
+    ledger
+        .append_group(&[Record::Adopted {
+            id: id.clone(),
+            at,
+            digest,
+        }])
+        .unwrap();
     drop(ledger);
     let (mut ledger, _) = Ledger::open(state.path()).unwrap();
     let next = ledger.next_id();
@@ -91,7 +115,10 @@ fn a_second_one_on_the_same_state_directory_is_refused() {
     let state = state();
     let (_ledger, _) = Ledger::open(state.path()).unwrap();
     let error = Ledger::open(state.path()).unwrap_err();
-    assert!(error.to_string().starts_with("another radsort is using"), "{error}");
+    assert!(
+        error.to_string().starts_with("another radsort is using"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -109,11 +136,16 @@ fn records_and_fields_of_later_versions_are_kept() {
     let state = state();
     let (mut ledger, _) = Ledger::open(state.path()).unwrap();
     let future = serde_json::json!({"kind": "teleported", "where": [1, 2]});
-    ledger.append_group(&[Record::Unknown(future.clone())]).unwrap();
+    ledger
+        .append_group(&[Record::Unknown(future.clone())])
+        .unwrap();
     let known = serde_json::json!({"kind": "promoted", "model": "m", "by": "a later version"});
     ledger.append_group(&[Record::Unknown(known)]).unwrap();
     drop(ledger);
-    let records: Vec<_> = Ledger::read(state.path(), None).unwrap().map(|item| item.unwrap().2).collect();
+    let records: Vec<_> = Ledger::read(state.path(), None)
+        .unwrap()
+        .map(|item| item.unwrap().2)
+        .collect();
     assert_eq!(records, [Record::Unknown(future), promoted("m")]);
 }
 
@@ -130,8 +162,14 @@ fn a_damaged_line_with_valid_ones_after_it_is_corruption_and_nothing_is_changed(
         let mut bad = good.clone();
         bad[at[0].0.offset as usize + 60] = byte;
         std::fs::write(&path, &bad).unwrap();
-        assert!(matches!(Ledger::open(state.path()), Err(LedgerError::Corrupt { .. })));
-        assert!(matches!(verify(state.path()), Err(LedgerError::Corrupt { .. })));
+        assert!(matches!(
+            Ledger::open(state.path()),
+            Err(LedgerError::Corrupt { .. })
+        ));
+        assert!(matches!(
+            verify(state.path()),
+            Err(LedgerError::Corrupt { .. })
+        ));
         assert_eq!(std::fs::read(&path).unwrap(), bad);
     }
 }
@@ -141,10 +179,17 @@ fn records_without_their_commit_never_happened() {
     let state = state();
     let (mut ledger, _) = Ledger::open(state.path()).unwrap();
     ledger.append_group(&[promoted("a")]).unwrap();
-    let at = ledger.append_group(&[promoted("b"), promoted("c")]).unwrap();
+    let at = ledger
+        .append_group(&[promoted("b"), promoted("c")])
+        .unwrap();
     drop(ledger);
     let path = first_segment(state.path());
-    OpenOptions::new().write(true).open(&path).unwrap().set_len(at[1].0.offset).unwrap();
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(at[1].0.offset)
+        .unwrap();
     assert_eq!(models(state.path(), None), ["a"]);
     let (mut ledger, report) = Ledger::open(state.path()).unwrap();
     let torn = std::fs::read_to_string(report.torn.unwrap()).unwrap();
