@@ -16,7 +16,7 @@ use super::{IndexError, entry};
 const CACHE: u64 = 64 << 20;
 
 /// The trees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// Id → entry.
     Entries,
