@@ -82,7 +82,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let answers = Arc::new(Answers::new(Arc::clone(&engine), watches, reloads, stop.clone()));
     let control = tokio::spawn(server::serve(listener, Arc::clone(&answers), Limits::default(), stop.clone()));
     notify(&[NotifyState::Ready, NotifyState::Status(&daemon.summary())]);
-    tracing::info!(model = %engine.services().model.info().name, provider = %engine.services().model.info().provider, "ready");
+    tracing::info!(model = %engine.services().model.classifier().info().name, provider = %engine.services().model.classifier().info().provider, "ready");
 
     let mut ticks = tokio::time::interval(STATUS_EVERY);
     let code = loop {
@@ -193,7 +193,7 @@ impl Daemon {
         let watches = self.lock();
         let waiting: usize = watches.values().map(|tended| tended.watcher.status().under_way).sum();
         let services = self.engine.services();
-        let info = services.model.info();
+        let info = services.model.classifier().info();
         let gpu = info.gpu_refused.as_ref().map_or("", |_| ", NOT ON THE GPU");
         format!("{} drop directories, {waiting} files waiting, {} on {}{gpu}", watches.len(), info.name, info.provider)
     }

@@ -96,7 +96,7 @@ impl Answers {
 impl Handler for Answers {
     async fn status(&self, _peer: Peer) -> Answer<Status> {
         let services = self.engine.services();
-        let info = services.model.info();
+        let info = services.model.classifier().info();
         let mut watches: Vec<WatchStatus> = {
             let tended = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
             tended.values().map(|tended| self.watch_status(tended)).collect()

@@ -15,7 +15,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::commands::demo_files;
-use crate::contact_sheet;
 use crate::phantom;
 
 /// Show the whole main job on synthetic radiographs, in a scratch directory.
@@ -158,7 +157,8 @@ impl Stage {
             size: None,
             outside: 0.0,
         });
-        demo_files::write_mixed(&self.phantoms, &plans, |done| bar.set_position(done))?;
+        let layout = phantom::Layout::Flat;
+        phantom::write_set(&self.phantoms, &plans, phantom::SyntaxChoice::Mixed, layout, |_| bar.inc(1))?;
         bar.finish_and_clear();
         let mut files: Vec<PathBuf> = fs::read_dir(&self.phantoms)?
             .map(|entry| entry.map(|entry| entry.path()))
@@ -229,7 +229,7 @@ impl Daemon {
             .spawn()?;
         let mut daemon = Self { child };
         let started = Instant::now();
-        while stage.radsort(&["status", "--json"]).map_or(true, |text| !text.contains("\"running\":true")) {
+        while stage.radsort(&["status", "--json"]).is_err() {
             if let Some(status) = daemon.child.try_wait()? {
                 bail!("the daemon ended at once ({status}):\n{}", fs::read_to_string(&stage.log)?);
             }
@@ -346,7 +346,7 @@ fn matching(records: &[Value], truth: &BTreeMap<String, String>) -> u32 {
 fn print_tree(records: &[Value]) {
     let mut folders: BTreeMap<String, usize> = BTreeMap::new();
     for record in records {
-        *folders.entry(contact_sheet::folder_of(record)).or_default() += 1;
+        *folders.entry(demo_files::folder_of(record)).or_default() += 1;
     }
     println!("What lies where:");
     for (folder, count) in folders {

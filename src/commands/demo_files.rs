@@ -10,6 +10,7 @@ use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use serde_json::Value;
 
+use crate::commands::render::png_bytes;
 use crate::contact_sheet::{self, Item, Section};
 use crate::decode::{self, RenderSpec};
 
@@ -106,6 +107,21 @@ pub fn digests(dirs: &[&Path]) -> anyhow::Result<Vec<String>> {
     Ok(found)
 }
 
+/// The folder in which a record's file lies: what people look for first, without dates.
+pub fn folder_of(record: &Value) -> String {
+    if record["placed"] == false {
+        return "(left in the drop directory)".to_owned();
+    }
+    let path = record["at"]["path"].as_str().unwrap_or("");
+    let depth = if path.starts_with('_') { 2 } else { 1 };
+    let folder: Vec<&str> = path.split('/').take(depth).filter(|part| !part.ends_with(".dcm")).collect();
+    match record["at"]["root"].as_str() {
+        Some("quarantine") => format!("_quarantine/{}", folder.join("/")),
+        Some("duplicates") => "_duplicates".to_owned(),
+        _ => folder.join("/"),
+    }
+}
+
 /// Thumbnails of everything in the library, by folder.
 pub fn write_contact_sheet(path: &Path, library: &Path, records: &[Value]) -> anyhow::Result<()> {
     let spec = RenderSpec {
@@ -118,12 +134,12 @@ pub fn write_contact_sheet(path: &Path, library: &Path, records: &[Value]) -> an
         polarity: decode::Polarity::Monochrome2,
     };
     let mut sections: BTreeMap<String, Vec<Item>> = BTreeMap::new();
-    let folders: BTreeSet<String> = records.iter().map(contact_sheet::folder_of).collect();
+    let folders: BTreeSet<String> = records.iter().map(folder_of).collect();
     for folder in folders {
         sections.insert(folder, Vec::new());
     }
     for record in records {
-        let Some(place) = record["path"].as_str() else { continue };
+        let Some(place) = record["at"]["path"].as_str() else { continue };
         let Ok(file) = fs::File::open(library.join(place)) else { continue };
         let size = file.metadata()?.len();
         // These are the demo's own phantoms, so they are decoded right here.
@@ -133,14 +149,14 @@ pub fn write_contact_sheet(path: &Path, library: &Path, records: &[Value]) -> an
             (Some(category), Some(confidence)) => format!("{category} {:.0} %", 100.0 * confidence),
             _ => record["reason"].as_str().unwrap_or("").to_owned(),
         };
-        let items = sections.entry(contact_sheet::folder_of(record)).or_default();
-        items.push(Item { caption, thumbnail: contact_sheet::png_of(radiograph)? });
+        let items = sections.entry(folder_of(record)).or_default();
+        items.push(Item { caption, thumbnail: png_bytes(radiograph, false)?, marked: false });
     }
     let sections: Vec<Section> = sections
         .into_iter()
         .filter(|(_, items)| !items.is_empty())
         .map(|(title, items)| Section { title, subtitle: format!("{} images", items.len()), items })
         .collect();
-    contact_sheet::write(path, "radsort demo: what was filed where", &sections)?;
+    contact_sheet::write(path, "What was filed where", "radsort demo: synthetic radiographs only", &sections)?;
     Ok(())
 }
