@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::commands::{EXIT_TRY_AGAIN};
+use crate::commands::EXIT_TRY_AGAIN;
 use crate::config::settings::WatchSettings;
 use crate::config::{self, Settings};
 use crate::control::server::{self, Limits};
@@ -31,11 +31,11 @@ use crate::watch::{Consumed, Watcher};
 
 /// How long what is under way may take to end after SIGTERM. What has not ended is in the drop directory or finished
 /// by the next start's recovery.
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_mins(1);
 /// How often the service manager is told what the service is doing.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// How much more time is asked for while starting, and how often.
-const MORE_TIME: Duration = Duration::from_secs(60);
+const MORE_TIME: Duration = Duration::from_mins(1);
 
 /// The drop directories that are tended, by name.
 pub type Watches = Arc<Mutex<BTreeMap<String, Tended>>>;
@@ -74,13 +74,27 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 
     let (reloads, mut asked_to_reload) = mpsc::channel::<ReloadRequest>(8);
     let watches = Watches::default();
-    let daemon = Daemon { engine: Arc::clone(&engine), watches: Arc::clone(&watches), tasks: TaskTracker::new() };
+    let daemon = Daemon {
+        engine: Arc::clone(&engine),
+        watches: Arc::clone(&watches),
+        tasks: TaskTracker::new(),
+    };
     for watch in &engine.settings().watches {
         daemon.start_watch(watch)?;
     }
     let stop = CancellationToken::new();
-    let answers = Arc::new(Answers::new(Arc::clone(&engine), watches, reloads, stop.clone()));
-    let control = tokio::spawn(server::serve(listener, Arc::clone(&answers), Limits::default(), stop.clone()));
+    let answers = Arc::new(Answers::new(
+        Arc::clone(&engine),
+        watches,
+        reloads,
+        stop.clone(),
+    ));
+    let control = tokio::spawn(server::serve(
+        listener,
+        Arc::clone(&answers),
+        Limits::default(),
+        stop.clone(),
+    ));
     notify(&[NotifyState::Ready, NotifyState::Status(&daemon.summary())]);
     tracing::info!(model = %engine.services().model.classifier().info().name, provider = %engine.services().model.classifier().info().provider, "ready");
 
@@ -104,7 +118,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         }
     };
 
-    notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is under way")]);
+    notify(&[
+        NotifyState::Stopping,
+        NotifyState::Status("finishing what is under way"),
+    ]);
     tracing::info!("stopping");
     stop.cancel();
     daemon.stop_watches().await;
@@ -131,10 +148,15 @@ impl Daemon {
     /// Reads the configuration again, makes everything ready aside, then swaps.
     async fn reload(&self) -> Result<(), String> {
         notify(&[NotifyState::Reloading, monotonic_now()]);
-        let result = self.try_reload().await.map_err(|error| format!("{error:#}"));
+        let result = self
+            .try_reload()
+            .await
+            .map_err(|error| format!("{error:#}"));
         match &result {
             Ok(()) => tracing::info!("reloaded"),
-            Err(why) => tracing::error!("the reload failed, the settings before it stay in force: {why}"),
+            Err(why) => {
+                tracing::error!("the reload failed, the settings before it stay in force: {why}")
+            }
         }
         notify(&[NotifyState::Ready, NotifyState::Status(&self.summary())]);
         result
@@ -159,11 +181,21 @@ impl Daemon {
         let (gone, fresh) = {
             let mut watches = self.lock();
             let keeps = |tended: &Tended| new.watches.contains(&tended.settings);
-            let gone: Vec<String> =
-                watches.iter().filter(|(_, tended)| !keeps(tended)).map(|(name, _)| name.clone()).collect();
-            let gone: Vec<Tended> = gone.iter().filter_map(|name| watches.remove(name)).collect();
-            let fresh: Vec<WatchSettings> =
-                new.watches.iter().filter(|watch| !watches.contains_key(&watch.name)).cloned().collect();
+            let gone: Vec<String> = watches
+                .iter()
+                .filter(|(_, tended)| !keeps(tended))
+                .map(|(name, _)| name.clone())
+                .collect();
+            let gone: Vec<Tended> = gone
+                .iter()
+                .filter_map(|name| watches.remove(name))
+                .collect();
+            let fresh: Vec<WatchSettings> = new
+                .watches
+                .iter()
+                .filter(|watch| !watches.contains_key(&watch.name))
+                .cloned()
+                .collect();
             (gone, fresh)
         };
         self.engine.put_in_force(new, model);
@@ -183,7 +215,10 @@ impl Daemon {
             self.tasks.spawn(tended.end());
         }
         self.tasks.close();
-        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(GRACE, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some files are still under way; the next start looks after them");
         }
     }
@@ -191,11 +226,19 @@ impl Daemon {
     /// One line for the service manager.
     fn summary(&self) -> String {
         let watches = self.lock();
-        let waiting: usize = watches.values().map(|tended| tended.watcher.status().under_way).sum();
+        let waiting: usize = watches
+            .values()
+            .map(|tended| tended.watcher.status().under_way)
+            .sum();
         let services = self.engine.services();
         let info = services.model.classifier().info();
         let gpu = info.gpu_refused.as_ref().map_or("", |_| ", NOT ON THE GPU");
-        format!("{} drop directories, {waiting} files waiting, {} on {}{gpu}", watches.len(), info.name, info.provider)
+        format!(
+            "{} drop directories, {waiting} files waiting, {} on {}{gpu}",
+            watches.len(),
+            info.name,
+            info.provider
+        )
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Tended>> {
@@ -219,12 +262,31 @@ impl Tended {
 /// Starts a watcher and the task that takes its files.
 pub fn tend_directory(engine: &Arc<Engine>, settings: &WatchSettings) -> anyhow::Result<Tended> {
     let inspector = Arc::new(Inspector(Arc::clone(&engine.pool)));
-    let watcher = Arc::new(Watcher::start(settings, inspector, consumed(engine, settings))?);
-    let drop = Arc::new(Drop { settings: settings.clone(), dry_run: false, told: None });
+    let watcher = Arc::new(Watcher::start(
+        settings,
+        inspector,
+        consumed(engine, settings),
+    )?);
+    let drop = Arc::new(Drop {
+        settings: settings.clone(),
+        dry_run: false,
+        told: None,
+    });
     let stop = CancellationToken::new();
     let permits = engine.settings().decoders.permits_per_watch;
-    let task = tokio::spawn(tend(Arc::clone(engine), drop, Arc::clone(&watcher), permits, stop.clone()));
-    Ok(Tended { settings: settings.clone(), watcher, stop, task })
+    let task = tokio::spawn(tend(
+        Arc::clone(engine),
+        drop,
+        Arc::clone(&watcher),
+        permits,
+        stop.clone(),
+    ));
+    Ok(Tended {
+        settings: settings.clone(),
+        watcher,
+        stop,
+        task,
+    })
 }
 
 /// What a watcher need not offer again.
@@ -237,16 +299,28 @@ pub fn consumed(engine: &Engine, settings: &WatchSettings) -> Consumed {
 fn needs_restart(old: &Settings, new: &Settings) -> anyhow::Result<()> {
     let without_template = |settings: &Settings| {
         let library = &settings.library;
-        (library.path.clone(), library.quarantine.clone(), library.duplicates.clone(), library.file_mode, library.directory_mode)
+        (
+            library.path.clone(),
+            library.quarantine.clone(),
+            library.duplicates.clone(),
+            library.file_mode,
+            library.directory_mode,
+        )
     };
     for (what, same) in [
-        ("[library] or [quarantine] or [duplicates] paths and modes", without_template(old) == without_template(new)),
+        (
+            "[library] or [quarantine] or [duplicates] paths and modes",
+            without_template(old) == without_template(new),
+        ),
         ("[state] path", old.state == new.state),
         ("[control]", old.control == new.control),
         ("[runtime] decoders", old.decoders == new.decoders),
         ("[log]", old.log == new.log),
     ] {
-        anyhow::ensure!(same, "{what} changed: that needs a restart (systemctl restart radsort)");
+        anyhow::ensure!(
+            same,
+            "{what} changed: that needs a restart (systemctl restart radsort)"
+        );
     }
     Ok(())
 }
@@ -255,7 +329,10 @@ fn needs_restart(old: &Settings, new: &Settings) -> anyhow::Result<()> {
 fn say_progress(what: &str) {
     tracing::debug!("{what}");
     let microseconds = u32::try_from(MORE_TIME.as_micros()).unwrap_or(u32::MAX);
-    notify(&[NotifyState::ExtendTimeoutUsec(microseconds), NotifyState::Status(what)]);
+    notify(&[
+        NotifyState::ExtendTimeoutUsec(microseconds),
+        NotifyState::Status(what),
+    ]);
 }
 
 fn monotonic_now() -> NotifyState<'static> {

@@ -72,19 +72,37 @@ impl Engine {
 
     /// The settings in force.
     pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner).settings)
+        Arc::clone(
+            &self
+                .in_force
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .settings,
+        )
     }
 
     /// What a file's way needs, as of now.
     pub fn services(&self) -> Arc<Services> {
-        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner).services)
+        Arc::clone(
+            &self
+                .in_force
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .services,
+        )
     }
 
     /// Puts new settings and their model into force; files under way keep the old ones.
     pub fn put_in_force(&self, settings: Settings, model: Model) {
         let services = services(&self.state, &self.pool, &settings, model);
-        let new = InForce { settings: Arc::new(settings), services: Arc::new(services) };
-        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = new;
+        let new = InForce {
+            settings: Arc::new(settings),
+            services: Arc::new(services),
+        };
+        *self
+            .in_force
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = new;
     }
 
     /// Tells subscribers what became of a file.
@@ -101,12 +119,18 @@ impl Engine {
     /// Remembers an error for `status`. It names no patient and no source path.
     pub fn note_error(&self, what: &str) {
         let now = jiff::Timestamp::now().as_microsecond();
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(now, what);
+        self.errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(now, what);
     }
 
     /// The last errors, the newest first.
     pub fn errors(&self) -> Vec<ErrorLine> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).list()
+        self.errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .list()
     }
 
     /// Stops the whole service if only a new process can cure this.
@@ -116,7 +140,9 @@ impl Engine {
             Trouble::Model(ModelError::Sticky { .. } | ModelError::Stopped) | Trouble::Filing(_)
         );
         if fatal {
-            self.fatal.send_replace(Some(Fatal { what: trouble.to_string() }));
+            self.fatal.send_replace(Some(Fatal {
+                what: trouble.to_string(),
+            }));
         }
     }
 
@@ -137,7 +163,9 @@ impl Engine {
     pub fn name_in_log(&self, uid: &str) -> String {
         match self.settings().log.identifiers {
             LogIdentifiers::Uid => uid.to_owned(),
-            LogIdentifiers::Pseudonym => Uid::parse(uid).map(|uid| self.state.secrets.uid_pseudonym(&uid)).unwrap_or_default(),
+            LogIdentifiers::Pseudonym => Uid::parse(uid)
+                .map(|uid| self.state.secrets.uid_pseudonym(&uid))
+                .unwrap_or_default(),
         }
     }
 }

@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::protocol::{Code, Progress, Refusal, Released, SortProgress, SortSummary};
 use crate::control::server::{Handler, Peer};
-use crate::control::status::{DiskStatus, ErrorLine, ModelStatus, Noticing, Status, WatchState, WatchStatus};
+use crate::control::status::{
+    DiskStatus, ErrorLine, ModelStatus, Noticing, Status, WatchState, WatchStatus,
+};
 use crate::daemon::{ReloadRequest, Tended, Watches};
 use crate::engine::Engine;
 use crate::filing::ledger::Ledger;
@@ -55,8 +57,15 @@ impl Answers {
 
     /// Remembers how the last reload went.
     pub fn reloaded(&self, result: Result<(), String>) {
-        let error = result.err().map(|message| ErrorLine { time_us: now_us(), message, times: 1 });
-        *self.reload_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        let error = result.err().map(|message| ErrorLine {
+            time_us: now_us(),
+            message,
+            times: 1,
+        });
+        *self
+            .reload_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = error;
     }
 
     fn watch_status(&self, tended: &Tended) -> WatchStatus {
@@ -65,23 +74,34 @@ impl Answers {
             watch::WatchState::Starting | watch::WatchState::Online => (WatchState::Online, None),
             watch::WatchState::Offline { why, .. } => (WatchState::Offline, Some(why)),
             watch::WatchState::Paused { why } => (WatchState::Held, Some(why)),
-            watch::WatchState::NotAnswering { .. } => {
-                (WatchState::Offline, Some("its filesystem does not answer".into()))
-            }
+            watch::WatchState::NotAnswering { .. } => (
+                WatchState::Offline,
+                Some("its filesystem does not answer".into()),
+            ),
         };
         let polling = match &now.notices {
             watch::Notices::Events => None,
             watch::Notices::Polling => Some(None),
             watch::Notices::PollingBecause(why) => Some(Some(why.clone())),
         };
-        let held: Vec<String> = now.held_because.iter().map(|(why, count)| format!("{count} files: {why}")).collect();
-        let why = why.or((!held.is_empty()).then(|| held.join("; "))).or(polling.clone().flatten());
+        let held: Vec<String> = now
+            .held_because
+            .iter()
+            .map(|(why, count)| format!("{count} files: {why}"))
+            .collect();
+        let why = why
+            .or((!held.is_empty()).then(|| held.join("; ")))
+            .or(polling.clone().flatten());
         WatchStatus {
             name: now.name,
             path: now.path.display().to_string(),
             action: tended.settings.action,
             share: now.share,
-            noticing: if polling.is_some() { Noticing::Polling } else { Noticing::Events },
+            noticing: if polling.is_some() {
+                Noticing::Polling
+            } else {
+                Noticing::Events
+            },
             state,
             why,
             waiting: now.under_way as u64,
@@ -99,15 +119,25 @@ impl Handler for Answers {
         let info = services.model.classifier().info();
         let mut watches: Vec<WatchStatus> = {
             let tended = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-            tended.values().map(|tended| self.watch_status(tended)).collect()
+            tended
+                .values()
+                .map(|tended| self.watch_status(tended))
+                .collect()
         };
         let settings = self.engine.settings();
         let index = Arc::clone(&self.engine.state.index);
         let (totals, counts, disks) = blocking(move || {
-            let counters = index.counters("fate/").map_err(|error| Refusal::failed(&error))?;
-            let by_watch = index.counters("watch/").map_err(|error| Refusal::failed(&error))?;
+            let counters = index
+                .counters("fate/")
+                .map_err(|error| Refusal::failed(&error))?;
+            let by_watch = index
+                .counters("watch/")
+                .map_err(|error| Refusal::failed(&error))?;
             // A library on a share that hangs must not keep the status from being told: only what is local is asked.
-            let disks = vec![DiskStatus::of("library", &settings.library.path), DiskStatus::of("state", &settings.state)];
+            let disks = vec![
+                DiskStatus::of("library", &settings.library.path),
+                DiskStatus::of("state", &settings.state),
+            ];
             Ok::<_, Refusal>((counters, by_watch, disks))
         })
         .await??;
@@ -132,7 +162,11 @@ impl Handler for Answers {
             totals,
             disks,
             errors: self.engine.errors(),
-            reload_error: self.reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            reload_error: self
+                .reload_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         })
     }
 
@@ -156,15 +190,27 @@ impl Handler for Answers {
     }
 
     async fn show(&self, _peer: Peer, what: String) -> Answer<Vec<Story>> {
-        let (index, places) = (Arc::clone(&self.engine.state.index), self.engine.state.places());
+        let (index, places) = (
+            Arc::clone(&self.engine.state.index),
+            self.engine.state.places(),
+        );
         blocking(move || {
-            let entries = index.resolve(&places, &what).map_err(|error| Refusal::failed(&error))?;
+            let entries = index
+                .resolve(&places, &what)
+                .map_err(|error| Refusal::failed(&error))?;
             let mut stories = Vec::new();
             for entry in entries {
-                stories.extend(index.story(&entry.id).map_err(|error| Refusal::failed(&error))?);
+                stories.extend(
+                    index
+                        .story(&entry.id)
+                        .map_err(|error| Refusal::failed(&error))?,
+                );
             }
             if stories.is_empty() {
-                return Err(Refusal::new(Code::NotFound, "no file on record is meant by this"));
+                return Err(Refusal::new(
+                    Code::NotFound,
+                    "no file on record is meant by this",
+                ));
             }
             Ok(stories)
         })
@@ -175,7 +221,10 @@ impl Handler for Answers {
         let (reply, answer) = oneshot::channel();
         let stopping = || Refusal::new(Code::Stopping, "the service is stopping");
         self.reloads.send(reply).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?.map_err(|why| Refusal::new(Code::Failed, why))
+        answer
+            .await
+            .map_err(|_| stopping())?
+            .map_err(|why| Refusal::new(Code::Failed, why))
     }
 
     async fn sort(
@@ -192,7 +241,15 @@ impl Handler for Answers {
     }
 
     async fn quarantine_list(&self, peer: Peer, out: mpsc::Sender<Entry>) -> Answer<()> {
-        self.query(peer, Query { fate: Some(Fate::Quarantined), ..Query::default() }, out).await
+        self.query(
+            peer,
+            Query {
+                fate: Some(Fate::Quarantined),
+                ..Query::default()
+            },
+            out,
+        )
+        .await
     }
 
     async fn quarantine_release(&self, peer: Peer, what: Vec<String>) -> Answer<Vec<Released>> {
@@ -202,29 +259,47 @@ impl Handler for Answers {
 
     async fn reindex(&self, _peer: Peer, out: mpsc::Sender<Progress>) -> Answer<u64> {
         let _alone = self.long_task.try_lock().map_err(|_| busy())?;
-        let (index, state) = (Arc::clone(&self.engine.state.index), self.engine.settings().state.clone());
+        let (index, state) = (
+            Arc::clone(&self.engine.state.index),
+            self.engine.settings().state.clone(),
+        );
         blocking(move || {
             let ledger = Ledger::read(&state, None).map_err(|error| Refusal::failed(&error))?;
             let mut records = 0;
             let told = |done| {
                 records = done;
-                let _ = out.try_send(Progress { stage: "indexing".into(), done, total: None });
+                let _ = out.try_send(Progress {
+                    stage: "indexing".into(),
+                    done,
+                    total: None,
+                });
             };
-            index.reindex(ledger, told).map_err(|error| Refusal::failed(&error))?;
+            index
+                .reindex(ledger, told)
+                .map_err(|error| Refusal::failed(&error))?;
             Ok(records)
         })
         .await?
     }
 
-    async fn verify(&self, _peer: Peer, digests: bool, out: mpsc::Sender<Finding>) -> Answer<Summary> {
-        let (index, state) = (Arc::clone(&self.engine.state.index), self.engine.settings().state.clone());
+    async fn verify(
+        &self,
+        _peer: Peer,
+        digests: bool,
+        out: mpsc::Sender<Finding>,
+    ) -> Answer<Summary> {
+        let (index, state) = (
+            Arc::clone(&self.engine.state.index),
+            self.engine.settings().state.clone(),
+        );
         let roots = self.engine.state.destination_paths();
         blocking(move || {
             let mut tell = |finding| {
                 // A client that has gone does not want the rest; the comparison is bounded.
                 let _ = out.blocking_send(finding);
             };
-            verify::verify(&index, &state, &roots, digests, &mut tell).map_err(|error| Refusal::failed(&error))
+            verify::verify(&index, &state, &roots, digests, &mut tell)
+                .map_err(|error| Refusal::failed(&error))
         })
         .await?
     }
@@ -240,13 +315,18 @@ impl Handler for Answers {
             let told = match told {
                 Ok(told) => told,
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
-                    return Err(Refusal::new(Code::Failed, format!("{missed} events were missed: read faster")));
+                    return Err(Refusal::new(
+                        Code::Failed,
+                        format!("{missed} events were missed: read faster"),
+                    ));
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
             };
             let Some(id) = told.id else { continue };
             let index = Arc::clone(&self.engine.state.index);
-            let entry = blocking(move || index.get(&id)).await?.map_err(|error| Refusal::failed(&error))?;
+            let entry = blocking(move || index.get(&id))
+                .await?
+                .map_err(|error| Refusal::failed(&error))?;
             if let Some(entry) = entry
                 && out.send(entry).await.is_err()
             {
@@ -257,7 +337,10 @@ impl Handler for Answers {
 }
 
 fn busy() -> Refusal {
-    Refusal::new(Code::Busy, "another pass or reindexing is under way: try again when it has ended")
+    Refusal::new(
+        Code::Busy,
+        "another pass or reindexing is under way: try again when it has ended",
+    )
 }
 
 fn now_us() -> i64 {

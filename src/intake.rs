@@ -16,23 +16,32 @@ use crate::ingest::{Drop, Ending, Told, ingest};
 use crate::watch::{Settled, Verdict, Watcher};
 
 /// How long a file that cannot be taken is left alone.
-const RETRY_FILE: Duration = Duration::from_secs(60);
+const RETRY_FILE: Duration = Duration::from_mins(1);
 /// How long intake stops when the library, its disk or the service itself is in trouble.
 const RETRY_SHARE: Duration = Duration::from_secs(10);
 
 /// Takes files as they settle until `stop`; returns when everything under way has ended.
-pub async fn tend(engine: Arc<Engine>, drop: Arc<Drop>, watcher: Arc<Watcher>, permits: usize, stop: CancellationToken) {
+pub async fn tend(
+    engine: Arc<Engine>,
+    drop: Arc<Drop>,
+    watcher: Arc<Watcher>,
+    permits: usize,
+    stop: CancellationToken,
+) {
     let permits = Arc::new(Semaphore::new(permits.max(1)));
     let under_way = tokio_util::task::TaskTracker::new();
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            break;
+        };
         let settled = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             settled = watcher.next() => settled,
         };
         let Some(settled) = settled else { break };
-        let (engine, drop, watcher) = (Arc::clone(&engine), Arc::clone(&drop), Arc::clone(&watcher));
+        let (engine, drop, watcher) =
+            (Arc::clone(&engine), Arc::clone(&drop), Arc::clone(&watcher));
         under_way.spawn(async move {
             take(&engine, &drop, &watcher, settled).await;
             std::mem::drop(permit);
@@ -57,7 +66,10 @@ async fn take(engine: &Engine, drop: &Drop, watcher: &Arc<Watcher>, settled: Set
         Ending::CannotTake(why) => {
             // The source path may hold a name: it stands in `status`' counts and the debug log only as a count.
             tracing::warn!(watch = %drop.settings.name, reason = "cannot-take", "a file cannot be taken: {why}");
-            engine.note_error(&format!("{}: a file cannot be taken: {why}", drop.settings.name));
+            engine.note_error(&format!(
+                "{}: a file cannot be taken: {why}",
+                drop.settings.name
+            ));
         }
         Ending::Held(reason) => {
             tracing::error!(watch = %drop.settings.name, reason = "held", "intake stops for a while: {reason}");
@@ -93,21 +105,36 @@ fn pause(watcher: &Arc<Watcher>, why: String) {
 /// What the watcher is to do with the file from now on.
 fn verdict_of(ending: &Ending, action: Action, dry_run: bool, settled: &Settled) -> Verdict {
     match ending {
-        Ending::Done(told) if dry_run || told.fate == Fate::Left || action != Action::Move || settled.media => {
+        Ending::Done(told)
+            if dry_run || told.fate == Fate::Left || action != Action::Move || settled.media =>
+        {
             Verdict::Stays(settled.fingerprint)
         }
         Ending::Done(_) | Ending::Gone => Verdict::Gone,
         Ending::AlreadyTaken => Verdict::Stays(settled.fingerprint),
         Ending::Changed => Verdict::Again,
-        Ending::CannotTake(why) => Verdict::Hold { reason: why.clone(), retry_after: RETRY_FILE },
-        Ending::Held(reason) => Verdict::Hold { reason: reason.to_string(), retry_after: RETRY_SHARE },
-        Ending::Failed(trouble) => Verdict::Hold { reason: trouble.to_string(), retry_after: RETRY_SHARE },
+        Ending::CannotTake(why) => Verdict::Hold {
+            reason: why.clone(),
+            retry_after: RETRY_FILE,
+        },
+        Ending::Held(reason) => Verdict::Hold {
+            reason: reason.to_string(),
+            retry_after: RETRY_SHARE,
+        },
+        Ending::Failed(trouble) => Verdict::Hold {
+            reason: trouble.to_string(),
+            retry_after: RETRY_SHARE,
+        },
     }
 }
 
 /// One line a file.
 fn log(engine: &Engine, told: &Told) {
-    let uid = told.sop_instance_uid.as_deref().map(|uid| engine.name_in_log(uid)).unwrap_or_default();
+    let uid = told
+        .sop_instance_uid
+        .as_deref()
+        .map(|uid| engine.name_in_log(uid))
+        .unwrap_or_default();
     let reason = told.reason.map_or("", crate::domain::Reason::code);
     tracing::info!(
         sop_instance_uid = uid,

@@ -32,7 +32,10 @@ pub async fn run(
     let mut summary = SortSummary::default();
     for dir in dirs {
         let settings = settings_for(engine, dir)?;
-        engine.state.roots.remember(&settings.name, &settings.path)?;
+        engine
+            .state
+            .roots
+            .remember(&settings.name, &settings.path)?;
         one(engine, settings, dry_run, &out, &stop, &mut summary).await?;
         summary.seconds = started.elapsed().as_secs_f64();
     }
@@ -42,9 +45,16 @@ pub async fn run(
 /// The settings for a directory: those of the watch that it is or lies in, else those of the first watch.
 fn settings_for(engine: &Engine, dir: &Path) -> anyhow::Result<WatchSettings> {
     let settings = engine.settings();
-    let dir = dir.canonicalize().map_err(|error| anyhow::anyhow!("{}: {error}", dir.display()))?;
+    let dir = dir
+        .canonicalize()
+        .map_err(|error| anyhow::anyhow!("{}: {error}", dir.display()))?;
     anyhow::ensure!(dir.is_dir(), "{} is not a directory", dir.display());
-    for taken in [&settings.library.path, &settings.library.quarantine, &settings.library.duplicates, &settings.state] {
+    for taken in [
+        &settings.library.path,
+        &settings.library.quarantine,
+        &settings.library.duplicates,
+        &settings.state,
+    ] {
         let taken = taken.canonicalize().unwrap_or_else(|_| taken.clone());
         anyhow::ensure!(
             !dir.starts_with(&taken) && !taken.starts_with(&dir),
@@ -54,15 +64,28 @@ fn settings_for(engine: &Engine, dir: &Path) -> anyhow::Result<WatchSettings> {
         );
     }
     let same = |watch: &&WatchSettings| watch.path.canonicalize().is_ok_and(|path| path == dir);
-    let around = |watch: &&WatchSettings| watch.path.canonicalize().is_ok_and(|path| dir.starts_with(path));
+    let around = |watch: &&WatchSettings| {
+        watch
+            .path
+            .canonicalize()
+            .is_ok_and(|path| dir.starts_with(path))
+    };
     if let Some(watch) = settings.watches.iter().find(same) {
         return Ok(watch.clone());
     }
-    let model = settings.watches.iter().find(around).or(settings.watches.first());
+    let model = settings
+        .watches
+        .iter()
+        .find(around)
+        .or(settings.watches.first());
     let model = model.ok_or_else(|| anyhow::anyhow!("the configuration has no [[watch]]"))?;
     // The path may hold a name: the watch is called by its hash.
     let hash = blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex();
-    Ok(WatchSettings { name: format!("sort-{}", &hash[..8]), path: dir, ..model.clone() })
+    Ok(WatchSettings {
+        name: format!("sort-{}", &hash[..8]),
+        path: dir,
+        ..model.clone()
+    })
 }
 
 async fn one(
@@ -74,13 +97,27 @@ async fn one(
     summary: &mut SortSummary,
 ) -> anyhow::Result<()> {
     let inspector = Arc::new(Inspector(Arc::clone(&engine.pool)));
-    let watcher = Arc::new(Watcher::once(&settings, inspector, consumed(engine, &settings))?);
+    let watcher = Arc::new(Watcher::once(
+        &settings,
+        inspector,
+        consumed(engine, &settings),
+    )?);
     let mut status = watcher.subscribe();
     let (tell, mut told) = mpsc::unbounded_channel();
-    let drop = Arc::new(Drop { settings, dry_run, told: Some(tell) });
+    let drop = Arc::new(Drop {
+        settings,
+        dry_run,
+        told: Some(tell),
+    });
     let permits = engine.settings().decoders.permits_per_watch;
     let cancelled = stop.child_token();
-    let mut task = tokio::spawn(tend(Arc::clone(engine), drop, Arc::clone(&watcher), permits, cancelled.clone()));
+    let mut task = tokio::spawn(tend(
+        Arc::clone(engine),
+        drop,
+        Arc::clone(&watcher),
+        permits,
+        cancelled.clone(),
+    ));
     let mut ticks = tokio::time::interval(TELL_EVERY);
     let done = loop {
         tokio::select! {
@@ -107,7 +144,10 @@ async fn one(
     }
     let last = watcher.status();
     summary.waiting += (last.given_up + last.held + last.under_way) as u64;
-    anyhow::ensure!(!stop.is_cancelled(), "stopped before every file was accounted for");
+    anyhow::ensure!(
+        !stop.is_cancelled(),
+        "stopped before every file was accounted for"
+    );
     Ok(())
 }
 
@@ -121,7 +161,12 @@ fn progress(summary: &SortSummary, status: &WatchStatus) -> SortProgress {
 
 /// Files that have a fate.
 pub fn accounted(summary: &SortSummary) -> u64 {
-    summary.filed + summary.review + summary.other + summary.left + summary.quarantined + summary.duplicates
+    summary.filed
+        + summary.review
+        + summary.other
+        + summary.left
+        + summary.quarantined
+        + summary.duplicates
 }
 
 fn count(summary: &mut SortSummary, told: &Told) {

@@ -41,28 +41,44 @@ impl State {
     /// being done.
     pub fn open(settings: &Settings, progress: &dyn Fn(&str)) -> anyhow::Result<Self> {
         let dir = &settings.state;
-        make_private_directory(dir).with_context(|| format!("the state directory {}", dir.display()))?;
+        make_private_directory(dir)
+            .with_context(|| format!("the state directory {}", dir.display()))?;
         progress("reading the ledger");
         let opened = replay::open(dir)?;
         if let Some(torn) = &opened.report.torn {
-            tracing::warn!("the ledger had an unfinished end; it was put aside as {}", torn.display());
+            tracing::warn!(
+                "the ledger had an unfinished end; it was put aside as {}",
+                torn.display()
+            );
         }
         let secrets = Arc::new(Secrets::open(dir, opened.report.new)?);
         progress("opening the index");
-        let (index, start) = Index::start(dir, |records| progress(&format!("indexing: {records} records")))?;
+        let (index, start) = Index::start(dir, |records| {
+            progress(&format!("indexing: {records} records"))
+        })?;
         if let Start::Rebuilt { why, records } = start
             && records > 0
         {
             tracing::warn!("the index was built anew from {records} records of the ledger: {why}");
         }
         let index = Arc::new(index);
-        let destinations = Arc::new(Destinations::new(&settings.library, opened.replay.marker.clone())?);
+        let destinations = Arc::new(Destinations::new(
+            &settings.library,
+            opened.replay.marker.clone(),
+        )?);
         let filer = Filer::start(opened, Arc::clone(&index) as _, Arc::clone(&destinations))?;
         let roots = Roots::open(dir).context("roots.json in the state directory")?;
         for watch in &settings.watches {
             roots.remember(&watch.name, &watch.path)?;
         }
-        Ok(Self { dir: dir.clone(), index, filer, destinations, secrets, roots })
+        Ok(Self {
+            dir: dir.clone(),
+            index,
+            filer,
+            destinations,
+            secrets,
+            roots,
+        })
     }
 
     /// Finishes or undoes what an earlier run left open, in every drop directory that is there, and sweeps up
@@ -71,23 +87,41 @@ impl State {
         let mut alarms = Vec::new();
         for (name, path) in self.roots.all() {
             // One that is away is looked after when its files come.
-            let Ok(Ok(root)) = tokio::task::spawn_blocking(move || Root::open(&path)).await else { continue };
+            let Ok(Ok(root)) = tokio::task::spawn_blocking(move || Root::open(&path)).await else {
+                continue;
+            };
             let report = self.filer.share_online(&name, Arc::new(root)).await?;
             if report.missing > 0 {
-                tracing::error!(watch = name, "{} files are nowhere to be found", report.missing);
-                alarms.push(format!("{name}: {} files are nowhere to be found", report.missing));
+                tracing::error!(
+                    watch = name,
+                    "{} files are nowhere to be found",
+                    report.missing
+                );
+                alarms.push(format!(
+                    "{name}: {} files are nowhere to be found",
+                    report.missing
+                ));
             }
             if report.finished + report.abandoned > 0 {
                 let (finished, abandoned) = (report.finished, report.abandoned);
-                tracing::info!(watch = name, "after an interruption: {finished} finished, {abandoned} to do again");
+                tracing::info!(
+                    watch = name,
+                    "after an interruption: {finished} finished, {abandoned} to do again"
+                );
             }
         }
         let filer = self.filer.clone();
-        std::thread::Builder::new().name("sweep".into()).spawn(move || match filer.sweep() {
-            Ok(0) => {}
-            Ok(count) => tracing::info!("{count} unfinished copies of earlier runs were removed"),
-            Err(reason) => tracing::warn!("unfinished copies could not be looked for: {reason}"),
-        })?;
+        std::thread::Builder::new()
+            .name("sweep".into())
+            .spawn(move || match filer.sweep() {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!("{count} unfinished copies of earlier runs were removed")
+                }
+                Err(reason) => {
+                    tracing::warn!("unfinished copies could not be looked for: {reason}")
+                }
+            })?;
         Ok(alarms)
     }
 
@@ -95,14 +129,22 @@ impl State {
     /// change. `what` are record ids, SOP Instance UIDs or absolute paths; `by` is the user who asks, when known.
     pub async fn release(&self, what: &[String], by: Option<u32>) -> anyhow::Result<Vec<Released>> {
         let (dir, destinations) = (self.dir.clone(), Arc::clone(&self.destinations));
-        let items = tokio::task::spawn_blocking(move || quarantine::list(&dir, &destinations)).await??;
+        let items =
+            tokio::task::spawn_blocking(move || quarantine::list(&dir, &destinations)).await??;
         let places = self.places();
         let mut answers = Vec::new();
         for what in what {
             let (index, places, asked) = (Arc::clone(&self.index), places.clone(), what.clone());
-            let meant = tokio::task::spawn_blocking(move || index.resolve(&places, &asked)).await??;
-            let items = items.iter().filter(|item| meant.iter().any(|entry| entry.id == item.intent.id));
-            let mut answer = Released { what: what.clone(), to: None, error: None };
+            let meant =
+                tokio::task::spawn_blocking(move || index.resolve(&places, &asked)).await??;
+            let items = items
+                .iter()
+                .filter(|item| meant.iter().any(|entry| entry.id == item.intent.id));
+            let mut answer = Released {
+                what: what.clone(),
+                to: None,
+                error: None,
+            };
             let mut found = false;
             for item in items.cloned().collect::<Vec<_>>() {
                 found = true;
@@ -119,7 +161,11 @@ impl State {
         Ok(answers)
     }
 
-    async fn give_back(&self, item: quarantine::Item, by: Option<u32>) -> anyhow::Result<Result<String, String>> {
+    async fn give_back(
+        &self,
+        item: quarantine::Item,
+        by: Option<u32>,
+    ) -> anyhow::Result<Result<String, String>> {
         let watch = item.intent.watch.clone();
         let Some(path) = self.roots.all().remove(&watch) else {
             return Ok(Err(format!("nobody knows where the watch {watch} was")));
@@ -138,7 +184,12 @@ impl State {
     /// Every root with its path, to make sense of paths that people give.
     pub fn places(&self) -> Vec<(RootId, PathBuf)> {
         let mut places = self.destination_paths();
-        places.extend(self.roots.all().into_iter().map(|(name, path)| (RootId::Watch(name), path)));
+        places.extend(
+            self.roots
+                .all()
+                .into_iter()
+                .map(|(name, path)| (RootId::Watch(name), path)),
+        );
         places
     }
 
@@ -162,14 +213,19 @@ impl State {
         let index = Arc::clone(&self.index);
         let closed = tokio::task::spawn_blocking(move || index.close()).await;
         if let Ok(Err(error)) = closed {
-            tracing::warn!("the index was not closed cleanly and will be checked at the next start: {error}");
+            tracing::warn!(
+                "the index was not closed cleanly and will be checked at the next start: {error}"
+            );
         }
     }
 }
 
 fn make_private_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 /// `roots.json` in the state directory (mode 0600): the drop directories' names and paths, also of those that are no
@@ -187,7 +243,10 @@ impl Roots {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error),
         };
-        Ok(Self { file, known: Mutex::new(known) })
+        Ok(Self {
+            file,
+            known: Mutex::new(known),
+        })
     }
 
     /// Remembers where a drop directory lies, so that a recovery finds it even when the configuration has changed.
@@ -201,7 +260,12 @@ impl Roots {
         }
         known.insert(name.to_owned(), path.to_owned());
         let new = self.file.with_extension("new");
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(&serde_json::to_vec_pretty(&*known)?)?;
         file.sync_all()?;
         std::fs::rename(&new, &self.file)?;
@@ -210,6 +274,9 @@ impl Roots {
 
     /// Every drop directory that was ever tended: name and path.
     pub fn all(&self) -> BTreeMap<String, PathBuf> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

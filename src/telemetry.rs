@@ -47,8 +47,16 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
 
 /// The same for a command at a terminal: only what went wrong, unless `RUST_LOG` or the configuration asks for more.
 pub fn start_quiet(settings: &LogSettings) -> anyhow::Result<()> {
-    let level = if settings.level == "info" { "warn".to_owned() } else { settings.level.clone() };
-    start(&LogSettings { level, target: LogTarget::Stderr, identifiers: settings.identifiers })
+    let level = if settings.level == "info" {
+        "warn".to_owned()
+    } else {
+        settings.level.clone()
+    };
+    start(&LogSettings {
+        level,
+        target: LogTarget::Stderr,
+        identifiers: settings.identifiers,
+    })
 }
 
 fn journal() -> std::io::Result<JournalLog> {

@@ -49,11 +49,19 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let stage = Stage::set(&scratch, args)?;
     println!("Scratch directory: {}\n", scratch.display());
 
-    println!("1. Writing {} phantom radiographs in mixed transfer syntaxes", args.count);
+    println!(
+        "1. Writing {} phantom radiographs in mixed transfer syntaxes",
+        args.count
+    );
     let phantoms = stage.write_phantoms(args)?;
-    println!("2. Starting the daemon (radsort run --config {})", stage.config.display());
+    println!(
+        "2. Starting the daemon (radsort run --config {})",
+        stage.config.display()
+    );
     let mut daemon = Daemon::start(&stage)?;
-    println!("3. Dropping files: a slow copy, renames into place, a new sub-folder, a burst, and what is not for it");
+    println!(
+        "3. Dropping files: a slow copy, renames into place, a new sub-folder, a burst, and what is not for it"
+    );
     let dropped = drop_all(&stage, &phantoms)?;
     println!("4. Waiting until every file is accounted for");
     let waited = daemon.wait_until_done(&stage, dropped);
@@ -93,7 +101,11 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     } else {
         println!("\nEvery file is accounted for.");
     }
-    Ok(if accounted && enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if accounted && enough {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn scratch(dir: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -102,7 +114,11 @@ fn scratch(dir: Option<&Path>) -> anyhow::Result<PathBuf> {
         None => std::env::temp_dir().join(format!("radsort-demo-{}", std::process::id())),
     };
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    ensure!(fs::read_dir(&dir)?.next().is_none(), "{} is not empty: give another --dir", dir.display());
+    ensure!(
+        fs::read_dir(&dir)?.next().is_none(),
+        "{} is not empty: give another --dir",
+        dir.display()
+    );
     Ok(fs::canonicalize(&dir)?)
 }
 
@@ -158,22 +174,40 @@ impl Stage {
             outside: 0.0,
         });
         let layout = phantom::Layout::Flat;
-        phantom::write_set(&self.phantoms, &plans, phantom::SyntaxChoice::Mixed, layout, |_| bar.inc(1))?;
+        phantom::write_set(
+            &self.phantoms,
+            &plans,
+            phantom::SyntaxChoice::Mixed,
+            layout,
+            |_| bar.inc(1),
+        )?;
         bar.finish_and_clear();
         let mut files: Vec<PathBuf> = fs::read_dir(&self.phantoms)?
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<Result<_, _>>()?;
         files.retain(|path| path.extension().is_some_and(|extension| extension == "dcm"));
         files.sort();
-        ensure!(files.len() == args.count as usize, "{} phantoms were written", files.len());
+        ensure!(
+            files.len() == args.count as usize,
+            "{} phantoms were written",
+            files.len()
+        );
         Ok(files)
     }
 
     /// Calls this very program, as a person would.
     fn radsort(&self, words: &[&str]) -> anyhow::Result<String> {
-        let output = Command::new(&self.exe).args(words).arg("--config").arg(&self.config).output()?;
+        let output = Command::new(&self.exe)
+            .args(words)
+            .arg("--config")
+            .arg(&self.config)
+            .output()?;
         if !output.status.success() {
-            bail!("radsort {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "radsort {}: {}",
+                words.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -181,7 +215,10 @@ impl Stage {
     /// What the index says of every file.
     fn records(&self) -> anyhow::Result<Vec<Value>> {
         let lines = self.radsort(&["query", "--json", "--limit", "100000"])?;
-        lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        lines
+            .lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
     }
 
     fn truth(&self) -> anyhow::Result<BTreeMap<String, String>> {
@@ -195,9 +232,16 @@ impl Stage {
 
     /// Every file that was dropped is in exactly one place, with its bytes as they were.
     fn accounted_for(&self, dropped: usize) -> anyhow::Result<bool> {
-        let expected = demo_files::digests(&[self.phantoms.as_path(), &demo_files::extras_dir(&self.phantoms)])?;
+        let expected = demo_files::digests(&[
+            self.phantoms.as_path(),
+            &demo_files::extras_dir(&self.phantoms),
+        ])?;
         let found = demo_files::digests(&[&self.drop, &self.library])?;
-        println!("{} files were dropped; {} are in the drop directory and the library now", dropped, found.len());
+        println!(
+            "{} files were dropped; {} are in the drop directory and the library now",
+            dropped,
+            found.len()
+        );
         Ok(expected == found && found.len() == dropped)
     }
 
@@ -231,9 +275,16 @@ impl Daemon {
         let started = Instant::now();
         while stage.radsort(&["status", "--json"]).is_err() {
             if let Some(status) = daemon.child.try_wait()? {
-                bail!("the daemon ended at once ({status}):\n{}", fs::read_to_string(&stage.log)?);
+                bail!(
+                    "the daemon ended at once ({status}):\n{}",
+                    fs::read_to_string(&stage.log)?
+                );
             }
-            ensure!(started.elapsed() < PATIENCE, "the daemon did not start; see {}", stage.log.display());
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "the daemon did not start; see {}",
+                stage.log.display()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(daemon)
@@ -244,7 +295,9 @@ impl Daemon {
         let started = Instant::now();
         loop {
             let status: Value = serde_json::from_str(&stage.radsort(&["status", "--json"])?)?;
-            let totals = status["totals"].as_object().context("status without totals")?;
+            let totals = status["totals"]
+                .as_object()
+                .context("status without totals")?;
             let done: u64 = totals.values().filter_map(Value::as_u64).sum();
             bar.set_position(done);
             if done >= dropped as u64 {
@@ -254,7 +307,10 @@ impl Daemon {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the daemon ended ({status}); see {}", stage.log.display());
             }
-            ensure!(started.elapsed() < PATIENCE, "{done} of {dropped} files were accounted for in time");
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "{done} of {dropped} files were accounted for in time"
+            );
             std::thread::sleep(Duration::from_millis(200));
         }
     }
@@ -313,7 +369,9 @@ fn drop_all(stage: &Stage, phantoms: &[PathBuf]) -> anyhow::Result<usize> {
             fs::copy(path, stage.drop.join(name(path)))?;
             bar.inc(1);
         }
-        slowly.join().map_err(|_| anyhow::anyhow!("the slow copy died"))?
+        slowly
+            .join()
+            .map_err(|_| anyhow::anyhow!("the slow copy died"))?
     })?;
     bar.finish_and_clear();
     Ok(phantoms.len() + extras.len())

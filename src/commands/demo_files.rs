@@ -25,7 +25,10 @@ pub fn write_extras(dir: &Path, phantom: &Path) -> anyhow::Result<Vec<PathBuf>> 
     let whole = fs::read(phantom)?;
     let junk: Vec<u8> = blake3_stream(b"junk", 50_000);
     let files = [
-        ("letter.pdf", b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n".to_vec()),
+        (
+            "letter.pdf",
+            b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n".to_vec(),
+        ),
         ("readme.txt", b"These are the images of Monday.\n".to_vec()),
         ("junk.bin", junk),
         ("cut-off.dcm", whole[..whole.len() * 3 / 5].to_vec()),
@@ -43,7 +46,10 @@ pub fn write_extras(dir: &Path, phantom: &Path) -> anyhow::Result<Vec<PathBuf>> 
 
 fn blake3_stream(seed: &[u8], length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(seed).finalize_xof().fill(&mut bytes);
+    blake3::Hasher::new()
+        .update(seed)
+        .finalize_xof()
+        .fill(&mut bytes);
     bytes
 }
 
@@ -51,17 +57,35 @@ fn blake3_stream(seed: &[u8], length: usize) -> Vec<u8> {
 fn write_ct_slice(path: &Path) -> anyhow::Result<()> {
     const UID: &str = "2.25.318429120947281634";
     let text = |object: &mut InMemDicomObject, tag, vr, value: &str| {
-        object.put_element(dicom_core::DataElement::new(tag, vr, PrimitiveValue::from(value)));
+        object.put_element(dicom_core::DataElement::new(
+            tag,
+            vr,
+            PrimitiveValue::from(value),
+        ));
     };
     let number = |object: &mut InMemDicomObject, tag, value: u16| {
-        object.put_element(dicom_core::DataElement::new(tag, VR::US, PrimitiveValue::from(value)));
+        object.put_element(dicom_core::DataElement::new(
+            tag,
+            VR::US,
+            PrimitiveValue::from(value),
+        ));
     };
     let mut object = InMemDicomObject::new_empty();
-    text(&mut object, tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
+    text(
+        &mut object,
+        tags::SOP_CLASS_UID,
+        VR::UI,
+        uids::CT_IMAGE_STORAGE,
+    );
     text(&mut object, tags::SOP_INSTANCE_UID, VR::UI, UID);
     text(&mut object, tags::MODALITY, VR::CS, "CT");
     text(&mut object, tags::PATIENT_ID, VR::LO, "PH0001");
-    text(&mut object, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2");
+    text(
+        &mut object,
+        tags::PHOTOMETRIC_INTERPRETATION,
+        VR::CS,
+        "MONOCHROME2",
+    );
     for (tag, value) in [
         (tags::SAMPLES_PER_PIXEL, 1),
         (tags::ROWS, 64),
@@ -83,7 +107,10 @@ fn write_ct_slice(path: &Path) -> anyhow::Result<()> {
         .transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN)
         .media_storage_sop_class_uid(uids::CT_IMAGE_STORAGE)
         .media_storage_sop_instance_uid(UID);
-    object.with_meta(meta)?.write_to_file(path).context("the CT slice")?;
+    object
+        .with_meta(meta)?
+        .write_to_file(path)
+        .context("the CT slice")?;
     Ok(())
 }
 
@@ -98,7 +125,10 @@ pub fn digests(dirs: &[&Path]) -> anyhow::Result<Vec<String>> {
             let name = entry.file_name().to_string_lossy().into_owned();
             if entry.file_type()?.is_dir() {
                 open.push(entry.path());
-            } else if !(name.starts_with(".radsort-") || name.ends_with(".reason.json") || name == "labels.csv") {
+            } else if !(name.starts_with(".radsort-")
+                || name.ends_with(".reason.json")
+                || name == "labels.csv")
+            {
                 found.push(blake3::hash(&fs::read(entry.path())?).to_hex().to_string());
             }
         }
@@ -114,7 +144,9 @@ pub fn folder_of(record: &Value) -> String {
     }
     let path = record["at"]["path"].as_str().unwrap_or("");
     let depth = if path.starts_with('_') { 2 } else { 1 };
-    let folder: Vec<&str> = path.split('/').take(depth).filter(|part| !part.ends_with(".dcm")).collect();
+    let mut folder: Vec<&str> = path.split('/').collect();
+    folder.pop();
+    folder.truncate(depth);
     match record["at"]["root"].as_str() {
         Some("quarantine") => format!("_quarantine/{}", folder.join("/")),
         Some("duplicates") => "_duplicates".to_owned(),
@@ -139,24 +171,45 @@ pub fn write_contact_sheet(path: &Path, library: &Path, records: &[Value]) -> an
         sections.insert(folder, Vec::new());
     }
     for record in records {
-        let Some(place) = record["at"]["path"].as_str() else { continue };
-        let Ok(file) = fs::File::open(library.join(place)) else { continue };
+        let Some(place) = record["at"]["path"].as_str() else {
+            continue;
+        };
+        let Ok(file) = fs::File::open(library.join(place)) else {
+            continue;
+        };
         let size = file.metadata()?.len();
         // These are the demo's own phantoms, so they are decoded right here.
-        let Ok(decoded) = decode::decode(&file, size, std::slice::from_ref(&spec)) else { continue };
-        let Some(radiograph) = decoded.radiographs.first() else { continue };
+        let Ok(decoded) = decode::decode(&file, size, std::slice::from_ref(&spec)) else {
+            continue;
+        };
+        let Some(radiograph) = decoded.radiographs.first() else {
+            continue;
+        };
         let caption = match (record["category"].as_str(), record["confidence"].as_f64()) {
             (Some(category), Some(confidence)) => format!("{category} {:.0} %", 100.0 * confidence),
             _ => record["reason"].as_str().unwrap_or("").to_owned(),
         };
         let items = sections.entry(folder_of(record)).or_default();
-        items.push(Item { caption, thumbnail: png_bytes(radiograph, false)?, marked: false });
+        items.push(Item {
+            caption,
+            thumbnail: png_bytes(radiograph, false)?,
+            marked: false,
+        });
     }
     let sections: Vec<Section> = sections
         .into_iter()
         .filter(|(_, items)| !items.is_empty())
-        .map(|(title, items)| Section { title, subtitle: format!("{} images", items.len()), items })
+        .map(|(title, items)| Section {
+            title,
+            subtitle: format!("{} images", items.len()),
+            items,
+        })
         .collect();
-    contact_sheet::write(path, "What was filed where", "radsort demo: synthetic radiographs only", &sections)?;
+    contact_sheet::write(
+        path,
+        "What was filed where",
+        "radsort demo: synthetic radiographs only",
+        &sections,
+    )?;
     Ok(())
 }

@@ -30,14 +30,17 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Render(args) => render::run(&args),
         Verb::Phantom(args) => phantom::run(&args),
         Verb::Demo(args) => demo::run(&args),
-                Verb::TryBundle(args) => try_bundle::run(&args),
+        Verb::TryBundle(args) => try_bundle::run(&args),
     }
 }
 
 /// Tells a person what went wrong, and gives the exit code that says whether trying again makes sense.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("radsort: {error:#}");
-    if error.chain().any(|cause| cause.is::<crate::config::ConfigError>()) {
+    if error
+        .chain()
+        .any(<dyn std::error::Error>::is::<crate::config::ConfigError>)
+    {
         ExitCode::from(EXIT_CONFIG)
     } else {
         ExitCode::FAILURE

@@ -50,7 +50,10 @@ pub fn run(args: &SortArgs) -> anyhow::Result<ExitCode> {
     let settings = config::load(&args.config.config)?;
     let mut dirs = Vec::new();
     for dir in &args.dirs {
-        dirs.push(dir.canonicalize().with_context(|| dir.display().to_string())?);
+        dirs.push(
+            dir.canonicalize()
+                .with_context(|| dir.display().to_string())?,
+        );
     }
     let mut progress = Shown::new();
     let summary = match Client::connect(&settings.control.socket)? {
@@ -63,7 +66,11 @@ pub fn run(args: &SortArgs) -> anyhow::Result<ExitCode> {
     } else {
         print(&summary, args.dry_run);
     }
-    Ok(if summary.waiting == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if summary.waiting == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Asks the running service.
@@ -85,9 +92,17 @@ fn hand_over(
 }
 
 /// Does it in this process, which holds the state directory meanwhile.
-fn alone(settings: Settings, dirs: Vec<PathBuf>, dry_run: bool, progress: &mut Shown) -> anyhow::Result<SortSummary> {
+fn alone(
+    settings: Settings,
+    dirs: Vec<PathBuf>,
+    dry_run: bool,
+    progress: &mut Shown,
+) -> anyhow::Result<SortSummary> {
     telemetry::start_quiet(&settings.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("radsort").build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("radsort")
+        .build()?;
     let result = runtime.block_on(async {
         let engine = Arc::new(Engine::open(settings, &|_| {})?);
         engine.state.recover().await?;
@@ -122,10 +137,16 @@ impl Shown {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
             let template = "{bar:40} {pos}/{len} files  {per_sec}  {msg} (about {eta} left)";
-            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(
+                ProgressStyle::with_template(template)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             bar
         });
-        Self { bar, last_line: Instant::now() }
+        Self {
+            bar,
+            last_line: Instant::now(),
+        }
     }
 
     fn show(&mut self, now: &SortProgress) {
@@ -152,16 +173,30 @@ impl Shown {
 }
 
 fn print(summary: &SortSummary, dry_run: bool) {
-    let would = if dry_run { " (nothing was touched: --dry-run)" } else { "" };
-    println!("{} files in {:.1} s{would}", pass::accounted(summary) + summary.waiting, summary.seconds);
+    let would = if dry_run {
+        " (nothing was touched: --dry-run)"
+    } else {
+        ""
+    };
+    println!(
+        "{} files in {:.1} s{would}",
+        pass::accounted(summary) + summary.waiting,
+        summary.seconds
+    );
     for (count, what) in [
         (summary.filed, "filed under a category"),
         (summary.review, "for a person to review"),
-        (summary.other, "DICOM that is no radiograph, moved to _other"),
+        (
+            summary.other,
+            "DICOM that is no radiograph, moved to _other",
+        ),
         (summary.left, "left where they are (not for radsort)"),
         (summary.quarantined, "quarantined (cannot be read)"),
         (summary.duplicates, "duplicates"),
-        (summary.waiting, "waiting (still being written, or not to be taken)"),
+        (
+            summary.waiting,
+            "waiting (still being written, or not to be taken)",
+        ),
     ] {
         if count > 0 {
             println!("  {count:7}  {what}");

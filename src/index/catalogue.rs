@@ -12,6 +12,10 @@ impl Catalogue for Index {
 
     fn find_uid(&self, uid: &Uid) -> Result<Option<Known>, CatalogueError> {
         let known = Self::find_uid(self, uid)?;
-        Ok(known.map(|known| Known { id: known.id, placement: known.placement, digest: known.digest }))
+        Ok(known.map(|known| Known {
+            id: known.id,
+            placement: known.placement,
+            digest: known.digest,
+        }))
     }
 }
