@@ -19,7 +19,8 @@ use crate::config::settings::{LogSettings, LogTarget};
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = match EnvFilter::try_from_default_env() {
         Ok(filter) => filter,
-        Err(_) => EnvFilter::try_new(&settings.level).map_err(|error| {
+        // ONNX Runtime's binding is talkative at info.
+        Err(_) => EnvFilter::try_new(format!("ort=warn,{}", settings.level)).map_err(|error| {
             anyhow::anyhow!("[log] level {:?} is no filter: {error}", settings.level)
         })?,
     };

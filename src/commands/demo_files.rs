@@ -126,7 +126,7 @@ pub fn digests(dirs: &[&Path]) -> anyhow::Result<Vec<String>> {
             if entry.file_type()?.is_dir() {
                 open.push(entry.path());
             } else if !(name.starts_with(".radsort-")
-                || name.ends_with(".reason.json")
+                || name.ends_with(".reason.txt")
                 || name == "labels.csv")
             {
                 found.push(blake3::hash(&fs::read(entry.path())?).to_hex().to_string());

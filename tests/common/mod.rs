@@ -410,7 +410,7 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 /// Files that radsort adds to the library by itself.
 fn own(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    name.starts_with(".radsort-library") || name.ends_with(".reason.json")
+    name.starts_with(".radsort-library") || name.ends_with(".reason.txt")
 }
 
 /// The digests of all files below some directories, sorted, radsort's own marker and reason files left out.
