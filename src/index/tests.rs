@@ -66,6 +66,7 @@ pub(crate) fn intent(n: u32, fate: Fate, action: Action) -> Intent {
         gid: 0,
         mode: 0o640,
         claim: None,
+        set_mode: None,
         dossier: Dossier {
             seen_us: 1,
             settled_us: 2,
@@ -121,7 +122,7 @@ fn ledger(records: impl IntoIterator<Item = Record>) -> Vec<Line> {
     numbered
         .map(|(record, n)| {
             let position = Position {
-                segment: 1 + n / 40,
+                segment: (1 + n / 40).try_into().unwrap(),
                 offset: n * 100,
                 hash: format!("{n:x}"),
             };
