@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod contact_sheet;
 pub mod control;
 pub mod daemon;
 pub mod decode;

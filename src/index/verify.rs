@@ -433,7 +433,10 @@ impl Walk<'_> {
         };
         let known = self.index.at_place(&at).unwrap_or_default();
         if !known.iter().any(|entry| entry.state == State::Live) && !self.is_reason_file(&at) {
-            let size = self.root.stat(&at.path).map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
+            let size = self
+                .root
+                .stat(&at.path)
+                .map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
             // Gone again: nothing to tell.
             if let Ok(size) = size {
                 self.strangers.push((at, size));
