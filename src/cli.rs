@@ -47,8 +47,22 @@ pub enum Verb {
     Run(commands::run::RunArgs),
     /// Sort directories once, and exit.
     Sort(commands::sort::SortArgs),
+    /// Say what the service is doing.
+    Status(commands::status::StatusArgs),
+    /// Find filed images.
+    Query(commands::query::QueryArgs),
+    /// Tell the whole story of one file.
+    Show(commands::show::ShowArgs),
     /// Try everything that `run` needs.
     Check(commands::check::CheckArgs),
+    /// Ask the running service to take up a changed configuration.
+    Reload(commands::reload::ReloadArgs),
+    /// List quarantined files, or give them back.
+    Quarantine(commands::quarantine::QuarantineArgs),
+    /// Check ledger, index and folders against each other.
+    Verify(commands::verify::VerifyArgs),
+    /// Delete the index and build it anew from the ledger.
+    Reindex(commands::reindex::ReindexArgs),
     /// Classify files without moving them.
     Classify(commands::classify::ClassifyArgs),
     /// Write the picture that the model gets.
@@ -57,6 +71,10 @@ pub enum Verb {
     Phantom(commands::phantom::PhantomArgs),
     /// Show the whole main job on synthetic radiographs.
     Demo(commands::demo::DemoArgs),
+    /// Train the shipped bundle on phantoms.
+    #[cfg(feature = "retrain")]
+    #[command(hide = true)]
+    TrainPhantomBundle(commands::train_phantom::TrainPhantomArgs),
     /// Load a bundle in a process of its own, as the service does before taking it up.
     #[command(hide = true)]
     TryBundle(commands::try_bundle::TryBundleArgs),
