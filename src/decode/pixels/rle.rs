@@ -40,7 +40,7 @@ pub(super) fn frame(
         })?;
     }
     let samples = if used == 3 {
-        luminance_of_triples(&cells)
+        luminance_of_triples(description, &cells)
     } else {
         cells
     };
