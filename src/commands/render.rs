@@ -87,7 +87,7 @@ fn limits() -> DecoderSettings {
         count: 1,
         memory: 1 << 30,
         cpu_time: Duration::from_secs(20),
-        wall_time: Duration::from_secs(60),
+        wall_time: Duration::from_mins(1),
         permits_per_watch: 1,
     }
 }

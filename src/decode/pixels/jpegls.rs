@@ -1,4 +1,4 @@
-//! JPEG-LS, lossless and near-lossless, through CharLS. It has no reduced resolutions.
+//! JPEG-LS, lossless and near-lossless, through `CharLS`. It has no reduced resolutions.
 
 use super::{Coded, Frame, check_components, check_size, luminance_of_triples};
 use crate::decode::Fault;

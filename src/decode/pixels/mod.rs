@@ -239,9 +239,9 @@ impl Coded {
         if numbers && description.signed && precision < 16 {
             // Two's complement of `precision` bits becomes one of 16.
             let unused = 16 - precision;
-            samples
-                .iter_mut()
-                .for_each(|sample| *sample = ((*sample << unused) as i16 >> unused) as u16);
+            for sample in &mut samples {
+                *sample = ((*sample << unused) as i16 >> unused) as u16;
+            }
         }
         Ok(Frame {
             description,
