@@ -77,7 +77,15 @@ pub struct Destinations {
     directory_mode: u32,
     marker: String,
     offers: Offers,
-    open: Mutex<Option<Arc<Roots>>>,
+    open: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Unknown,
+    Open(Arc<Roots>),
+    Closed,
 }
 
 impl Destinations {
@@ -99,7 +107,7 @@ impl Destinations {
             directory_mode: settings.directory_mode,
             marker,
             offers: Offers::default(),
-            open: Mutex::new(None),
+            open: Mutex::default(),
         })
     }
 
@@ -118,20 +126,34 @@ impl Destinations {
     /// filesystem, and may hang with it.
     pub fn current(&self) -> Result<Arc<Roots>, HoldReason> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = open.take();
+        let before = match std::mem::take(&mut *open) {
+            State::Unknown => None,
+            State::Open(roots) => Some(roots),
+            State::Closed => {
+                *open = State::Closed;
+                return Err(HoldReason::Offline(
+                    RootId::Library,
+                    "filing has been stopped".into(),
+                ));
+            }
+        };
         if let Some(roots) = &before
             && [&roots.library, &roots.quarantine, &roots.duplicates]
                 .iter()
                 .all(|root| root.is_current())
             && self.check_marker(&roots.library).is_ok()
         {
-            let roots = Arc::clone(roots);
-            *open = before;
-            return Ok(roots);
+            *open = State::Open(Arc::clone(roots));
+            return Ok(Arc::clone(roots));
         }
         let roots = Arc::new(self.open_roots(before.as_deref())?);
-        *open = Some(Arc::clone(&roots));
+        *open = State::Open(Arc::clone(&roots));
         Ok(roots)
+    }
+
+    /// Lets go of the library and its lock, for good.
+    pub fn close(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed;
     }
 
     fn open_roots(&self, before: Option<&Roots>) -> Result<Roots, HoldReason> {

@@ -213,6 +213,11 @@ impl Filer {
             .map_err(|_| self.stopped())
     }
 
+    /// The library, the quarantine and the duplicates, for others who look at them.
+    pub fn destinations(&self) -> &Arc<Destinations> {
+        &self.inner.destinations
+    }
+
     /// Comes back when the filer has come around; for the watchdog.
     pub async fn ping(&self) -> Result<(), FilingError> {
         self.ask(Message::Ping).await

@@ -23,3 +23,6 @@ pub mod request;
 pub mod secrets;
 mod share;
 mod worker;
+
+#[cfg(test)]
+mod tests;

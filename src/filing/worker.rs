@@ -190,6 +190,7 @@ impl Worker {
                 && self.unwritten.is_empty()
                 && let Some(replies) = self.stopping.take()
             {
+                self.destinations.close();
                 drop(self.ledger);
                 for reply in replies {
                     let _ = reply.send(());
