@@ -131,7 +131,10 @@ impl Destinations {
             State::Open(roots) => Some(roots),
             State::Closed => {
                 *open = State::Closed;
-                return Err(HoldReason::Offline(RootId::Library, "filing has been stopped".into()));
+                return Err(HoldReason::Offline(
+                    RootId::Library,
+                    "filing has been stopped".into(),
+                ));
             }
         };
         if let Some(roots) = &before

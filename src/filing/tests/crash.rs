@@ -26,7 +26,10 @@ fn request(bench: &Bench, way: &str) -> FilingRequest {
     let request = bench.request("a.dcm", "1.1");
     match way {
         "quarantine" => quarantined(request),
-        "keep" => FilingRequest { action: Action::Copy, ..request },
+        "keep" => FilingRequest {
+            action: Action::Copy,
+            ..request
+        },
         _ => request,
     }
 }
@@ -37,7 +40,9 @@ fn request(bench: &Bench, way: &str) -> FilingRequest {
 fn child() {
     let base = PathBuf::from(std::env::var_os("RADSORT_TEST_BASE").unwrap());
     let way = std::env::var("RADSORT_TEST_WAY").unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let bench = at(&base);
         let filer = bench.start().await;
@@ -58,7 +63,12 @@ async fn wherever_it_is_killed_exactly_one_copy_and_one_record_are_left() {
                 fs::hard_link(bench.drop.join("a.dcm"), bench.state.join("second")).unwrap();
             }
             let status = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "filing::tests::crash::child", "--ignored", "--quiet"])
+                .args([
+                    "--exact",
+                    "filing::tests::crash::child",
+                    "--ignored",
+                    "--quiet",
+                ])
                 .env("RADSORT_TEST_BASE", bench.state.parent().unwrap())
                 .env("RADSORT_TEST_WAY", way)
                 .env("RADSORT_CRASH_AT", place)
@@ -66,7 +76,13 @@ async fn wherever_it_is_killed_exactly_one_copy_and_one_record_are_left() {
                 .unwrap()
                 .status;
             let copied = matches!(way, "copy" | "keep");
-            let claims = ["before-claim", "after-claim", "before-unclaim", "after-unclaim"].contains(place);
+            let claims = [
+                "before-claim",
+                "after-claim",
+                "before-unclaim",
+                "after-unclaim",
+            ]
+            .contains(place);
             let passes = match *passed_by {
                 "rename" => !copied,
                 "copy" => copied && !(way == "keep" && claims),
@@ -85,18 +101,38 @@ async fn wherever_it_is_killed_exactly_one_copy_and_one_record_are_left() {
             }
             filer.stop().await;
             let left = if way == "keep" { 2 } else { 1 };
-            assert_eq!(bench.census(), BTreeMap::from([("a".to_owned(), left)]), "{way} {place}");
-            let in_library: Vec<_> =
-                bench.in_library().into_iter().filter(|name| !name.ends_with(".reason.txt")).collect();
+            assert_eq!(
+                bench.census(),
+                BTreeMap::from([("a".to_owned(), left)]),
+                "{way} {place}"
+            );
+            let in_library: Vec<_> = bench
+                .in_library()
+                .into_iter()
+                .filter(|name| !name.ends_with(".reason.txt"))
+                .collect();
             assert_eq!(in_library.len(), 1, "{way} {place}");
-            assert_eq!(bench.in_drop().len(), usize::from(way == "keep"), "{way} {place}");
+            assert_eq!(
+                bench.in_drop().len(),
+                usize::from(way == "keep"),
+                "{way} {place}"
+            );
 
-            let records: Vec<_> = Ledger::read(&bench.state, None).unwrap().map(|line| line.unwrap().2).collect();
-            let count = |test: fn(&Record) -> bool| records.iter().filter(|record| test(record)).count();
+            let records: Vec<_> = Ledger::read(&bench.state, None)
+                .unwrap()
+                .map(|line| line.unwrap().2)
+                .collect();
+            let count =
+                |test: fn(&Record) -> bool| records.iter().filter(|record| test(record)).count();
             let intents = count(|record| matches!(record, Record::Intent(_)));
-            let ends = count(|record| matches!(record, Record::Filed { .. } | Record::Quarantined { .. }));
+            let ends =
+                count(|record| matches!(record, Record::Filed { .. } | Record::Quarantined { .. }));
             let abandoned = count(|record| matches!(record, Record::Abandoned { .. }));
-            assert_eq!((ends, intents), (1, 1 + abandoned), "{way} {place}: {records:?}");
+            assert_eq!(
+                (ends, intents),
+                (1, 1 + abandoned),
+                "{way} {place}: {records:?}"
+            );
         }
     }
 }
@@ -105,10 +141,18 @@ async fn wherever_it_is_killed_exactly_one_copy_and_one_record_are_left() {
 #[test]
 fn a_ledger_that_cannot_be_written_holds_files_back_and_says_so() {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "filing::tests::crash::child_with_an_unwritable_ledger", "--ignored"])
+        .args([
+            "--exact",
+            "filing::tests::crash::child_with_an_unwritable_ledger",
+            "--ignored",
+        ])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 #[tokio::test]
@@ -120,14 +164,26 @@ async fn child_with_an_unwritable_ledger() {
     bench.put("a", "a");
     fail::cfg("ledger-write", "1*return").unwrap();
     let outcome = filer.file(bench.request("a", "1.1")).await.unwrap();
-    assert!(matches!(outcome, Outcome::Held(super::super::filer::HoldReason::Ledger(_))), "{outcome:?}");
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Held(super::super::filer::HoldReason::Ledger(_))
+        ),
+        "{outcome:?}"
+    );
     assert_eq!(bench.in_drop(), ["a"]);
-    assert_eq!(fate(&filer.file(bench.request("a", "1.1")).await.unwrap()), Fate::Filed);
+    assert_eq!(
+        fate(&filer.file(bench.request("a", "1.1")).await.unwrap()),
+        Fate::Filed
+    );
 
     // The record of what has happened is written as soon as that is possible.
     bench.put("b", "b");
     fail::cfg("ledger-write", "1*off->1*return->off").unwrap();
-    assert_eq!(fate(&filer.file(bench.request("b", "1.2")).await.unwrap()), Fate::Filed);
+    assert_eq!(
+        fate(&filer.file(bench.request("b", "1.2")).await.unwrap()),
+        Fate::Filed
+    );
 
     // A failed sync is never tried again.
     bench.put("c", "c");

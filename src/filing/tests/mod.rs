@@ -27,7 +27,11 @@ use crate::root::{Offers, Root};
 /// An index in memory.
 #[derive(Default)]
 pub(super) struct Memory {
-    inner: Mutex<(BTreeMap<String, Intent>, BTreeMap<String, Known>, Vec<Record>)>,
+    inner: Mutex<(
+        BTreeMap<String, Intent>,
+        BTreeMap<String, Known>,
+        Vec<Record>,
+    )>,
 }
 
 impl Memory {
@@ -43,14 +47,22 @@ impl Catalogue for Memory {
         for (_, _, record) in group {
             records.push(record.clone());
             match record {
-                Record::Intent(intent) => drop(open.insert(intent.id.0.clone(), (**intent).clone())),
+                Record::Intent(intent) => {
+                    drop(open.insert(intent.id.0.clone(), (**intent).clone()))
+                }
                 Record::Filed { id, to } => {
-                    let Some(intent) = open.remove(&id.0) else { continue };
+                    let Some(intent) = open.remove(&id.0) else {
+                        continue;
+                    };
                     if let (Fate::Filed | Fate::Review | Fate::Other, Some(instance)) =
                         (intent.fate, &intent.dossier.instance)
                     {
                         let placement = to.clone().unwrap_or(intent.to);
-                        let found = Known { id: id.clone(), placement, digest: intent.digest };
+                        let found = Known {
+                            id: id.clone(),
+                            placement,
+                            digest: intent.digest,
+                        };
                         known.insert(instance.sop_instance_uid.as_str().to_owned(), found);
                     }
                 }
@@ -88,7 +100,14 @@ impl Bench {
         let (state, drop) = (base.join("state"), base.join("drop"));
         fs::create_dir(&state).unwrap();
         fs::create_dir(&drop).unwrap();
-        Self { state, drop, library, offers: Offers::default(), catalogue: Arc::default(), _dirs: dirs }
+        Self {
+            state,
+            drop,
+            library,
+            offers: Offers::default(),
+            catalogue: Arc::default(),
+            _dirs: dirs,
+        }
     }
 
     fn settings(&self) -> LibrarySettings {
@@ -106,19 +125,34 @@ impl Bench {
 
     /// Starts a filer as the daemon does: ledger, index, destinations, recovery.
     async fn start(&self) -> Filer {
-        let Opened { ledger, report, replay } = replay::open(&self.state).unwrap();
+        let Opened {
+            ledger,
+            report,
+            replay,
+        } = replay::open(&self.state).unwrap();
         for line in super::ledger::Ledger::read(&self.state, None).unwrap() {
             self.catalogue.apply(&[line.unwrap()]).unwrap();
         }
         let destinations = Arc::new(self.destinations(replay.marker.clone()));
         let catalogue = Arc::clone(&self.catalogue) as Arc<dyn Catalogue>;
-        let filer = Filer::start(Opened { ledger, report, replay }, catalogue, destinations).unwrap();
+        let filer = Filer::start(
+            Opened {
+                ledger,
+                report,
+                replay,
+            },
+            catalogue,
+            destinations,
+        )
+        .unwrap();
         filer.share_online("drop", self.root()).await.unwrap();
         filer
     }
 
     fn destinations(&self, marker: Option<String>) -> Destinations {
-        Destinations::new(&self.settings(), marker).unwrap().offering(self.offers)
+        Destinations::new(&self.settings(), marker)
+            .unwrap()
+            .offering(self.offers)
     }
 
     fn roots(&self) -> Arc<Roots> {
@@ -165,7 +199,9 @@ impl Bench {
         for path in files(&self.drop).into_iter().chain(files(&self.library)) {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if name != super::destinations::MARKER && !name.ends_with(".reason.txt") {
-                *census.entry(fs::read_to_string(&path).unwrap()).or_default() += 1;
+                *census
+                    .entry(fs::read_to_string(&path).unwrap())
+                    .or_default() += 1;
             }
         }
         census
@@ -176,7 +212,10 @@ impl Bench {
     }
 
     fn in_library(&self) -> Vec<String> {
-        names(&self.library).into_iter().filter(|name| name != super::destinations::MARKER).collect()
+        names(&self.library)
+            .into_iter()
+            .filter(|name| name != super::destinations::MARKER)
+            .collect()
     }
 }
 
@@ -195,11 +234,22 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    files(dir).iter().map(|path| path.strip_prefix(dir).unwrap().to_string_lossy().into_owned()).collect()
+    files(dir)
+        .iter()
+        .map(|path| {
+            path.strip_prefix(dir)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect()
 }
 
 fn in_library(path: &str) -> Placement {
-    Placement { root: RootId::Library, path: RelPath::new(path).unwrap() }
+    Placement {
+        root: RootId::Library,
+        path: RelPath::new(path).unwrap(),
+    }
 }
 
 fn dossier(uid: &str) -> Dossier {
@@ -215,19 +265,26 @@ fn dossier(uid: &str) -> Dossier {
             description: Description::default(),
         }),
         prediction: None,
-        decision: Decision::File { category: CategoryId::parse("fusion").unwrap() },
+        decision: Decision::File {
+            category: CategoryId::parse("fusion").unwrap(),
+        },
         ms: Timings::default(),
     }
 }
 
 /// Makes a request one for the quarantine.
 fn quarantined(mut request: FilingRequest) -> FilingRequest {
-    request.dossier.decision = Decision::Quarantine { reason: Reason::Malformed };
+    request.dossier.decision = Decision::Quarantine {
+        reason: Reason::Malformed,
+    };
     request.fate = Fate::Quarantined;
     request.detail = Some("a length runs beyond the end".into());
     let name = crate::domain::placement::digest_name("unnamed", &request.digest.0, ".dcm");
     let path = RelPath::new(format!("malformed/{name}")).unwrap();
-    request.placement = Placement { root: RootId::Quarantine, path };
+    request.placement = Placement {
+        root: RootId::Quarantine,
+        path,
+    };
     request
 }
 

@@ -43,7 +43,11 @@ impl Scene {
         bench.put("a", "a");
         let intent = intent(&bench, "a", "a", true);
         fs::create_dir_all(bench.library.join("Fusion")).unwrap();
-        Self { bench, roots, intent }
+        Self {
+            bench,
+            roots,
+            intent,
+        }
     }
 
     fn source(&self) -> PathBuf {
@@ -51,7 +55,9 @@ impl Scene {
     }
 
     fn claim(&self) -> PathBuf {
-        self.bench.drop.join(self.intent.claim.as_ref().unwrap().to_string())
+        self.bench
+            .drop
+            .join(self.intent.claim.as_ref().unwrap().to_string())
     }
 
     fn target(&self) -> PathBuf {
@@ -133,7 +139,10 @@ fn a_claim_whose_name_was_taken_meanwhile_comes_back_beside_it() {
     fs::rename(scene.source(), scene.claim()).unwrap();
     scene.bench.put("a", "another");
     scene.abandons();
-    assert_eq!(scene.bench.census(), BTreeMap::from([("a".into(), 1), ("another".into(), 1)]));
+    assert_eq!(
+        scene.bench.census(),
+        BTreeMap::from([("a".into(), 1), ("another".into(), 1)])
+    );
     scene.holds(&["a", "a~7"], &[]);
 }
 
@@ -151,9 +160,15 @@ fn a_claim_that_was_written_to_after_it_was_copied_is_not_lost() {
     fs::copy(scene.source(), scene.target()).unwrap();
     fs::rename(scene.source(), scene.claim()).unwrap();
     fs::write(scene.claim(), "more").unwrap();
-    assert_eq!(scene.resolve(), Resolution::Finished(scene.intent.to.clone()));
+    assert_eq!(
+        scene.resolve(),
+        Resolution::Finished(scene.intent.to.clone())
+    );
     scene.holds(&["a"], &["Fusion/1.1.dcm"]);
-    assert_eq!(scene.bench.census(), BTreeMap::from([("a".into(), 1), ("more".into(), 1)]));
+    assert_eq!(
+        scene.bench.census(),
+        BTreeMap::from([("a".into(), 1), ("more".into(), 1)])
+    );
 }
 
 #[test]
@@ -177,7 +192,10 @@ fn a_file_that_was_dropped_again_after_the_rename_stays() {
     let scene = Scene::new();
     fs::rename(scene.source(), scene.target()).unwrap();
     scene.bench.put("a", "a");
-    assert_eq!(scene.resolve(), Resolution::Finished(scene.intent.to.clone()));
+    assert_eq!(
+        scene.resolve(),
+        Resolution::Finished(scene.intent.to.clone())
+    );
     assert_eq!(scene.bench.census()["a"], 2);
 }
 
@@ -186,7 +204,10 @@ fn a_copy_in_copy_mode_is_finished_and_its_source_stays() {
     let mut scene = Scene::new();
     (scene.intent.action, scene.intent.claim) = (Action::Copy, None);
     fs::copy(scene.source(), scene.target()).unwrap();
-    assert_eq!(scene.resolve(), Resolution::Finished(scene.intent.to.clone()));
+    assert_eq!(
+        scene.resolve(),
+        Resolution::Finished(scene.intent.to.clone())
+    );
     scene.holds(&["a"], &["Fusion/1.1.dcm"]);
 }
 
@@ -212,9 +233,20 @@ fn a_target_with_other_bytes_is_left_alone_and_the_source_found_again() {
 fn a_file_that_landed_under_its_other_name_is_finished_there() {
     let scene = Scene::new();
     fs::write(scene.target(), "b").unwrap();
-    let other = names::alternative(&scene.intent.to.path, &scene.intent.digest, &scene.intent.id).unwrap();
+    let other = names::alternative(
+        &scene.intent.to.path,
+        &scene.intent.digest,
+        &scene.intent.id,
+    )
+    .unwrap();
     fs::rename(scene.source(), scene.bench.library.join(other.to_string())).unwrap();
-    assert_eq!(scene.resolve(), Resolution::Finished(Placement { root: RootId::Library, path: other }));
+    assert_eq!(
+        scene.resolve(),
+        Resolution::Finished(Placement {
+            root: RootId::Library,
+            path: other
+        })
+    );
 }
 
 #[test]
@@ -232,7 +264,10 @@ fn a_file_that_a_person_moved_within_the_library_is_found_by_its_bytes() {
     let scene = Scene::new();
     fs::create_dir(scene.bench.library.join("Brace")).unwrap();
     fs::rename(scene.source(), scene.bench.library.join("Brace/x.dcm")).unwrap();
-    assert_eq!(scene.resolve(), Resolution::Finished(in_library("Brace/x.dcm")));
+    assert_eq!(
+        scene.resolve(),
+        Resolution::Finished(in_library("Brace/x.dcm"))
+    );
 }
 
 #[test]
@@ -256,7 +291,10 @@ fn what_is_on_an_offline_share_waits() {
     let root = scene.bench.root();
     fs::rename(scene.source(), scene.claim()).unwrap();
     fs::rename(&scene.bench.drop, scene.bench.state.join("away")).unwrap();
-    assert!(matches!(resolve(&scene.intent, &scene.roots, &root), Resolution::Wait(_)));
+    assert!(matches!(
+        resolve(&scene.intent, &scene.roots, &root),
+        Resolution::Wait(_)
+    ));
     fs::rename(scene.bench.state.join("away"), &scene.bench.drop).unwrap();
     scene.abandons();
     scene.holds(&["a"], &[]);
@@ -269,19 +307,38 @@ fn a_quarantined_file_gets_its_reason_also_by_recovery() {
     scene.intent.to = request.placement;
     scene.intent.fate = Fate::Quarantined;
     scene.intent.dossier = request.dossier;
-    let target = scene.bench.library.join("_quarantine").join(scene.intent.to.path.to_string());
+    let target = scene
+        .bench
+        .library
+        .join("_quarantine")
+        .join(scene.intent.to.path.to_string());
     fs::create_dir_all(target.parent().unwrap()).unwrap();
     fs::rename(scene.source(), &target).unwrap();
-    assert_eq!(scene.resolve(), Resolution::Finished(scene.intent.to.clone()));
-    assert!(fs::read_to_string(format!("{}.reason.txt", target.display())).unwrap().contains("malformed"));
+    assert_eq!(
+        scene.resolve(),
+        Resolution::Finished(scene.intent.to.clone())
+    );
+    assert!(
+        fs::read_to_string(format!("{}.reason.txt", target.display()))
+            .unwrap()
+            .contains("malformed")
+    );
 }
 
 #[test]
 fn only_old_copies_of_this_installation_are_swept() {
     let scene = Scene::new();
-    for name in [".radsort-aa-3.part", ".radsort-aa-9.part", ".radsort-bb-3.part", "x.part"] {
+    for name in [
+        ".radsort-aa-3.part",
+        ".radsort-aa-9.part",
+        ".radsort-bb-3.part",
+        "x.part",
+    ] {
         fs::write(scene.bench.library.join("Fusion").join(name), "").unwrap();
     }
     assert_eq!(sweep(&scene.roots.library, "aa", 9).unwrap(), 1);
-    assert_eq!(names(&scene.bench.library.join("Fusion")), [".radsort-aa-9.part", ".radsort-bb-3.part", "x.part"]);
+    assert_eq!(
+        names(&scene.bench.library.join("Fusion")),
+        [".radsort-aa-9.part", ".radsort-bb-3.part", "x.part"]
+    );
 }
