@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::config::settings::{
     DecoderSettings, Device, GpuPolicy, ReviewSettings, RuntimeSettings,
@@ -332,7 +331,7 @@ struct Line<'a> {
     confidence: Option<f32>,
     scores: BTreeMap<&'a str, f32>,
     view: View,
-    decision: Option<Value>,
+    decision: Option<&'static str>,
     reason: Option<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
@@ -426,7 +425,7 @@ impl Report {
                 header: prediction.map(|it| it.header_view),
                 pixels: prediction.and_then(|it| it.view_scores),
             },
-            decision: decision.map(Value::from),
+            decision,
             reason,
             detail: result.detail.as_deref(),
             out_of_distribution: prediction.and_then(|it| it.out_of_distribution),

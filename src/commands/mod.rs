@@ -1,5 +1,6 @@
 //! The verbs of the command line, one file each: their arguments, what they do, what they print.
 
+pub mod check;
 pub mod classify;
 pub mod decode_worker;
 pub mod phantom;

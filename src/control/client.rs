@@ -9,7 +9,7 @@ use super::ControlError;
 use super::protocol::{self, MAX_LINE, Reply, Request};
 
 /// How long the daemon may say nothing at all. While it works it says `alive` every few seconds.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// A connection to the running daemon.
 #[derive(Debug)]

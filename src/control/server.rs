@@ -128,7 +128,7 @@ impl Default for Limits {
 /// A socket that is listened on; removed when dropped, if it is still this one.
 #[derive(Debug)]
 pub struct Listener {
-    listener: StdListener,
+    socket: StdListener,
     path: PathBuf,
     inode: (u64, u64),
 }
@@ -177,7 +177,7 @@ pub fn bind(path: &Path) -> Result<Listener, ControlError> {
     };
     let inode = finish().map_err(failed)?;
     Ok(Listener {
-        listener,
+        socket: listener,
         path: path.to_owned(),
         inode,
     })
@@ -205,7 +205,7 @@ pub async fn serve<H: Handler>(
         source,
     };
     let socket = listener
-        .listener
+        .socket
         .try_clone()
         .and_then(UnixListener::from_std)
         .map_err(failed)?;

@@ -16,6 +16,7 @@ pub mod verify;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -39,6 +40,7 @@ const VERSION: u32 = 1;
 
 const CURSOR: &[u8] = b"cursor";
 const SESSION: &[u8] = b"session";
+const SUM: &[u8] = b"sum";
 const VERSION_KEY: &[u8] = b"version";
 
 /// How many records a rebuild writes at once.
@@ -245,6 +247,7 @@ impl Index {
         if changes.writes.is_empty() {
             Ok(())
         } else {
+            changes.seal()?;
             trees.commit(&changes)
         }
     }
@@ -466,6 +469,9 @@ fn trustworthy(trees: &Trees, boot_id: &str) -> std::result::Result<(), String> 
     let version = trees.get::<u32>(Part::Meta, VERSION_KEY).map_err(fault)?;
     let session = trees.get::<Session>(Part::Meta, SESSION).map_err(fault)?;
     trees.get::<Position>(Part::Meta, CURSOR).map_err(fault)?;
+    if trees.kept_sum().map_err(fault)? != trees.sum().map_err(fault)? {
+        return Err("its checksum is wrong: it has been damaged".to_owned());
+    }
     match (version, session) {
         (None, None) if trees.tree(Part::Entries).is_empty() => Ok(()),
         (Some(VERSION), Some(session)) if session.clean || session.boot_id == boot_id => Ok(()),
@@ -528,7 +534,12 @@ fn broken_ones(dir: &Path) -> Vec<PathBuf> {
 /// Opens a generation and says why it cannot be believed, if it cannot.
 fn open_trusted(dir: &Path, boot_id: &str) -> Result<std::result::Result<Trees, String>> {
     match Trees::open(dir) {
-        Ok(trees) => Ok(trustworthy(&trees, boot_id).map(|()| trees)),
+        // sled can also panic when it first reads what is damaged.
+        Ok(trees) => Ok(
+            catch_unwind(AssertUnwindSafe(|| trustworthy(&trees, boot_id)))
+                .unwrap_or_else(|_| Err("sled panicked while reading it".to_owned()))
+                .map(|()| trees),
+        ),
         Err(OpenFault::Unusable(why)) => Ok(Err(why)),
         Err(OpenFault::Locked) => Err(IndexError::Locked(dir.to_owned())),
         Err(OpenFault::Io(source)) => Err(IndexError::io(dir, source)),
@@ -572,11 +583,13 @@ where
         changes.reached(&position)?;
         folded += 1;
         if folded.is_multiple_of(REBUILD_BATCH as u64) {
+            changes.seal()?;
             trees.batch(&changes)?;
             changes = Changes::new(trees);
             progress(folded);
         }
     }
+    changes.seal()?;
     trees.batch(&changes)?;
     progress(folded);
     Ok(())
@@ -600,4 +613,4 @@ fn remove(dir: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

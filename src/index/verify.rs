@@ -3,7 +3,7 @@
 //! Nothing is changed. What does not agree is a [`Difference`]: some of them radsort puts right by itself, for the
 //! others a person must look.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -196,7 +196,7 @@ fn compare_with_ledger(
             drop(again);
         }
         Err(IndexError::Ledger(err)) => {
-            comparison.differs(Kind::Ledger, None, None, err.to_string())
+            comparison.differs(Kind::Ledger, None, None, err.to_string());
         }
         Err(err) => return Err(err),
     }
@@ -227,7 +227,7 @@ fn compare_indexes(
     Ok(())
 }
 
-type Keys = HashSet<(Part, Vec<u8>)>;
+type Keys = BTreeSet<(Part, Vec<u8>)>;
 
 /// The keys whose values differ, of all or of some.
 fn differing(one: &Index, other: &Index, among: Option<&Keys>) -> Result<Keys, IndexError> {
@@ -359,7 +359,7 @@ fn look_at(
                         "its bytes are not those that were filed",
                     ),
                     Err(err) => {
-                        comparison.differs(Kind::Changed, id, at, format!("cannot be read: {err}"))
+                        comparison.differs(Kind::Changed, id, at, format!("cannot be read: {err}"));
                     }
                 }
             }
@@ -472,3 +472,6 @@ impl Walk<'_> {
             .any(|(id, root)| id != self.id && *root == absolute)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,7 @@ fn an_altered_or_missing_file_is_refused_by_name() {
         "{error}"
     );
     let error = Draft::refusal(|draft| {
-        std::fs::remove_file(draft.dir.path().join("frontal.onnx")).unwrap()
+        std::fs::remove_file(draft.dir.path().join("frontal.onnx")).unwrap();
     });
     assert!(error.contains("frontal.onnx"), "{error}");
     let error =
@@ -76,7 +76,7 @@ fn a_graph_that_does_not_fit_is_refused_by_name() {
                 spec.model = FileRef::of(
                     "lateral.grey",
                     &GreyFormat::F32.encode(&frontal_top().pixels),
-                )
+                );
             },
             "lateral.grey",
         ),
@@ -252,7 +252,7 @@ fn a_site_may_only_tighten() {
                 }),
                 ..ReviewSettings::default()
             },
-            "view.sure",
+            "view-sure",
         ),
         (
             ReviewSettings {
@@ -262,7 +262,7 @@ fn a_site_may_only_tighten() {
                 }),
                 ..ReviewSettings::default()
             },
-            "view.margin",
+            "view-margin",
         ),
     ] {
         let error = with(review.clone()).unwrap_err().to_string();
