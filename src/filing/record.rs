@@ -17,14 +17,14 @@ impl fmt::Display for RecordId {
     }
 }
 
-/// Where a line of the ledger ends, and which line that is: reading goes on from here.
+/// A line of the ledger, which need not be the last: reading goes on behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The segment's number, from 1 on.
     pub segment: u32,
-    /// The byte after the line's newline.
+    /// The line's first byte in the segment.
     pub offset: u64,
-    /// The line's hash, which the next line carries.
+    /// The line's hash, which the next line carries: BLAKE3 without the newline, its first 32 hexadecimal digits.
     pub hash: String,
 }
 
@@ -139,6 +139,9 @@ pub struct Intent {
     /// The hidden name (in the same directory) under which a file that must be copied is claimed first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<RelPath>,
+    /// The permission bits that it gets when it is renamed; `None`: it keeps its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_mode: Option<u32>,
     /// What was learned and decided.
     pub dossier: Dossier,
 }

@@ -233,7 +233,12 @@ impl Spine {
         let lumbar = patient.slope - patient.lordosis;
         let cervical = lumbar + patient.kyphosis;
         // The long axis' forward lean at the sacrum, the thoracolumbar junction, T1 and the skull.
-        let leans = [(-0.5, patient.slope * 0.85), (6.0, lumbar), (17.0, cervical), (23.0, cervical * 0.2 - 0.1)];
+        let leans = [
+            (-0.5, patient.slope * 0.85),
+            (6.0, lumbar),
+            (17.0, cervical),
+            (23.0, cervical * 0.2 - 0.1),
+        ];
         let mut p = P(0.0, 0.0);
         let levels = (0..=C2).map(|number| {
             let (height, width, depth) = SIZES[number].scaled(patient.size);
@@ -249,7 +254,9 @@ impl Spine {
                 twist: 0.0,
             }
         });
-        Self { levels: levels.collect() }
+        Self {
+            levels: levels.collect(),
+        }
     }
 
     /// Where the long axis passes at height `y` (mm on the image), and its lean; beyond the ends, the end's.

@@ -397,7 +397,10 @@ impl Profile {
                     + (t3 - t2) * span * slope(at + 1)
             })
             .collect();
-        Self { start: first, values }
+        Self {
+            start: first,
+            values,
+        }
     }
 
     /// The first row's place.

@@ -118,7 +118,11 @@ impl Detector {
             shutter_edge: dice.between(-1.5, 4.0),
             noise,
             scatter: dice.between(0.15, 0.5),
-            equalise: if dice.chance(0.15) { dice.between(0.0, 0.2) } else { dice.between(0.35, 0.75) },
+            equalise: if dice.chance(0.15) {
+                dice.between(0.0, 0.2)
+            } else {
+                dice.between(0.35, 0.75)
+            },
             tone: dice.between(0.95, 1.75),
             heel: dice.normal(0.0, 0.16),
             grid: dice

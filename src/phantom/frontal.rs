@@ -127,8 +127,25 @@ fn soft_tissue(canvas: &mut Canvas, patient: &Patient, trunk: &Trunk, pose: &mut
     };
     for side in [-1.0, 1.0] {
         let (shoulder, elbow, wrist) = joints(side);
-        let line = smooth(&[shoulder.plus(side * 4.0 * k, 2.0 * k), shoulder.toward(elbow, 0.5).plus(side * 3.0, 0.0), elbow, elbow.toward(wrist, 0.4), wrist], 8, false);
-        arms.tube(&line, Tube { radius: (41.0 * k * g, 27.0 * k * g), wall: 0.0, mu: (TISSUE, TISSUE) });
+        let line = smooth(
+            &[
+                shoulder.plus(side * 4.0 * k, 2.0 * k),
+                shoulder.toward(elbow, 0.5).plus(side * 3.0, 0.0),
+                elbow,
+                elbow.toward(wrist, 0.4),
+                wrist,
+            ],
+            8,
+            false,
+        );
+        arms.tube(
+            &line,
+            Tube {
+                radius: (41.0 * k * g, 27.0 * k * g),
+                wall: 0.0,
+                mu: (TISSUE, TISSUE),
+            },
+        );
     }
     for (value, arm) in canvas.data.iter_mut().zip(&arms.data) {
         if *arm > 0.0 {
@@ -143,12 +160,44 @@ fn soft_tissue(canvas: &mut Canvas, patient: &Patient, trunk: &Trunk, pose: &mut
             wall: 3.2 * k,
             mu: (0.040 * m, 0.006),
         };
-        canvas.tube(&[shoulder.plus(0.0, 8.0 * k), elbow.plus(0.0, -4.0 * k)], bone(12.0, 10.5));
-        canvas.blob(elbow.plus(0.0, -3.0 * k), 0.0, (22.0 * k, 9.0 * k), 0.26 * m);
-        canvas.tube(&[elbow.plus(9.0 * side * k, 8.0 * k), wrist.plus(9.0 * side * k, 0.0)], bone(8.5, 7.0));
-        canvas.tube(&[elbow.plus(-8.0 * side * k, 2.0), wrist.plus(-7.0 * side * k, 0.0)], bone(9.5, 6.0));
-        canvas.ellipsoid(shoulder.plus(-side * 5.0 * k, -2.0 * k), 0.0, (24.0 * k, 25.0 * k), 46.0 * k, 0.008 * m);
-        canvas.ellipsoid(shoulder.plus(side * 13.0 * k, 4.0 * k), 0.3 * side, (10.0 * k, 16.0 * k), 20.0 * k, 0.008 * m);
+        canvas.tube(
+            &[shoulder.plus(0.0, 8.0 * k), elbow.plus(0.0, -4.0 * k)],
+            bone(12.0, 10.5),
+        );
+        canvas.blob(
+            elbow.plus(0.0, -3.0 * k),
+            0.0,
+            (22.0 * k, 9.0 * k),
+            0.26 * m,
+        );
+        canvas.tube(
+            &[
+                elbow.plus(9.0 * side * k, 8.0 * k),
+                wrist.plus(9.0 * side * k, 0.0),
+            ],
+            bone(8.5, 7.0),
+        );
+        canvas.tube(
+            &[
+                elbow.plus(-8.0 * side * k, 2.0),
+                wrist.plus(-7.0 * side * k, 0.0),
+            ],
+            bone(9.5, 6.0),
+        );
+        canvas.ellipsoid(
+            shoulder.plus(-side * 5.0 * k, -2.0 * k),
+            0.0,
+            (24.0 * k, 25.0 * k),
+            46.0 * k,
+            0.008 * m,
+        );
+        canvas.ellipsoid(
+            shoulder.plus(side * 13.0 * k, 4.0 * k),
+            0.3 * side,
+            (10.0 * k, 16.0 * k),
+            20.0 * k,
+            0.008 * m,
+        );
     }
 }
 
@@ -158,7 +207,14 @@ fn body(u: f32) -> f32 {
     if q > 0.0 { q.powf(0.42) } else { 0.0 }
 }
 
-fn lungs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, trunk: &Trunk, shapes: &mut Dice, pose: &mut Dice) {
+fn lungs(
+    canvas: &mut Canvas,
+    patient: &Patient,
+    spine: &Spine,
+    trunk: &Trunk,
+    shapes: &mut Dice,
+    pose: &mut Dice,
+) {
     let k = patient.size;
     let top = spine.top().1;
     let apex = top - 4.0 * k;
@@ -166,7 +222,12 @@ fn lungs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, trunk: &Trunk, s
     let breath = pose.normal(0.0, 9.0) * k;
     let dome = spine.levels[T12 + 2].centre.1 - 14.0 * k + breath;
     let depth = 158.0 * k * patient.girth;
-    let inner = Profile::new(&[(apex, 20.0 * k), (apex + 70.0 * k, 23.0 * k), (dome, 20.0 * k), (dome + 90.0 * k, 24.0 * k)]);
+    let inner = Profile::new(&[
+        (apex, 20.0 * k),
+        (apex + 70.0 * k, 23.0 * k),
+        (dome, 20.0 * k),
+        (dome + 90.0 * k, 24.0 * k),
+    ]);
     // Air is collected apart from the trunk, so that the heart can take back air but no more than there is.
     let mut air = Canvas::new(canvas.columns, canvas.rows, canvas.frame);
     // Anatomical left lies at the image's right.
@@ -184,33 +245,75 @@ fn lungs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, trunk: &Trunk, s
             }
             // The dome: highest a little medial of the middle, down to the costophrenic angle at the wall.
             let u = from_inner / (from_inner + from_wall);
-            let floor = dome + lower + 62.0 * k * (u - 0.38).max(0.0).powi(2) * 2.6 + 26.0 * k * (0.38 - u).max(0.0).powi(2);
+            let floor = dome
+                + lower
+                + 62.0 * k * (u - 0.38).max(0.0).powi(2) * 2.6
+                + 26.0 * k * (0.38 - u).max(0.0).powi(2);
             let above = floor - p.1;
             // In front the dome is higher than behind: the lung thins out towards it, then stops.
             let base = 0.40 * round_edge(above / (2.5 * k)) + 0.60 * rise(0.0, 58.0 * k, above);
-            let shape = round_edge(from_wall / (34.0 * k)) * (0.45 + 0.55 * round_edge(from_inner / (30.0 * k))) * round_edge(from_inner / (5.0 * k));
+            let shape = round_edge(from_wall / (34.0 * k))
+                * (0.45 + 0.55 * round_edge(from_inner / (30.0 * k)))
+                * round_edge(from_inner / (5.0 * k));
             value + depth * shape * base * round_edge(from_apex * 0.8) * AIR
         });
     }
     // Heart: two thirds to the patient's left, resting on the diaphragm; great vessels above it.
     let axis = trunk.middle.at(dome - 45.0 * k);
     let back = -AIR * 0.82;
-    air.ellipsoid(P(axis + 22.0 * k, dome - 30.0 * k), 0.6, (68.0 * k, 50.0 * k), 165.0 * k, back);
-    air.ellipsoid(P(axis - 10.0 * k, dome - 46.0 * k), 1.3, (50.0 * k, 35.0 * k), 140.0 * k, back);
-    air.ellipsoid(P(axis + 20.0 * k, apex + 68.0 * k), 0.2, (19.0 * k, 17.0 * k), 90.0 * k, back);
-    air.ellipsoid(P(axis, apex + 85.0 * k), 1.57, (84.0 * k, 27.0 * k), 110.0 * k, back);
+    air.ellipsoid(
+        P(axis + 22.0 * k, dome - 30.0 * k),
+        0.6,
+        (68.0 * k, 50.0 * k),
+        165.0 * k,
+        back,
+    );
+    air.ellipsoid(
+        P(axis - 10.0 * k, dome - 46.0 * k),
+        1.3,
+        (50.0 * k, 35.0 * k),
+        140.0 * k,
+        back,
+    );
+    air.ellipsoid(
+        P(axis + 20.0 * k, apex + 68.0 * k),
+        0.2,
+        (19.0 * k, 17.0 * k),
+        90.0 * k,
+        back,
+    );
+    air.ellipsoid(
+        P(axis, apex + 85.0 * k),
+        1.57,
+        (84.0 * k, 27.0 * k),
+        110.0 * k,
+        back,
+    );
     vessels(&mut air, patient, spine, dome, shapes);
     for (value, air) in canvas.data.iter_mut().zip(&air.data) {
         *value = (*value + air.min(0.0)).max(0.0);
     }
     // Windpipe, dividing at T5.
-    let carina = P(spine.levels[12].centre.0 * 0.6 + 2.0 * k, spine.levels[12].centre.1);
+    let carina = P(
+        spine.levels[12].centre.0 * 0.6 + 2.0 * k,
+        spine.levels[12].centre.1,
+    );
     let throat = spine.levels[C7 + 2].centre;
     let windpipe = smooth(&[throat, spine.top().plus(2.0 * k, 0.0), carina], 8, false);
-    let tube = |r: f32, mu: f32| Tube { radius: (r * k, r * k), wall: 0.0, mu: (mu, mu) };
+    let tube = |r: f32, mu: f32| Tube {
+        radius: (r * k, r * k),
+        wall: 0.0,
+        mu: (mu, mu),
+    };
     canvas.tube(&windpipe, tube(8.0, -0.015));
-    canvas.tube(&[carina, carina.plus(-30.0 * k, 28.0 * k)], tube(5.5, -0.010));
-    canvas.tube(&[carina, carina.plus(36.0 * k, 24.0 * k)], tube(5.0, -0.010));
+    canvas.tube(
+        &[carina, carina.plus(-30.0 * k, 28.0 * k)],
+        tube(5.5, -0.010),
+    );
+    canvas.tube(
+        &[carina, carina.plus(36.0 * k, 24.0 * k)],
+        tube(5.0, -0.010),
+    );
 }
 
 /// Vessels that fan out from both hila and get thinner.
@@ -439,14 +542,30 @@ fn vertebra(canvas: &mut Canvas, patient: &Patient, v: &Vertebra, number: usize)
     }
     // Laminae, the facets' overlap across the disc, and the spinous process seen end on.
     for side in [-1.0f32, 1.0] {
-        let lamina = v.centre.step(v.angle, side * w * 0.34 + shift * 1.3, h * 0.42);
-        canvas.blob(lamina, v.angle + side * 0.75, (w * 0.40, h * 0.22), 0.17 * m);
+        let lamina = v
+            .centre
+            .step(v.angle, side * w * 0.34 + shift * 1.3, h * 0.42);
+        canvas.blob(
+            lamina,
+            v.angle + side * 0.75,
+            (w * 0.40, h * 0.22),
+            0.17 * m,
+        );
         let facet = v.centre.step(v.angle, side * w * 0.50 + shift, h * 1.08);
-        canvas.tube(&[facet.step(v.angle, -side * w * 0.04, -h * 0.34), facet.step(v.angle, side * w * 0.03, h * 0.34)], process(w * 0.15, w * 0.13));
+        canvas.tube(
+            &[
+                facet.step(v.angle, -side * w * 0.04, -h * 0.34),
+                facet.step(v.angle, side * w * 0.03, h * 0.34),
+            ],
+            process(w * 0.15, w * 0.13),
+        );
     }
     let low = if number < T12 { 0.85 } else { 1.1 };
     let tip = v.centre.step(v.angle, shift * 1.9, h * low);
-    canvas.tube(&[tip.step(v.angle, -shift * 0.2, -h * 0.75), tip], process(h * 0.13, h * 0.22));
+    canvas.tube(
+        &[tip.step(v.angle, -shift * 0.2, -h * 0.75), tip],
+        process(h * 0.13, h * 0.22),
+    );
 }
 
 fn pelvis(canvas: &mut Canvas, patient: &Patient, shapes: &mut Dice) {
@@ -689,7 +808,9 @@ fn shoulders(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut D
 fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine, shapes: &mut Dice) {
     let k = patient.size * patient.head;
     let m = patient.mineral;
-    let base = spine.levels[C2].centre.plus(0.0, -spine.levels[C2].half_height);
+    let base = spine.levels[C2]
+        .centre
+        .plus(0.0, -spine.levels[C2].half_height);
     // The chin is held up or down a little, which moves the jaw against the skull.
     let chin = shapes.normal(0.0, 5.0);
     let at = |x: f32, y: f32| P(base.0 + x * k, base.1 + y * k);
@@ -698,31 +819,68 @@ fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine, shapes: &mut Dic
     let shell: Vec<P> = (0..=60)
         .map(|i| {
             let a = 2.0 * PI * i as f32 / 60.0;
-            at(72.0 * a.cos(), -66.0 + 88.0 * a.sin() * if a.sin() > 0.0 { 0.72 } else { 1.0 })
+            at(
+                72.0 * a.cos(),
+                -66.0 + 88.0 * a.sin() * if a.sin() > 0.0 { 0.72 } else { 1.0 },
+            )
         })
         .collect();
-    canvas.tube(&shell, Tube { radius: (4.0 * k, 4.0 * k), wall: 0.0, mu: (0.045 * m, 0.045 * m) });
+    canvas.tube(
+        &shell,
+        Tube {
+            radius: (4.0 * k, 4.0 * k),
+            wall: 0.0,
+            mu: (0.045 * m, 0.045 * m),
+        },
+    );
     canvas.blob(at(0.0, -8.0), 0.0, (50.0 * k, 13.0 * k), 0.34 * m);
     for side in [-1.0, 1.0] {
-        canvas.blob(at(side * 44.0, -16.0), side * 0.6, (20.0 * k, 13.0 * k), 0.36 * m);
+        canvas.blob(
+            at(side * 44.0, -16.0),
+            side * 0.6,
+            (20.0 * k, 13.0 * k),
+            0.36 * m,
+        );
         canvas.blob(at(side * 22.0, -36.0), 0.0, (15.0 * k, 12.0 * k), -0.24);
         canvas.blob(at(side * 32.0, -64.0), 0.0, (16.0 * k, 13.0 * k), -0.20);
         canvas.blob(at(side * 9.0, -42.0), 0.0, (5.0 * k, 16.0 * k), -0.16);
     }
     // Lower jaw and teeth.
     let jaw = smooth(
-        &[at(-50.0, -28.0), at(-49.0, 8.0), at(-39.0, 30.0 + chin), at(-18.0, 46.0 + chin), at(0.0, 49.0 + chin),
-          at(18.0, 46.0 + chin), at(39.0, 30.0 + chin), at(49.0, 8.0), at(50.0, -28.0)],
+        &[
+            at(-50.0, -28.0),
+            at(-49.0, 8.0),
+            at(-39.0, 30.0 + chin),
+            at(-18.0, 46.0 + chin),
+            at(0.0, 49.0 + chin),
+            at(18.0, 46.0 + chin),
+            at(39.0, 30.0 + chin),
+            at(49.0, 8.0),
+            at(50.0, -28.0),
+        ],
         5,
         false,
     );
-    canvas.tube(&jaw, Tube { radius: (10.0 * k, 10.0 * k), wall: 2.4 * k, mu: (0.026 * m, 0.010 * m) });
+    canvas.tube(
+        &jaw,
+        Tube {
+            radius: (10.0 * k, 10.0 * k),
+            wall: 2.4 * k,
+            mu: (0.026 * m, 0.010 * m),
+        },
+    );
     for (row, drop) in [(13.0, 0.004), (25.0 + chin, 0.012)] {
         for i in 0..10 {
             let x = (i as f32 - 4.5) * 5.6 + shapes.normal(0.0, 0.5);
             let tooth = at(x, row - x * x * drop + shapes.normal(0.0, 0.8));
             let width = shapes.between(2.2, 3.2);
-            canvas.ellipsoid(tooth, x * 0.008, (width * k, shapes.between(6.0, 7.6) * k), 8.0 * k, 0.042 * m);
+            canvas.ellipsoid(
+                tooth,
+                x * 0.008,
+                (width * k, shapes.between(6.0, 7.6) * k),
+                8.0 * k,
+                0.042 * m,
+            );
         }
     }
     canvas.blob(at(0.0, 19.0), 0.0, (30.0 * k, 16.0 * k), 0.10 * m);

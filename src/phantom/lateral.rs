@@ -64,7 +64,11 @@ impl Contour {
             (70.0 * k, 308.0 * k * g),
             (200.0 * k, 262.0 * k * g),
         ];
-        Self { back: Profile::new(&back), front: Profile::new(&front), width: Profile::new(&width) }
+        Self {
+            back: Profile::new(&back),
+            front: Profile::new(&front),
+            width: Profile::new(&width),
+        }
     }
 
     /// Back and front of the skin at height `y`.
@@ -81,13 +85,23 @@ pub(super) fn paint(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose:
         let (back, front) = contour.at(p.1);
         let u = (2.0 * p.0 - front - back) / (front - back);
         let q = 1.0 - u.abs().powf(2.4);
-        if q > 0.0 { value + contour.width.at(p.1) * q.sqrt() * TISSUE * 0.84 } else { value }
+        if q > 0.0 {
+            value + contour.width.at(p.1) * q.sqrt() * TISSUE * 0.84
+        } else {
+            value
+        }
     });
     if patient.female && patient.age > 11.5 {
         let y = spine.levels[T1 - 7].centre.1;
         let front = contour.at(y).1;
         let k = patient.size;
-        canvas.ellipsoid(P(front - 12.0 * k, y), 0.3, (34.0 * k, 46.0 * k), 80.0 * k, TISSUE * 0.7);
+        canvas.ellipsoid(
+            P(front - 12.0 * k, y),
+            0.3,
+            (34.0 * k, 46.0 * k),
+            80.0 * k,
+            TISSUE * 0.7,
+        );
     }
     arms(canvas, patient, spine, pose);
     lungs(canvas, patient, spine, &contour, &mut shapes, pose);
@@ -107,34 +121,94 @@ fn arms(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut Dice) 
     let top = spine.top();
     // Fists on the collar bones, or arms held out to a bar.
     let fists = pose.chance(0.6);
-    let forward = if fists { pose.between(0.5, 1.0) } else { pose.between(-0.2, 0.5) };
+    let forward = if fists {
+        pose.between(0.5, 1.0)
+    } else {
+        pose.between(-0.2, 0.5)
+    };
     for side in [-1.0f32, 1.0] {
-        let shoulder = top.plus((10.0 + side * pose.between(2.0, 12.0)) * k, (36.0 + side * 4.0) * k);
+        let shoulder = top.plus(
+            (10.0 + side * pose.between(2.0, 12.0)) * k,
+            (36.0 + side * 4.0) * k,
+        );
         let angle = forward + side * pose.between(0.0, 0.12);
         let elbow = shoulder.step(angle, 270.0 * k, 0.0);
-        let wrist = if fists { elbow.plus(-70.0 * k, -215.0 * k) } else { elbow.step(angle - 0.15, 230.0 * k, 0.0) };
+        let wrist = if fists {
+            elbow.plus(-70.0 * k, -215.0 * k)
+        } else {
+            elbow.step(angle - 0.15, 230.0 * k, 0.0)
+        };
         let mut arm = Canvas::new(canvas.columns, canvas.rows, canvas.frame);
-        let line = smooth(&[shoulder, shoulder.toward(elbow, 0.5), elbow, elbow.toward(wrist, 0.4), wrist], 8, false);
-        arm.tube(&line, Tube { radius: (37.0 * k * g, 26.0 * k * g), wall: 0.0, mu: (TISSUE * 0.8, TISSUE * 0.8) });
+        let line = smooth(
+            &[
+                shoulder,
+                shoulder.toward(elbow, 0.5),
+                elbow,
+                elbow.toward(wrist, 0.4),
+                wrist,
+            ],
+            8,
+            false,
+        );
+        arm.tube(
+            &line,
+            Tube {
+                radius: (37.0 * k * g, 26.0 * k * g),
+                wall: 0.0,
+                mu: (TISSUE * 0.8, TISSUE * 0.8),
+            },
+        );
         // Arm and shoulder are one body where they meet, two farther out.
         for (value, arm) in canvas.data.iter_mut().zip(&arm.data) {
             if *arm > 0.0 {
                 *value = (value.powi(2) + arm.powi(2)).sqrt() * 0.75 + (*value + arm) * 0.25;
             }
         }
-        let bone = |r0: f32, r1: f32| Tube { radius: (r0 * k, r1 * k), wall: 3.0 * k, mu: (0.034 * m, 0.005) };
+        let bone = |r0: f32, r1: f32| Tube {
+            radius: (r0 * k, r1 * k),
+            wall: 3.0 * k,
+            mu: (0.034 * m, 0.005),
+        };
         canvas.tube(&[shoulder, elbow], bone(12.0, 10.5));
         canvas.blob(elbow, angle, (14.0 * k, 16.0 * k), 0.22 * m);
-        canvas.tube(&[elbow.plus(0.0, 6.0), wrist.plus(0.0, 8.0)], bone(8.0, 6.5));
-        canvas.tube(&[elbow.plus(0.0, -4.0), wrist.plus(0.0, -6.0)], bone(8.0, 6.0));
+        canvas.tube(
+            &[elbow.plus(0.0, 6.0), wrist.plus(0.0, 8.0)],
+            bone(8.0, 6.5),
+        );
+        canvas.tube(
+            &[elbow.plus(0.0, -4.0), wrist.plus(0.0, -6.0)],
+            bone(8.0, 6.0),
+        );
         canvas.ellipsoid(shoulder, 0.0, (23.0 * k, 24.0 * k), 44.0 * k, 0.0065 * m);
         // Scapula, edge on.
-        let blade = smooth(&[shoulder.plus(-18.0 * k, 4.0 * k), shoulder.plus(-50.0 * k, 50.0 * k), shoulder.plus(-48.0 * k, 118.0 * k)], 6, false);
-        canvas.tube(&blade, Tube { radius: (7.0 * k, 3.5 * k), wall: 1.5 * k, mu: (0.014 * m, 0.005 * m) });
+        let blade = smooth(
+            &[
+                shoulder.plus(-18.0 * k, 4.0 * k),
+                shoulder.plus(-50.0 * k, 50.0 * k),
+                shoulder.plus(-48.0 * k, 118.0 * k),
+            ],
+            6,
+            false,
+        );
+        canvas.tube(
+            &blade,
+            Tube {
+                radius: (7.0 * k, 3.5 * k),
+                wall: 1.5 * k,
+                mu: (0.014 * m, 0.005 * m),
+            },
+        );
     }
 }
 
-fn lungs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, contour: &Contour, shapes: &mut Dice, pose: &mut Dice) {
+fn lungs(
+    canvas: &mut Canvas,
+    patient: &Patient,
+    spine: &Spine,
+    contour: &Contour,
+    shapes: &mut Dice,
+    pose: &mut Dice,
+) {
     let k = patient.size;
     let top = spine.top();
     let breath = pose.normal(0.0, 9.0) * k;
@@ -151,17 +225,23 @@ fn lungs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, contour: &Contou
             let from_apex = (p.1 - apex) / (80.0 * k);
             // The apex is narrow and lies at the back.
             let back = skin_back + 24.0 * k + 14.0 * k * (1.0 - round_edge(from_apex * 2.0));
-            let front = back + (skin_front - 18.0 * k - back) * (0.30 + 0.70 * round_edge(from_apex * 0.8));
+            let front =
+                back + (skin_front - 18.0 * k - back) * (0.30 + 0.70 * round_edge(from_apex * 0.8));
             let (from_back, from_front) = (p.0 - back, front - p.0);
             if from_back <= 0.0 || from_front <= 0.0 {
                 return value;
             }
             let u = from_back / (front - back);
             // The diaphragm: high in front, deep behind.
-            let floor = dome + lower + 92.0 * k * (0.62 - u).max(0.0).powi(2) * 2.4 + 26.0 * k * (u - 0.62).max(0.0).powi(2) * 4.0;
+            let floor = dome
+                + lower
+                + 92.0 * k * (0.62 - u).max(0.0).powi(2) * 2.4
+                + 26.0 * k * (u - 0.62).max(0.0).powi(2) * 4.0;
             let above = floor - p.1;
             let base = 0.42 * round_edge(above / (2.5 * k)) + 0.58 * rise(0.0, 55.0 * k, above);
-            let shape = round_edge(from_back / (42.0 * k)) * (0.35 * round_edge(from_front / (8.0 * k)) + 0.65 * round_edge(from_front / (46.0 * k)));
+            let shape = round_edge(from_back / (42.0 * k))
+                * (0.35 * round_edge(from_front / (8.0 * k))
+                    + 0.65 * round_edge(from_front / (46.0 * k)));
             let high = 0.45 + 0.55 * rise(0.0, 1.6, from_apex);
             value + width * shape * base * high * round_edge(from_apex * 2.5) * AIR
         });
@@ -180,25 +260,65 @@ fn lungs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, contour: &Contou
             }
         }
         if line.len() > 1 {
-            air.tube(&line, Tube { radius: (shapes.between(1.2, 2.8) * k, 0.5 * k), wall: 0.0, mu: (0.012, 0.012) });
+            air.tube(
+                &line,
+                Tube {
+                    radius: (shapes.between(1.2, 2.8) * k, 0.5 * k),
+                    wall: 0.0,
+                    mu: (0.012, 0.012),
+                },
+            );
         }
     }
     let front = contour.at(dome).1;
-    air.ellipsoid(P(front - 70.0 * k, dome - 34.0 * k), -0.7, (60.0 * k, 46.0 * k), 112.0 * k, -AIR * 0.8);
+    air.ellipsoid(
+        P(front - 70.0 * k, dome - 34.0 * k),
+        -0.7,
+        (60.0 * k, 46.0 * k),
+        112.0 * k,
+        -AIR * 0.8,
+    );
     // Aortic arch and the descending aorta in front of the spine.
     let arch = smooth(
-        &[hilum.plus(18.0 * k, -30.0 * k), hilum.plus(2.0 * k, -52.0 * k), hilum.plus(-24.0 * k, -36.0 * k), hilum.plus(-30.0 * k, 20.0 * k),
-          P(spine.axis_at(dome).0 + 22.0 * k, dome)],
+        &[
+            hilum.plus(18.0 * k, -30.0 * k),
+            hilum.plus(2.0 * k, -52.0 * k),
+            hilum.plus(-24.0 * k, -36.0 * k),
+            hilum.plus(-30.0 * k, 20.0 * k),
+            P(spine.axis_at(dome).0 + 22.0 * k, dome),
+        ],
         6,
         false,
     );
-    air.tube(&arch, Tube { radius: (12.0 * k, 9.0 * k), wall: 0.0, mu: (0.008, 0.008) });
+    air.tube(
+        &arch,
+        Tube {
+            radius: (12.0 * k, 9.0 * k),
+            wall: 0.0,
+            mu: (0.008, 0.008),
+        },
+    );
     air.blob(hilum, 0.6, (18.0 * k, 22.0 * k), 0.22);
     for (value, air) in canvas.data.iter_mut().zip(&air.data) {
         *value = (*value + air.min(0.0)).max(0.0);
     }
-    let windpipe = smooth(&[spine.levels[C7 + 2].centre.plus(26.0 * k, 0.0), top.plus(30.0 * k, 0.0), hilum.plus(-6.0 * k, -16.0 * k)], 8, false);
-    canvas.tube(&windpipe, Tube { radius: (8.5 * k, 7.5 * k), wall: 0.0, mu: (-0.016, -0.016) });
+    let windpipe = smooth(
+        &[
+            spine.levels[C7 + 2].centre.plus(26.0 * k, 0.0),
+            top.plus(30.0 * k, 0.0),
+            hilum.plus(-6.0 * k, -16.0 * k),
+        ],
+        8,
+        false,
+    );
+    canvas.tube(
+        &windpipe,
+        Tube {
+            radius: (8.5 * k, 7.5 * k),
+            wall: 0.0,
+            mu: (-0.016, -0.016),
+        },
+    );
     // Breastbone.
     let sternum: Vec<P> = [44.0, 75.0, 110.0, 150.0, 190.0]
         .iter()
@@ -207,7 +327,14 @@ fn lungs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, contour: &Contou
             P(contour.at(y).1 - 15.0 * k, y)
         })
         .collect();
-    canvas.tube(&smooth(&sternum, 5, false), Tube { radius: (5.5 * k, 4.5 * k), wall: 1.1 * k, mu: (0.022 * patient.mineral, 0.009) });
+    canvas.tube(
+        &smooth(&sternum, 5, false),
+        Tube {
+            radius: (5.5 * k, 4.5 * k),
+            wall: 1.1 * k,
+            mu: (0.022 * patient.mineral, 0.009),
+        },
+    );
 }
 
 fn bowel(canvas: &mut Canvas, patient: &Patient, pose: &mut Dice) {
@@ -315,15 +442,23 @@ fn vertebra(canvas: &mut Canvas, patient: &Patient, v: &Vertebra, number: usize)
         let corner = side.min(end).min((side + end) * 0.62 - 0.7);
         let inside = rise(-pixel * 0.5 - 0.3, pixel * 0.5 + 0.3, corner);
         // Both rims of each endplate show, a little apart, because the beam is never quite along the disc.
-        let rims = 0.24 * ridge(end - 0.6, line * 1.6, pixel) + 0.13 * ridge(end - 3.0 * line, line * 1.8, pixel);
+        let rims = 0.24 * ridge(end - 0.6, line * 1.6, pixel)
+            + 0.13 * ridge(end - 3.0 * line, line * 1.8, pixel);
         inside * m * (width * 0.0078 + 0.15 * ridge(side - 0.8, line * 1.5, pixel) + rims)
     });
-    let bone = |r0: f32, r1: f32| Tube { radius: (r0, r1), wall: 1.2 * patient.size, mu: (0.036 * m, 0.012 * m) };
+    let bone = |r0: f32, r1: f32| Tube {
+        radius: (r0, r1),
+        wall: 1.2 * patient.size,
+        mu: (0.036 * m, 0.012 * m),
+    };
     // Pedicle from the upper half of the body backwards, joint processes up and down, spinous process behind.
     let root = v.centre.step(v.angle, -d * 0.9, -h * 0.4);
     let joint = v.centre.step(v.angle, -d * 1.5, -h * 0.25);
     canvas.tube(&[root, joint], bone(h * 0.36, h * 0.36));
-    let (upper, lower) = (joint.step(v.angle, -d * 0.02, -h * 0.95), joint.step(v.angle, -d * 0.35, h * 1.5));
+    let (upper, lower) = (
+        joint.step(v.angle, -d * 0.02, -h * 0.95),
+        joint.step(v.angle, -d * 0.35, h * 1.5),
+    );
     canvas.tube(&[upper, joint, lower], bone(h * 0.27, h * 0.24));
     let (out, down) = if number < T12 {
         (1.9, 0.75)
@@ -334,7 +469,10 @@ fn vertebra(canvas: &mut Canvas, patient: &Patient, v: &Vertebra, number: usize)
     };
     let lamina = joint.step(v.angle, -d * 0.35, h * 0.45);
     let tip = lamina.step(v.angle, -d * (out - 0.6), h * down);
-    canvas.tube(&[lamina, tip], bone(h * 0.24, h * if number < T12 { 0.44 } else { 0.26 }));
+    canvas.tube(
+        &[lamina, tip],
+        bone(h * 0.24, h * if number < T12 { 0.44 } else { 0.26 }),
+    );
 }
 
 fn pelvis(
@@ -513,8 +651,17 @@ fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine, shapes: &mut Dic
     }
     for row in [11.0, 24.0] {
         for i in 0..8 {
-            let tooth = at(42.0 + 6.4 * i as f32 + shapes.normal(0.0, 0.8), row + shapes.normal(0.0, 1.0));
-            canvas.ellipsoid(tooth, shapes.normal(0.0, 0.12), (shapes.between(2.8, 4.4) * k, shapes.between(6.0, 8.0) * k), 12.0 * k, 0.036 * m);
+            let tooth = at(
+                42.0 + 6.4 * i as f32 + shapes.normal(0.0, 0.8),
+                row + shapes.normal(0.0, 1.0),
+            );
+            canvas.ellipsoid(
+                tooth,
+                shapes.normal(0.0, 0.12),
+                (shapes.between(2.8, 4.4) * k, shapes.between(6.0, 8.0) * k),
+                12.0 * k,
+                0.036 * m,
+            );
         }
     }
     canvas.blob(at(64.0, 18.0), 0.0, (30.0 * k, 14.0 * k), 0.12 * m);
