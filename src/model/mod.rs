@@ -1,1 +1,4 @@
 //! (to be written)
+
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod onnx;

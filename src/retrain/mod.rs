@@ -1,1 +1,9 @@
-//! (to be written)
+//! Fits models: an ONNX graph is read, trained with burn, judged and written back as a bundle.
+
+pub mod augment;
+pub mod calibrate;
+pub mod evaluate;
+pub mod graph;
+pub mod network;
+pub mod split;
+pub mod train;
