@@ -1,1 +1,16 @@
-//! (to be written)
+//! The rules, free of any input or output: identifiers, deciding, placing, settling.
+//!
+//! Nothing here reads a clock, a file or a socket; everything can be tested by giving values and looking at values.
+
+pub mod category;
+pub mod decision;
+pub mod dossier;
+pub mod instance;
+pub mod placement;
+pub mod settle;
+
+pub use category::{CategoryId, View};
+pub use decision::{Decision, Prediction, Reason};
+pub use dossier::Dossier;
+pub use instance::{Header, Instance, Pseudonym, SopInstanceUid, Uid};
+pub use placement::{Fingerprint, Placement, RelPath};

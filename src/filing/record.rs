@@ -1,0 +1,176 @@
+//! What the ledger records. Kinds are versioned: fields may be added, never changed in meaning or removed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::Action;
+use crate::domain::{CategoryId, Dossier, Fingerprint, Placement, Reason, RelPath};
+
+/// Unique across installations: the ledger's random instance id and a running number, `<16 hex>-<number>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RecordId(pub String);
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// BLAKE3 of a file's bytes, 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Digest(pub String);
+
+impl From<blake3::Hash> for Digest {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(hash.to_hex().to_string())
+    }
+}
+
+/// What became (or is to become) of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// In its category's folder.
+    Filed,
+    /// In `_review/<reason>/`.
+    Review,
+    /// In `_other/`.
+    Other,
+    /// In the quarantine.
+    Quarantined,
+    /// In the duplicates (or, in copy and observe mode, only recorded as one).
+    Duplicate,
+    /// In `_review/uid-conflict/`.
+    Conflict,
+    /// Where it was.
+    Left,
+}
+
+/// Everything about one file that has a fate: written before anything is touched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// This record.
+    pub id: RecordId,
+    /// The watch that the file came through.
+    pub watch: String,
+    /// Whether it is moved, copied or only observed.
+    pub action: Action,
+    /// Its path below the watch's root.
+    pub from: RelPath,
+    /// Where it goes; for `observe` and `left`, where it would have gone or stays.
+    pub to: Placement,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// The reason, unless filed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// What exactly was wrong, for people (quarantine).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Its bytes.
+    pub digest: Digest,
+    /// The file as it was seen.
+    pub fingerprint: Fingerprint,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// The hidden name (in the same directory) under which a file that must be copied is claimed first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<RelPath>,
+    /// What was learned and decided.
+    pub dossier: Dossier,
+}
+
+/// One record of the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Record {
+    /// A file is about to be moved or copied.
+    Intent(Box<Intent>),
+    /// The intent was carried out; its source is gone (move) or stays (copy).
+    Filed {
+        /// The intent.
+        id: RecordId,
+        /// Where the file really is, when its name had to differ from the intent's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Placement>,
+    },
+    /// The intent was carried out into the quarantine.
+    Quarantined {
+        /// The intent.
+        id: RecordId,
+        /// Where the file really is, when its name had to differ from the intent's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Placement>,
+    },
+    /// The intent was not carried out; the file is where it was, and will be found again.
+    Abandoned {
+        /// The intent.
+        id: RecordId,
+        /// Why.
+        why: String,
+    },
+    /// A file that is left where it is, or only observed: recorded, so that no scan takes it again.
+    Observed(Box<Intent>),
+    /// A quarantined file went back to where it came from.
+    Released {
+        /// The intent that had quarantined it.
+        id: RecordId,
+        /// Who asked (user id at the control socket), when known.
+        by: Option<u32>,
+    },
+    /// A filed file is somewhere else now, by a person's hand.
+    Moved {
+        /// The intent that had filed it.
+        id: RecordId,
+        /// Its new place.
+        to: Placement,
+    },
+    /// A file in the library that radsort did not put there.
+    Adopted {
+        /// A new id for it.
+        id: RecordId,
+        /// Its place.
+        at: Placement,
+        /// Its bytes.
+        digest: Digest,
+    },
+    /// What a person says a file is.
+    Label {
+        /// The file's intent.
+        id: RecordId,
+        /// The category.
+        category: CategoryId,
+        /// Where the label comes from: audit, review, correction, adopted, csv.
+        origin: String,
+        /// Who says so (user id at the control socket), when known.
+        by: Option<u32>,
+    },
+    /// A filed file is nowhere to be found.
+    Missing {
+        /// The intent that had filed it.
+        id: RecordId,
+    },
+    /// A filed file went back to where it came from.
+    Undone {
+        /// The intent that had filed it.
+        id: RecordId,
+    },
+    /// Another bundle was put into use.
+    Promoted {
+        /// Its name and version.
+        model: String,
+    },
+    /// A point from which reading may start; nothing is open before it.
+    Checkpoint {
+        /// Counts by fate up to here, for a quick look.
+        totals: std::collections::BTreeMap<String, u64>,
+    },
+    /// A kind that a later version writes; kept, not understood.
+    #[serde(untagged)]
+    Unknown(serde_json::Value),
+}
