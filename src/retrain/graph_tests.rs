@@ -20,7 +20,7 @@ fn tiny() -> ModelProto {
     Architecture {
         height: 16,
         width: 12,
-        stem: 3,
+        stem: [3, 3, 2],
         stages: vec![stage(true, 4), stage(false, 5)],
         features: 6,
         classes: 3,

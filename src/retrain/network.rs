@@ -46,8 +46,8 @@ pub struct Architecture {
     pub height: usize,
     /// Columns of the input.
     pub width: usize,
-    /// Channels of the first convolution (3×3, stride 2).
-    pub stem: usize,
+    /// The first convolution: channels, kernel size, stride.
+    pub stem: [usize; 3],
     /// The stages in order.
     pub stages: Vec<Stage>,
     /// Length of the feature vector.
@@ -59,32 +59,13 @@ pub struct Architecture {
 impl Architecture {
     /// The network of the shipped bundle: about half a million parameters.
     pub fn small(height: usize, width: usize, classes: usize) -> Self {
-        let fused = |expansion, channels, blocks| Stage {
-            fused: true,
-            expansion,
-            channels,
-            blocks,
-            stride: 2,
-            kernel: 3,
-        };
-        let mbconv = |expansion, channels, blocks, kernel| Stage {
-            fused: false,
-            expansion,
-            channels,
-            blocks,
-            stride: 2,
-            kernel,
-        };
+        let fused = |expansion, channels| Stage { fused: true, expansion, channels, blocks: 1, stride: 2, kernel: 3 };
+        let mbconv = |expansion, channels| Stage { fused: false, expansion, channels, blocks: 2, stride: 2, kernel: 3 };
         Self {
             height,
             width,
-            stem: 12,
-            stages: vec![
-                fused(2, 20, 1),
-                fused(2, 32, 2),
-                mbconv(4, 56, 2, 3),
-                mbconv(4, 96, 2, 5),
-            ],
+            stem: [24, 7, 4],
+            stages: vec![fused(2, 32), fused(2, 64), mbconv(3, 96)],
             features: 160,
             classes,
         }
@@ -96,9 +77,8 @@ impl Architecture {
             graph: GraphProto::default(),
             rng: ChaCha12Rng::seed_from_u64(seed),
         };
-        let mut x =
-            builder.conv_norm_relu("stem", INPUT.to_owned(), 1, self.stem, Kernel::dense(3, 2));
-        let mut channels = self.stem;
+        let [mut channels, size, stride] = self.stem;
+        let mut x = builder.conv_norm_relu("stem", INPUT.to_owned(), 1, channels, Kernel::dense(size, stride));
         for (s, stage) in self.stages.iter().enumerate() {
             for b in 0..stage.blocks {
                 let stride = if b == 0 { stage.stride } else { 1 };

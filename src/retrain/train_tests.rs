@@ -46,7 +46,7 @@ fn graph() -> Graph {
         Architecture {
             height: SIZE,
             width: SIZE,
-            stem: 6,
+            stem: [6, 3, 2],
             stages,
             features: 16,
             classes: 3,
