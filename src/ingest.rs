@@ -1,1 +1,432 @@
-//! (to be written)
+//! The way of one file, from settled to told: read, decode, classify, decide, plan, file.
+//!
+//! One call is one file; how many calls run at once is the caller's business (see [`crate::daemon`]). A file is never
+//! touched before its decision is written down, and whatever goes wrong on the way leaves it where it is, to be
+//! taken up again.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::settings::{Action, Media, NonDicom, OtherDicom, WatchSettings};
+use crate::decode::pool::{DecodeError, Pool};
+use crate::decode::{Completeness, Content, Decoded, Fault};
+use crate::domain::decision::decide;
+use crate::domain::dossier::Timings;
+use crate::domain::instance::{Header, UidError};
+use crate::domain::placement::{
+    Filling, OTHER_FOLDER, RelPathError, RootId, Template, digest_name, review_folder,
+};
+use crate::domain::{Decision, Dossier, Fingerprint, Instance, Placement, Prediction, Reason, RelPath};
+use crate::filing::filer::{Filer, FilingError, FilingRequest, HoldReason, Outcome};
+use crate::filing::record::{Digest, Fate, RecordId};
+use crate::filing::secrets::Secrets;
+use crate::model::Model;
+use crate::model::classifier::{Classify, ModelError};
+use crate::root::Root;
+use crate::watch::Settled;
+
+/// What every file's way needs. Cheap to share; a reload makes a new one, files under way keep the old.
+pub struct Services {
+    /// The jailed decoders.
+    pub pool: Arc<Pool>,
+    /// The model in use, with its thresholds.
+    pub model: Arc<Model>,
+    /// How paths in the library are made.
+    pub template: Template,
+    /// Moves files and records it.
+    pub filer: Filer,
+    /// Makes pseudonyms.
+    pub secrets: Arc<Secrets>,
+}
+
+/// One drop directory.
+pub struct Drop {
+    /// Its settings.
+    pub settings: WatchSettings,
+    /// The directory itself.
+    pub root: Arc<Root>,
+    /// Decide, but record and touch nothing (`sort --dry-run`).
+    pub dry_run: bool,
+}
+
+/// How one file's way ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// It has a fate.
+    Done(Told),
+    /// It was taken before (copy and observe mode).
+    AlreadyTaken,
+    /// It changed under way, or is not complete after all: settle again.
+    Changed,
+    /// It is no longer there.
+    Gone,
+    /// It cannot be taken: shown in `status`, tried again later.
+    CannotTake(String),
+    /// Its share or the library's cannot be worked with now: intake stops for a while.
+    Held(HoldReason),
+    /// The service itself is in trouble (model, decoders, ledger): intake stops, perhaps for good.
+    Failed(Trouble),
+}
+
+/// What keeps the service from working at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The decoders.
+    #[error("no decoder could be started: {0}")]
+    Decoders(String),
+    /// The filer.
+    #[error(transparent)]
+    Filing(#[from] FilingError),
+    /// A bug: a task that died.
+    #[error("a task died: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// What subscribers are told about a file that has found its place. Holds no patient identity and no source path.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Told {
+    /// The record, absent in a dry run.
+    pub id: Option<RecordId>,
+    /// The watch that it came through.
+    pub watch: String,
+    /// What became of it.
+    pub fate: Fate,
+    /// Its SOP Instance UID, when it has one.
+    pub sop_instance_uid: Option<String>,
+    /// The category it was filed under, or would have been.
+    pub category: Option<String>,
+    /// The reason, unless filed.
+    pub reason: Option<Reason>,
+    /// What exactly was wrong, for people.
+    pub detail: Option<String>,
+    /// The joint confidence, when the model was asked.
+    pub confidence: Option<f32>,
+    /// Bundle name and version, when the model was asked.
+    pub model: Option<String>,
+    /// Where it is now; `None` when it stayed where it was.
+    pub to: Option<Placement>,
+    /// From settled to told, milliseconds.
+    pub ms: f32,
+}
+
+/// Takes one settled file all the way.
+pub async fn ingest(services: &Services, drop: &Drop, settled: &Settled) -> Ending {
+    match way(services, drop, settled).await {
+        Ok(ending) | Err(ending) => ending,
+    }
+}
+
+async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Ending, Ending> {
+    let started = Instant::now();
+
+    // Read and decode: the descriptor that was decoded is kept until the file has been renamed.
+    let (file, fingerprint) = open(drop, settled).await?;
+    let reading = read(&file).await?;
+    let decoded = decode(services, &file, fingerprint.size).await?;
+    if now_at(&file) != Some(fingerprint) {
+        return Ok(Ending::Changed);
+    }
+
+    // Decide: from what the file is, then from what the model says.
+    let mut ms = Timings { read: reading.ms, decode: millis(decoded.took), infer: 0.0 };
+    let verdict = judge(drop, settled, decoded, services)?;
+    let waiting = Instant::now();
+    let (decision, prediction) = match verdict.decision {
+        Some(decision) => (decision, None),
+        None => {
+            let prediction = classify(services, &verdict).await?;
+            ms.infer = millis(waiting.elapsed());
+            (decide(&prediction, services.model.thresholds()), Some(prediction))
+        }
+    };
+
+    // Plan: where it goes.
+    let dossier = Dossier {
+        seen_us: settled.seen_us,
+        settled_us: settled.settled_us,
+        decided_us: jiff::Timestamp::now().as_microsecond(),
+        instance: verdict.instance,
+        prediction,
+        decision,
+        ms,
+    };
+    let action = match drop.settings.media {
+        Media::Copy if settled.media && drop.settings.action == Action::Move => Action::Copy,
+        _ => drop.settings.action,
+    };
+    let (fate, placement) = plan(services, &drop.settings.name, settled, &dossier, &reading.digest)
+        .map_err(|error| Ending::CannotTake(error.to_string()))?;
+    let mut told = told(drop, fate, &dossier, verdict.detail.clone(), placement.clone());
+
+    // File, and tell.
+    if !drop.dry_run {
+        let request = FilingRequest {
+            watch: drop.settings.name.clone(),
+            root: Arc::clone(&drop.root),
+            from: settled.path.clone(),
+            file,
+            fingerprint,
+            digest: reading.digest,
+            action,
+            trusted: drop.settings.trusted,
+            dossier,
+            placement,
+            fate,
+            detail: verdict.detail,
+        };
+        match services.filer.file(request).await.map_err(|error| Ending::Failed(error.into()))? {
+            Outcome::Done { id, fate, to } => {
+                told.reason = match fate {
+                    Fate::Duplicate => Some(Reason::Duplicate),
+                    Fate::Conflict => Some(Reason::UidConflict),
+                    _ => told.reason,
+                };
+                told.id = Some(id);
+                told.fate = fate;
+                told.to = to;
+            }
+            Outcome::AlreadyTaken => return Ok(Ending::AlreadyTaken),
+            Outcome::Changed => return Ok(Ending::Changed),
+            Outcome::Gone => return Ok(Ending::Gone),
+            Outcome::CannotTake(why) => return Ok(Ending::CannotTake(why)),
+            Outcome::Held(reason) => return Ok(Ending::Held(reason)),
+        }
+    }
+    told.ms = millis(started.elapsed());
+    Ok(Ending::Done(told))
+}
+
+/// Opens the file beneath its root, and makes sure that it is the one that settled.
+async fn open(drop: &Drop, settled: &Settled) -> Result<(Arc<File>, Fingerprint), Ending> {
+    let (root, path) = (Arc::clone(&drop.root), settled.path.clone());
+    let opened = blocking(move || root.open_file(&path)).await?;
+    match opened {
+        Ok((file, fingerprint)) if fingerprint == settled.fingerprint => Ok((Arc::new(file), fingerprint)),
+        Ok(_) => Err(Ending::Changed),
+        Err(error) => Err(ending_of(&error)),
+    }
+}
+
+/// What an error on the drop directory means for the file.
+fn ending_of(error: &io::Error) -> Ending {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ending::Gone,
+        io::ErrorKind::PermissionDenied => Ending::CannotTake("no permission to read it".into()),
+        io::ErrorKind::InvalidInput => Ending::CannotTake(error.to_string()),
+        _ => Ending::CannotTake(format!("it cannot be read: {error}")),
+    }
+}
+
+struct Reading {
+    digest: Digest,
+    ms: f32,
+}
+
+/// Computes the digest over the whole file: by the parent, which trusts no child with it.
+async fn read(file: &Arc<File>) -> Result<Reading, Ending> {
+    let file = Arc::clone(file);
+    let started = Instant::now();
+    let digest = blocking(move || digest_of(&file)).await?;
+    match digest {
+        Ok(digest) => Ok(Reading { digest, ms: millis(started.elapsed()) }),
+        Err(error) => Err(ending_of(&error)),
+    }
+}
+
+/// BLAKE3 over a file from its beginning, in bounded pieces.
+pub fn digest_of(mut file: &File) -> io::Result<Digest> {
+    file.rewind()?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize().into()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+    }
+}
+
+/// Decodes in the jail. What is wrong with the file becomes a quarantine, what is wrong elsewhere does not.
+async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Decoded, Ending> {
+    let (pool, file, specs) = (Arc::clone(&services.pool), Arc::clone(file), services.model.render_specs().to_vec());
+    let started = Instant::now();
+    let result = blocking(move || pool.decode(&file, size, &specs)).await?;
+    match result {
+        Ok(decoded) => Ok(decoded),
+        Err(DecodeError::Fault(fault)) => Ok(Decoded {
+            inspection: crate::decode::Inspection {
+                completeness: Completeness::Undetermined,
+                content: Content::Damaged { header: Header::default(), fault },
+            },
+            radiographs: Vec::new(),
+            took: started.elapsed(),
+        }),
+        Err(DecodeError::Io(error)) => Err(ending_of(&error)),
+        Err(DecodeError::Unavailable(why)) => Err(Ending::Failed(Trouble::Decoders(why))),
+    }
+}
+
+/// What a file is, as far as that can be told without the model.
+struct Verdict {
+    instance: Option<Instance>,
+    /// `None`: ask the model.
+    decision: Option<Decision>,
+    detail: Option<String>,
+    radiographs: Vec<crate::decode::Radiograph>,
+}
+
+fn judge(drop: &Drop, settled: &Settled, decoded: Decoded, services: &Services) -> Result<Verdict, Ending> {
+    let quarantine = |reason, detail: String, instance| Verdict {
+        instance,
+        decision: Some(Decision::Quarantine { reason }),
+        detail: Some(detail),
+        radiographs: Vec::new(),
+    };
+    let stays = |decision| Verdict { instance: None, decision: Some(decision), detail: None, radiographs: Vec::new() };
+    let instance_of = |header: &Header| {
+        Instance::from_header(header, |patient, issuer| services.secrets.pseudonym(patient, issuer))
+    };
+    if let Completeness::ShortBy(missing) = decoded.inspection.completeness {
+        if !settled.truncated {
+            return Err(Ending::Changed);
+        }
+        let instance = match &decoded.inspection.content {
+            Content::Radiograph { header } | Content::Other { header } | Content::Damaged { header, .. } => {
+                instance_of(header).ok()
+            }
+            _ => None,
+        };
+        return Ok(quarantine(Reason::Truncated, format!("{missing} bytes are missing at its end"), instance));
+    }
+    if settled.media && drop.settings.media == Media::Leave {
+        return Ok(stays(Decision::Leave { reason: Reason::Media }));
+    }
+    Ok(match decoded.inspection.content {
+        Content::NotDicom => stays(match drop.settings.non_dicom {
+            NonDicom::Leave => Decision::Leave { reason: Reason::NotDicom },
+            NonDicom::Quarantine => Decision::Quarantine { reason: Reason::NotDicom },
+        }),
+        Content::Archive => stays(Decision::Leave { reason: Reason::Archive }),
+        Content::Dicomdir => stays(Decision::Leave { reason: Reason::Media }),
+        Content::Other { header } => match drop.settings.other {
+            OtherDicom::Leave => Verdict {
+                instance: instance_of(&header).ok(),
+                ..stays(Decision::Leave { reason: Reason::OtherModality })
+            },
+            OtherDicom::Move => match instance_of(&header) {
+                Ok(instance) => Verdict {
+                    instance: Some(instance),
+                    ..stays(Decision::Other { reason: Reason::OtherModality })
+                },
+                Err(error) => quarantine(uid_reason(&error), error.to_string(), None),
+            },
+        },
+        Content::Damaged { header, fault: Fault { reason, detail } } => {
+            quarantine(reason, detail, instance_of(&header).ok())
+        }
+        Content::Radiograph { header } => match instance_of(&header) {
+            Ok(instance) => Verdict {
+                instance: Some(instance),
+                decision: None,
+                detail: None,
+                radiographs: decoded.radiographs,
+            },
+            Err(error) => quarantine(uid_reason(&error), error.to_string(), None),
+        },
+    })
+}
+
+fn uid_reason(error: &UidError) -> Reason {
+    match error {
+        UidError::Empty => Reason::NoSopInstanceUid,
+        UidError::TooLong(_) | UidError::Malformed => Reason::InvalidSopInstanceUid,
+    }
+}
+
+async fn classify(services: &Services, verdict: &Verdict) -> Result<Prediction, Ending> {
+    let description = verdict.instance.as_ref().map(|instance| instance.description.clone()).unwrap_or_default();
+    let classifier = services.model.classifier();
+    classifier
+        .classify(&description, verdict.radiographs.clone())
+        .await
+        .map_err(|error| Ending::Failed(error.into()))
+}
+
+/// Where a file goes: the library by the template, review and others by reason, the quarantine by digest.
+fn plan(
+    services: &Services,
+    watch: &str,
+    settled: &Settled,
+    dossier: &Dossier,
+    digest: &Digest,
+) -> Result<(Fate, Placement), RelPathError> {
+    let library = |path: String| RelPath::new(path).map(|path| Placement { root: RootId::Library, path });
+    let uid = dossier.instance.as_ref().map(|instance| instance.sop_instance_uid.as_str());
+    let name = || match uid {
+        Some(uid) => format!("{uid}.dcm"),
+        None => digest_name("unnamed", &digest.0, ".dcm"),
+    };
+    Ok(match (&dossier.decision, &dossier.instance) {
+        (Decision::File { category }, Some(instance)) => {
+            let filling = Filling {
+                category_folder: services.model.folder(category),
+                view: dossier.prediction.as_ref().and_then(|p| p.view).map_or("", crate::domain::View::as_str),
+                instance,
+                watch,
+            };
+            let path = services.template.fill(&filling);
+            (Fate::Filed, Placement { root: RootId::Library, path })
+        }
+        (Decision::Review { reason }, _) => {
+            (Fate::Review, library(format!("{}/{}", review_folder(*reason), name()))?)
+        }
+        (Decision::Other { .. }, _) => (Fate::Other, library(format!("{OTHER_FOLDER}/{}", name()))?),
+        (Decision::Leave { .. }, _) => {
+            (Fate::Left, Placement { root: RootId::Watch(watch.to_owned()), path: settled.path.clone() })
+        }
+        // A category without an instance cannot happen; it would be a file without a name, so: quarantine.
+        (Decision::Quarantine { .. } | Decision::File { .. }, _) => {
+            let reason = dossier.decision.reason().unwrap_or(Reason::Malformed);
+            let name = digest_name(uid.unwrap_or("unnamed"), &digest.0, ".dcm");
+            let path = RelPath::new(format!("{}/{name}", reason.code()))?;
+            (Fate::Quarantined, Placement { root: RootId::Quarantine, path })
+        }
+    })
+}
+
+fn told(drop: &Drop, fate: Fate, dossier: &Dossier, detail: Option<String>, to: Placement) -> Told {
+    let prediction = dossier.prediction.as_ref();
+    Told {
+        id: None,
+        watch: drop.settings.name.clone(),
+        fate,
+        sop_instance_uid: dossier.instance.as_ref().map(|instance| instance.sop_instance_uid.to_string()),
+        category: prediction.and_then(Prediction::category).map(ToString::to_string),
+        reason: dossier.decision.reason(),
+        detail,
+        confidence: prediction.map(|prediction| prediction.confidence),
+        model: prediction.map(|prediction| prediction.model.clone()),
+        to: (fate != Fate::Left).then_some(to),
+        ms: 0.0,
+    }
+}
+
+/// The file's fingerprint now, by its descriptor.
+fn now_at(file: &File) -> Option<Fingerprint> {
+    rustix::fs::fstat(file).ok().map(|stat| crate::root::fingerprint(&stat))
+}
+
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Ending> {
+    tokio::task::spawn_blocking(job).await.map_err(|error| Ending::Failed(error.into()))
+}
+
+fn millis(duration: Duration) -> f32 {
+    duration.as_secs_f32() * 1e3
+}

@@ -16,6 +16,7 @@ pub mod decode;
 pub mod domain;
 pub mod filing;
 pub mod index;
+#[cfg(any())] // waits for its adapters
 pub mod ingest;
 pub mod model;
 pub mod phantom;

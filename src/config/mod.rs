@@ -1,5 +1,110 @@
-//! The configuration: what a site writes ([`fragment`]), checked once, becomes what the program uses ([`settings`]).
+//! The configuration: what a site writes ([`fragment`]), checked once ([`read`]), becomes what the program uses
+//! ([`settings`]).
+//!
+//! One TOML file plus `conf.d/*.toml` beside it, in the order of their names: later values win, `[[watch]]` sections are
+//! added. All problems are reported together, each with file, line and column.
 
+pub mod fragment;
+mod overlap;
+mod read;
 pub mod settings;
 
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use fragment::{Place, Problem};
 pub use settings::Settings;
+
+use fragment::Problems;
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file could not be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Files could be read, but not used.
+    #[error("the configuration cannot be used:\n{}", lines(.0))]
+    Invalid(Vec<Problem>),
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Reads and checks the configuration.
+///
+/// ```no_run
+/// let settings = radsort::config::load("/etc/radsort/radsort.toml".as_ref())?;
+/// println!("{} drop directories", settings.watches.len());
+/// # Ok::<(), radsort::config::ConfigError>(())
+/// ```
+pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    let mut files = vec![path.to_owned()];
+    files.extend(drop_ins(path)?);
+    let mut texts = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read {
+            path: file.clone(),
+            source,
+        })?;
+        texts.push((file, text));
+    }
+    parse(path, &texts)
+}
+
+/// The same from texts: the main file first, then its drop-ins.
+pub fn parse(path: &Path, texts: &[(PathBuf, String)]) -> Result<Settings, ConfigError> {
+    let problems = Problems::default();
+    let mut tree = fragment::parse(path, "", &problems);
+    for (file, text) in texts {
+        fragment::merge(&mut tree, fragment::parse(file, text, &problems));
+    }
+    let settings = read::settings(path, tree, &problems);
+    match (settings, problems.into_sorted()) {
+        (Some(settings), problems) if problems.is_empty() => Ok(settings),
+        (_, problems) => Err(ConfigError::Invalid(problems)),
+    }
+}
+
+/// `conf.d/*.toml` beside the file, by name; hidden files are not read.
+fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = path.parent().unwrap_or(Path::new("")).join("conf.d");
+    let failed = |source| ConfigError::Read {
+        path: folder.clone(),
+        source,
+    };
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(failed)?.path();
+        let hidden = file
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden
+            && file
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+        {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests;

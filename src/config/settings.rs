@@ -44,8 +44,9 @@ pub struct WatchSettings {
     pub path: PathBuf,
     /// Also its sub-directories (default true).
     pub recursive: bool,
-    /// How long a file must be quiet before it counts as complete, where that cannot be seen otherwise.
-    pub settle: Duration,
+    /// How long a file must be quiet before it counts as complete, where that cannot be seen otherwise. `None`: 5 s
+    /// where open writers can be seen (local disks), 120 s elsewhere (shares).
+    pub settle: Option<Duration>,
     /// How long a file that is shorter than its own structure says may stay so before it is quarantined.
     pub truncated: Duration,
     /// How changes are noticed.

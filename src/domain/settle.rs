@@ -1,1 +1,1 @@
-//! (written by the watch helper)
+//! When a file is complete.

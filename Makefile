@@ -1,0 +1,42 @@
+# radsort: `make demo` shows it, `make test` checks it. Both set up what is missing first.
+
+CARGO ?= cargo
+export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
+
+.PHONY: help setup runtime build demo test lint doc model clean
+
+help: ## What can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: runtime
+	@packaging/build-tools.sh
+
+runtime: ## ONNX Runtime's CPU library, from its PyPI wheel, into .runtime/
+	@packaging/build-tools.sh
+	@packaging/onnxruntime.sh
+
+build: setup ## The program as it is installed: target/release/radsort
+	$(CARGO) build --release --locked
+
+demo: setup ## The main job on 60 phantoms in a scratch directory (built without the training code, which it does not need)
+	$(CARGO) build --release --locked --no-default-features
+	target/release/radsort demo
+
+lint: setup ## Formatting, clippy and documentation, warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --features failpoints -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --features failpoints --quiet
+
+test: lint ## Everything: lint, unit, property and integration tests
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --locked --features failpoints; \
+	else \
+		$(CARGO) test --locked --features failpoints; \
+	fi
+
+model: setup ## Train models/spine-phantom/ anew, from phantoms (about half an hour on two cores)
+	$(CARGO) build --release --locked
+	target/release/radsort train-phantom-bundle --out models/spine-phantom
+
+clean: ## Remove what was built; the runtime stays
+	$(CARGO) clean

@@ -1,0 +1,679 @@
+//! From the merged tree to [`Settings`]: every key with its range and default, and what must not contradict.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::fragment::{self, Located, Node, Place, Problems, Section};
+use super::overlap::Whereabouts;
+#[allow(clippy::wildcard_imports)]
+use super::settings::*;
+use crate::domain::CategoryId;
+use crate::domain::decision::ViewThresholds;
+use crate::domain::placement::Template;
+
+const DAY: Duration = Duration::from_hours(24);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Where filed files go below the library, unless the site says otherwise.
+pub const DEFAULT_TEMPLATE: &str = "{category}/{study_date}/{sop_instance_uid}.dcm";
+
+/// Every key of every section, to say where a misplaced one belongs. `[review.categories]` is free.
+pub const KEYS: &[(&str, &[&str])] = &[
+    (
+        "[[watch]]",
+        &[
+            "path",
+            "name",
+            "recursive",
+            "settle",
+            "truncated",
+            "mode",
+            "poll-interval",
+            "ignore",
+            "action",
+            "trusted",
+            "non-dicom",
+            "other",
+            "media",
+            "max-rate",
+        ],
+    ),
+    (
+        "[library]",
+        &["path", "template", "file-mode", "directory-mode"],
+    ),
+    ("[quarantine]", &["path"]),
+    ("[duplicates]", &["path"]),
+    (
+        "[review]",
+        &[
+            "below",
+            "view-sure",
+            "view-margin",
+            "may-loosen",
+            "categories",
+        ],
+    ),
+    ("[model]", &["bundle"]),
+    (
+        "[runtime]",
+        &["library", "device", "gpu", "threads", "batch", "batch-wait"],
+    ),
+    (
+        "[decoders]",
+        &[
+            "count",
+            "memory",
+            "cpu-time",
+            "wall-time",
+            "permits-per-watch",
+        ],
+    ),
+    ("[state]", &["path"]),
+    ("[control]", &["socket"]),
+    ("[log]", &["level", "target", "identifiers"]),
+];
+
+/// A directory that the configuration names, for the comparison with the others.
+struct Named {
+    what: String,
+    place: Place,
+    at: Whereabouts,
+}
+
+impl Named {
+    fn new(what: impl Into<String>, path: &Located<PathBuf>) -> Self {
+        Self {
+            what: what.into(),
+            place: path.place.clone(),
+            at: Whereabouts::of(&path.value),
+        }
+    }
+}
+
+/// Reads everything. `None` when something needed is missing; the problems say what.
+pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settings> {
+    let mut top = Section::top(tree, problems);
+    let watches: Vec<_> = top.sections("watch").into_iter().map(watch).collect();
+    let library = top.section("library", "[library]");
+    let quarantine = top.section("quarantine", "[quarantine]");
+    let duplicates = top.section("duplicates", "[duplicates]");
+    let library = library_settings(library, quarantine, duplicates);
+    let review = review(top.section("review", "[review]"));
+    let model = model(top.section("model", "[model]"));
+    let runtime = runtime(top.section("runtime", "[runtime]"));
+    let decoders = decoders(top.section("decoders", "[decoders]"));
+    let state = state(top.section("state", "[state]"));
+    let control = control(top.section("control", "[control]"), state.as_ref());
+    let log = log(top.section("log", "[log]"));
+    if watches.is_empty() {
+        problems.add(
+            &top.place,
+            "there is no drop directory: add a [[watch]] section with a path",
+        );
+    }
+    finish(top);
+
+    let named_watches: Vec<Named> = watches
+        .iter()
+        .flatten()
+        .map(|watch| {
+            Named::new(
+                format!("the drop directory {:?}", watch.settings.name),
+                &watch.path,
+            )
+        })
+        .collect();
+    same_names(watches.iter().flatten(), problems);
+    if let (Some(library), Some(state)) = (&library, &state) {
+        check_places(&named_watches, library, state, control.as_ref(), problems);
+    }
+
+    Some(Settings {
+        source: source.to_owned(),
+        watches: watches
+            .into_iter()
+            .flatten()
+            .map(|watch| watch.settings)
+            .collect(),
+        library: library?.settings,
+        review,
+        model,
+        runtime,
+        decoders,
+        state: state?.value,
+        control: ControlSettings {
+            socket: control?.value,
+        },
+        log,
+    })
+}
+
+fn finish(section: Section<'_>) {
+    let elsewhere: Vec<(&str, &str)> = KEYS
+        .iter()
+        .flat_map(|(section, keys)| keys.iter().map(|key| (*section, *key)))
+        .collect();
+    section.finish(&elsewhere);
+}
+
+struct Watch {
+    settings: WatchSettings,
+    path: Located<PathBuf>,
+    name_place: Place,
+}
+
+fn watch(mut section: Section<'_>) -> Option<Watch> {
+    let path = section.path("path");
+    let name = section.text("name");
+    let recursive = section
+        .boolean("recursive")
+        .is_none_or(|recursive| recursive.value);
+    let settle = if section.is_word("settle", "auto") {
+        None
+    } else {
+        section.duration("settle", Duration::ZERO..=DAY)
+    };
+    let truncated = section.duration("truncated", SECOND..=30 * DAY);
+    let mode = [
+        ("auto", WatchMode::Auto),
+        ("events", WatchMode::Events),
+        ("poll", WatchMode::Poll),
+    ];
+    let mode = section
+        .word("mode", &mode)
+        .map_or(WatchMode::Auto, |mode| mode.value);
+    let poll_interval = section.duration("poll-interval", SECOND..=DAY);
+    let ignore = section
+        .texts("ignore")
+        .map(|ignore| ignore.value)
+        .unwrap_or_default();
+    let actions = [
+        ("observe", Action::Observe),
+        ("copy", Action::Copy),
+        ("move", Action::Move),
+    ];
+    let action = section
+        .word("action", &actions)
+        .map_or(Action::Move, |action| action.value);
+    let trusted = section
+        .boolean("trusted")
+        .is_some_and(|trusted| trusted.value);
+    let non_dicom = [
+        ("leave", NonDicom::Leave),
+        ("quarantine", NonDicom::Quarantine),
+    ];
+    let non_dicom = section
+        .word("non-dicom", &non_dicom)
+        .map_or(NonDicom::Leave, |word| word.value);
+    let other = [("leave", OtherDicom::Leave), ("move", OtherDicom::Move)];
+    let other = section
+        .word("other", &other)
+        .map_or(OtherDicom::Leave, |word| word.value);
+    let media = [
+        ("leave", Media::Leave),
+        ("copy", Media::Copy),
+        ("move", Media::Move),
+    ];
+    let media = section
+        .word("media", &media)
+        .map_or(Media::Leave, |word| word.value);
+    let max_rate = section
+        .number("max-rate", 0.0, 1e6)
+        .map(|rate| rate.value)
+        .filter(|rate| *rate > 0.0);
+
+    let truncated_or_default = truncated
+        .as_ref()
+        .map_or(Duration::from_hours(1), |limit| limit.value);
+    if let Some(settle) = settle
+        .as_ref()
+        .filter(|settle| settle.value >= truncated_or_default)
+    {
+        let message = format!("settle must be shorter than truncated ({truncated_or_default:?})");
+        section.note(&settle.place, message);
+    }
+    if let (None, Some(truncated)) = (
+        &settle,
+        truncated
+            .as_ref()
+            .filter(|limit| limit.value <= 120 * SECOND),
+    ) {
+        section.note(
+            &truncated.place,
+            "truncated must be longer than settle (up to 120 s when it is \"auto\")",
+        );
+    }
+    for glob in &ignore {
+        if let Err(error) = globset::Glob::new(&glob.value) {
+            section.note(&glob.place, format!("ignore: {error}"));
+        }
+    }
+    if action != Action::Move
+        && (trusted || other == OtherDicom::Move || non_dicom == NonDicom::Quarantine)
+    {
+        section.problem(
+            "trusted = true, other = \"move\" and non-dicom = \"quarantine\" move files, but action is not \"move\"",
+        );
+    }
+
+    let Some(path) = path else {
+        section.problem("path is missing (or not usable): the drop directory, absolute");
+        finish(section);
+        return None;
+    };
+    let named = name
+        .clone()
+        .map_or_else(|| default_name(&path.value), |name| Some(name.value));
+    let name_place = name.map_or_else(|| path.place.clone(), |name| name.place);
+    let good = |name: &String| {
+        (1..=64).contains(&name.len()) && !name.contains(|c: char| c.is_control() || c == '/')
+    };
+    let Some(name) = named.filter(good) else {
+        section.note(
+            &name_place,
+            "name: give it a name of 1 to 64 bytes without '/' or control characters",
+        );
+        finish(section);
+        return None;
+    };
+    finish(section);
+    let settings = WatchSettings {
+        name,
+        path: path.value.clone(),
+        recursive,
+        settle: settle.map(|settle| settle.value),
+        truncated: truncated_or_default,
+        mode,
+        poll_interval: poll_interval.map_or(Duration::from_secs(30), |interval| interval.value),
+        ignore: ignore.into_iter().map(|glob| glob.value).collect(),
+        action,
+        trusted,
+        non_dicom,
+        other,
+        media,
+        max_rate,
+    };
+    Some(Watch {
+        settings,
+        path,
+        name_place,
+    })
+}
+
+fn default_name(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.to_owned())
+}
+
+struct Library {
+    settings: LibrarySettings,
+    path: Located<PathBuf>,
+    quarantine: Located<PathBuf>,
+    duplicates: Located<PathBuf>,
+}
+
+fn library_settings(
+    mut section: Section<'_>,
+    mut quarantine: Section<'_>,
+    mut duplicates: Section<'_>,
+) -> Option<Library> {
+    let path = section.path("path");
+    let template = section.parsed("template", "a path with fields in braces", |text| {
+        Template::parse(text)
+            .map(|template| (template, text.to_owned()))
+            .map_err(|error| error.to_string())
+    });
+    let file_mode = mode(&mut section, "file-mode", 0o640, 0o600, 0o666);
+    let directory_mode = mode(&mut section, "directory-mode", 0o2750, 0o700, 0o2777);
+    let quarantine_path = quarantine.path("path");
+    let duplicates_path = duplicates.path("path");
+    if path.is_none() {
+        section.problem(
+            "path is missing (or not usable): the directory where files are filed, absolute",
+        );
+    }
+    finish(section);
+    finish(quarantine);
+    finish(duplicates);
+
+    let path = path?;
+    let below = |name: &str| Located {
+        value: path.value.join(name),
+        place: path.place.clone(),
+    };
+    let quarantine = quarantine_path.unwrap_or_else(|| below("_quarantine"));
+    let duplicates = duplicates_path.unwrap_or_else(|| below("_duplicates"));
+    let (template, template_text) = match template {
+        Some(template) => template.value,
+        None => (
+            Template::parse(DEFAULT_TEMPLATE).ok()?,
+            DEFAULT_TEMPLATE.to_owned(),
+        ),
+    };
+    let settings = LibrarySettings {
+        path: path.value.clone(),
+        template,
+        template_text,
+        file_mode,
+        directory_mode,
+        quarantine: quarantine.value.clone(),
+        duplicates: duplicates.value.clone(),
+    };
+    Some(Library {
+        settings,
+        path,
+        quarantine,
+        duplicates,
+    })
+}
+
+/// Permission bits in octal, between what radsort itself needs and what makes sense.
+fn mode(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: u32,
+    needed: u32,
+    allowed: u32,
+) -> u32 {
+    let expected = format!("an octal number in quotes, e.g. \"{default:04o}\"");
+    let read = section.parsed(key, &expected, |text| {
+        let mode = u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|_| (3..=4).contains(&text.len()));
+        match mode {
+            Some(mode) if mode & !allowed != 0 => {
+                Err(format!("{text:?} has bits outside {allowed:04o}"))
+            }
+            Some(mode) if mode & needed != needed => {
+                Err(format!("{text:?} lacks {needed:04o}, which radsort needs"))
+            }
+            Some(mode) => Ok(mode),
+            None => Err(format!(
+                "{text:?} is no octal number of three or four digits"
+            )),
+        }
+    });
+    read.map_or(default, |mode| mode.value)
+}
+
+fn review(mut section: Section<'_>) -> ReviewSettings {
+    let mut threshold = |key| {
+        if section.is_word(key, "bundle") {
+            None
+        } else {
+            section.number(key, 0.0, 1.0)
+        }
+    };
+    let (below, sure, margin) = (
+        threshold("below"),
+        threshold("view-sure"),
+        threshold("view-margin"),
+    );
+    let may_loosen = section.boolean("may-loosen").is_some_and(|may| may.value);
+    let mut categories = section.section("categories", "[review.categories]");
+    let mut below_by_category = Vec::new();
+    for (id, threshold) in categories.numbers(0.0, 1.0) {
+        match CategoryId::parse(&id.value) {
+            Ok(_) => below_by_category.push((id.value, threshold as f32)),
+            Err(error) => categories.note(&id.place, error.to_string()),
+        }
+    }
+    let view = match (sure, margin) {
+        (Some(sure), Some(margin)) => Some(ViewThresholds {
+            sure: sure.value as f32,
+            margin: margin.value as f32,
+        }),
+        (None, None) => None,
+        (Some(one), None) | (None, Some(one)) => {
+            section.note(
+                &one.place,
+                "view-sure and view-margin go together: give both or neither",
+            );
+            None
+        }
+    };
+    finish(section);
+    ReviewSettings {
+        below: below.map(|below| below.value as f32),
+        below_by_category,
+        view,
+        may_loosen,
+    }
+}
+
+fn model(mut section: Section<'_>) -> ModelSettings {
+    let bundle = section.path_or_auto("bundle").map(|path| path.value);
+    finish(section);
+    ModelSettings { bundle }
+}
+
+fn runtime(mut section: Section<'_>) -> RuntimeSettings {
+    let library = section.path_or_auto("library").map(|path| path.value);
+    let device = section.parsed(
+        "device",
+        "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\"",
+        |text| match text {
+            "auto" => Ok(Device::Auto),
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(0)),
+            other => {
+                let number = other
+                    .strip_prefix("cuda:")
+                    .and_then(|number| number.parse().ok());
+                number
+                    .map(Device::Cuda)
+                    .ok_or_else(|| format!("there is no device {other:?}"))
+            }
+        },
+    );
+    let policies = [
+        ("require", GpuPolicy::Require),
+        ("prefer", GpuPolicy::Prefer),
+    ];
+    let gpu = section.word("gpu", &policies);
+    let threads = section
+        .integer("threads", 0..1025)
+        .map_or(0, |threads| threads.value as usize);
+    let batch = section
+        .integer("batch", 1..1025)
+        .map_or(16, |batch| batch.value as usize);
+    let batch_wait = section.duration("batch-wait", Duration::ZERO..=10 * SECOND);
+    let device = device.map_or(Device::Auto, |device| device.value);
+    if let Some(gpu) = gpu
+        .as_ref()
+        .filter(|gpu| gpu.value == GpuPolicy::Require && device == Device::Cpu)
+    {
+        section.note(&gpu.place, "gpu = \"require\" contradicts device = \"cpu\"");
+    }
+    finish(section);
+    RuntimeSettings {
+        library,
+        device,
+        gpu: gpu.map_or(GpuPolicy::Prefer, |gpu| gpu.value),
+        threads,
+        batch,
+        batch_wait: batch_wait.map_or(Duration::from_millis(20), |wait| wait.value),
+    }
+}
+
+fn decoders(mut section: Section<'_>) -> DecoderSettings {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let or_cores = |read: Option<Located<i64>>, automatic: usize| match read {
+        Some(Located { value: 1.., .. }) => read.map_or(automatic, |read| read.value as usize),
+        _ => automatic,
+    };
+    let count = or_cores(section.integer("count", 0..1025), cores);
+    let permits_per_watch = or_cores(section.integer("permits-per-watch", 0..4097), 2 * cores);
+    let memory = section.parsed("memory", "a size such as \"512MiB\" or \"1GiB\"", |text| {
+        let memory = fragment::size(text).ok_or_else(|| format!("{text:?} is no size"))?;
+        if memory >= 64 << 20 {
+            Ok(memory)
+        } else {
+            Err(format!(
+                "{text:?} is less than 64MiB, too little for any radiograph"
+            ))
+        }
+    });
+    let cpu_time = section.duration("cpu-time", SECOND..=Duration::from_hours(1));
+    let wall_time = section.duration("wall-time", SECOND..=DAY);
+    let cpu = cpu_time.map_or(20 * SECOND, |time| time.value);
+    let wall = wall_time
+        .as_ref()
+        .map_or(cpu.max(20 * SECOND) * 3, |time| time.value);
+    if let Some(wall_time) = wall_time.filter(|wall| wall.value < cpu) {
+        section.note(
+            &wall_time.place,
+            format!("wall-time must not be shorter than cpu-time ({cpu:?})"),
+        );
+    }
+    finish(section);
+    DecoderSettings {
+        count,
+        memory: memory.map_or(1 << 30, |memory| memory.value),
+        cpu_time: cpu,
+        wall_time: wall,
+        permits_per_watch,
+    }
+}
+
+fn state(mut section: Section<'_>) -> Option<Located<PathBuf>> {
+    let path = section.path("path");
+    if path.is_none() {
+        section.problem("path is missing (or not usable): a directory on a local disk for ledger, index and keys");
+    }
+    finish(section);
+    path
+}
+
+fn control(mut section: Section<'_>, state: Option<&Located<PathBuf>>) -> Option<Located<PathBuf>> {
+    let socket = section.path_or_auto("socket");
+    let place = section.place.clone();
+    finish(section);
+    let runtime = std::env::var_os("RUNTIME_DIRECTORY").filter(|folders| !folders.is_empty());
+    let automatic = || match runtime {
+        // systemd joins several directories with colons; the first is the service's own.
+        Some(folders) => folders.to_str()?.split(':').next().map(PathBuf::from),
+        None => state.map(|state| state.value.clone()),
+    };
+    socket.or_else(|| {
+        automatic().map(|folder| Located {
+            value: folder.join("control.sock"),
+            place,
+        })
+    })
+}
+
+fn log(mut section: Section<'_>) -> LogSettings {
+    let level = section.parsed(
+        "level",
+        "a filter such as \"info\" or \"radsort=debug\"",
+        |text| {
+            let filter = tracing_subscriber::EnvFilter::builder().parse(text);
+            filter
+                .map(|_| text.to_owned())
+                .map_err(|error| error.to_string())
+        },
+    );
+    let targets = [
+        ("auto", LogTarget::Auto),
+        ("journal", LogTarget::Journal),
+        ("stderr", LogTarget::Stderr),
+        ("json", LogTarget::Json),
+    ];
+    let target = section
+        .word("target", &targets)
+        .map_or(LogTarget::Auto, |target| target.value);
+    let identifiers = [
+        ("uid", LogIdentifiers::Uid),
+        ("pseudonym", LogIdentifiers::Pseudonym),
+    ];
+    let identifiers = section
+        .word("identifiers", &identifiers)
+        .map_or(LogIdentifiers::Uid, |word| word.value);
+    finish(section);
+    LogSettings {
+        level: level.map_or_else(|| "info".to_owned(), |level| level.value),
+        target,
+        identifiers,
+    }
+}
+
+fn same_names<'w>(watches: impl Iterator<Item = &'w Watch>, problems: &Problems) {
+    let mut seen: Vec<&Watch> = Vec::new();
+    for watch in watches {
+        if let Some(first) = seen
+            .iter()
+            .find(|first| first.settings.name == watch.settings.name)
+        {
+            let name = &watch.settings.name;
+            problems.add(
+                &watch.name_place,
+                format!(
+                    "the name {name:?} is taken at {}: set another name",
+                    first.name_place
+                ),
+            );
+        }
+        seen.push(watch);
+    }
+}
+
+/// Drop directories, library, quarantine, duplicates, state and socket must keep out of each other's way.
+fn check_places(
+    watches: &[Named],
+    library: &Library,
+    state: &Located<PathBuf>,
+    socket: Option<&Located<PathBuf>>,
+    problems: &Problems,
+) {
+    let root = Named::new("the library", &library.path);
+    let quarantine = Named::new("the quarantine", &library.quarantine);
+    let duplicates = Named::new("the duplicates", &library.duplicates);
+    let state = Named::new("the state directory", state);
+    let socket = socket.map(|socket| Named::new("the control socket", socket));
+
+    let apart = |one: &Named, other: &Named| {
+        if one.at.overlaps(&other.at) {
+            let message = format!(
+                "{} and {} (at {}) are the same or one lies inside the other",
+                one.what, other.what, other.place
+            );
+            problems.add(&one.place, message);
+        }
+    };
+    for (number, watch) in watches.iter().enumerate() {
+        for earlier in &watches[..number] {
+            apart(watch, earlier);
+        }
+        for other in [&root, &quarantine, &duplicates, &state] {
+            apart(watch, other);
+        }
+        if let Some(socket) = socket
+            .as_ref()
+            .filter(|socket| socket.at.is_within(&watch.at))
+        {
+            problems.add(
+                &socket.place,
+                format!("the control socket lies inside {}", watch.what),
+            );
+        }
+    }
+    apart(&state, &root);
+    apart(&state, &quarantine);
+    apart(&state, &duplicates);
+    apart(&quarantine, &duplicates);
+    for folder in [&quarantine, &duplicates] {
+        if root.at.is_within(&folder.at) {
+            problems.add(
+                &folder.place,
+                format!("the library lies inside {}", folder.what),
+            );
+        } else if !folder.at.is_beside_categories(&root.at) {
+            let message = format!(
+                "{} lies inside the library: its first folder there must start with '_' and be neither _review nor _other",
+                folder.what
+            );
+            problems.add(&folder.place, message);
+        }
+    }
+}
