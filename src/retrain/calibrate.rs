@@ -1,7 +1,7 @@
 //! Turns logits into probabilities that can be believed, and finds the limits beyond which a person should look. Fitted on
 //! validation pictures only.
 
-use super::evaluate::softmax;
+use crate::model::calibration::softmax;
 
 /// The range in which a temperature may lie.
 pub const TEMPERATURES: [f32; 2] = [0.5, 10.0];
@@ -58,9 +58,37 @@ pub fn upper_limit(values: Vec<f32>, part: f64) -> f32 {
     -lower_limit(values.into_iter().map(|x| -x).collect(), part)
 }
 
+/// Parameters of `feature-mahalanobis-diagonal`: each class's mean features, then each feature's variance within classes.
+/// `cases`: features and true class, of training pictures.
+pub fn feature_distance(cases: &[(&[f32], usize)], classes: usize) -> Vec<f32> {
+    let width = cases.first().map_or(0, |(features, _)| features.len());
+    let mut means = vec![vec![0.0f64; width]; classes];
+    let mut counts = vec![0.0f64; classes];
+    for (features, class) in cases {
+        counts[*class] += 1.0;
+        means[*class].iter_mut().zip(*features).for_each(|(mean, x)| *mean += f64::from(*x));
+    }
+    for (mean, count) in means.iter_mut().zip(&counts) {
+        mean.iter_mut().for_each(|x| *x /= count.max(1.0));
+    }
+    let mut variances = vec![0.0f64; width];
+    for (features, class) in cases {
+        for ((variance, x), mean) in variances.iter_mut().zip(*features).zip(&means[*class]) {
+            *variance += (f64::from(*x) - mean).powi(2) / cases.len() as f64;
+        }
+    }
+    // A feature that hardly ever moves would make any movement look enormous.
+    let floor = (variances.iter().sum::<f64>() / width.max(1) as f64 * 0.05).max(1e-6);
+    let within = variances.iter().map(|variance| variance.max(floor));
+    means.iter().flatten().copied().chain(within).map(|x| x as f32).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::model::calibration::Distance;
+    use crate::model::manifest::{GreyFormat, Method, OutOfDistribution};
 
     /// `right` of 1000 pictures where the network says class 0 with these logits.
     fn cases(logits: &[f32], right: usize) -> Vec<(&[f32], usize)> {
@@ -101,5 +129,25 @@ mod tests {
         assert_eq!(upper_limit(values.clone(), 0.002), 997.0);
         assert_eq!(lower_limit(values, 0.0), 0.0);
         assert_eq!(lower_limit(Vec::new(), 0.01), 0.0);
+    }
+
+    #[test]
+    fn the_feature_distance_is_small_at_a_class_and_large_far_from_all() {
+        let cases: Vec<(Vec<f32>, usize)> =
+            (0..200).map(|k| (vec![(k % 2 * 10) as f32 + (k % 7) as f32 * 0.1, (k % 5) as f32, 3.0], k % 2)).collect();
+        let borrowed: Vec<(&[f32], usize)> = cases.iter().map(|(f, class)| (f.as_slice(), *class)).collect();
+        let parameters = feature_distance(&borrowed, 2);
+        assert_eq!(parameters.len(), 9);
+        let spec = OutOfDistribution {
+            method: Method::FeatureMahalanobisDiagonal,
+            threshold: 1.0,
+            centre: 0.0,
+            false_review_rate: 0.0,
+            parameters: None,
+        };
+        let distance = Distance::new(&spec, &GreyFormat::F32.encode(&parameters), 2, 1.0).unwrap();
+        assert!(distance.of(&[], &[0.3, 2.0, 3.0]) < 0.5 && distance.of(&[], &[10.3, 2.0, 3.0]) < 0.5);
+        assert!(distance.of(&[], &[5.0, 2.0, 3.0]) > 5.0);
+        assert!(distance.of(&[], &[0.3, 2.0, 9.0]) > 5.0);
     }
 }

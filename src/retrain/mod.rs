@@ -1,6 +1,7 @@
 //! Fits models: an ONNX graph is read, trained with burn, judged and written back as a bundle.
 
 pub mod augment;
+pub mod bundle_writer;
 pub mod calibrate;
 pub mod evaluate;
 pub mod graph;

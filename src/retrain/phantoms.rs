@@ -1,0 +1,107 @@
+//! Phantoms as training pictures: drawn, written as DICOM files and decoded by the code that `run` uses, so that nothing
+//! between file and network differs from what a site's own files go through.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+
+use crate::decode::{Fault, RenderSpec, decode_bytes};
+use crate::phantom::{PhantomError, Plan, Syntax, Truth};
+
+/// A phantom could not become a picture.
+#[derive(Debug, thiserror::Error)]
+pub enum PhantomsError {
+    /// It could not be written.
+    #[error(transparent)]
+    Write(#[from] PhantomError),
+    /// It could not be read back.
+    #[error("phantom {}: {source}", file.display())]
+    Read {
+        /// The scratch file.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It could not be decoded.
+    #[error("phantom {sop_instance_uid}: {fault}")]
+    Decode {
+        /// Which.
+        sop_instance_uid: String,
+        /// Why not.
+        fault: Fault,
+    },
+}
+
+/// At which size phantoms are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    /// The detector's own, 2000–3000 × 3000–4300.
+    Full,
+    /// Within so many columns and rows: much faster, the same picture at a small network's resolution.
+    Within(u32, u32),
+}
+
+/// One phantom, rendered.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// What it shows.
+    pub truth: Truth,
+    /// One picture for each specification, row by row; 65535 is white.
+    pub pictures: Vec<Vec<u16>>,
+}
+
+/// Draws, writes and decodes each plan, in order, on `threads` threads, through files in the folder
+/// `scratch`; `done` hears how many are finished.
+pub fn render(
+    plans: &[(Plan, Drawn, Syntax)],
+    specs: &[RenderSpec],
+    threads: usize,
+    scratch: &Path,
+    mut done: impl FnMut(usize),
+) -> Result<Vec<Labelled>, PhantomsError> {
+    let next = AtomicUsize::new(0);
+    let mut rendered: Vec<Option<Labelled>> = vec![None; plans.len()];
+    std::thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        for _ in 0..threads.max(1) {
+            let (sender, next, scratch) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(plan) = plans.get(index) else { return };
+                    let file = scratch.join(format!("{index}.dcm"));
+                    if sender.send((index, render_one(plan, specs, file))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (count, (index, result)) in receiver.into_iter().enumerate() {
+            rendered[index] = Some(result?);
+            done(count + 1);
+        }
+        Ok(rendered.into_iter().flatten().collect())
+    })
+}
+
+fn render_one(
+    (plan, drawn, syntax): &(Plan, Drawn, Syntax),
+    specs: &[RenderSpec],
+    file: PathBuf,
+) -> Result<Labelled, PhantomsError> {
+    let phantom = match drawn {
+        Drawn::Full => plan.draw(),
+        Drawn::Within(columns, rows) => plan.draw_within(*columns, *rows),
+    };
+    phantom.write(&file, *syntax)?;
+    let bytes = std::fs::read(&file).and_then(|bytes| std::fs::remove_file(&file).map(|()| bytes));
+    let bytes = bytes.map_err(|source| PhantomsError::Read { file, source })?;
+    let decoded = decode_bytes(&bytes, specs).map_err(|fault| PhantomsError::Decode {
+        sop_instance_uid: plan.sop_instance_uid.clone(),
+        fault,
+    })?;
+    let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
+    let pictures = decoded.radiographs.iter().map(|picture| picture.pixels.iter().map(stored).collect()).collect();
+    Ok(Labelled { truth: plan.truth.clone(), pictures })
+}
