@@ -1,1 +1,4 @@
 //! (to be written)
+
+#[cfg(feature = "retrain")]
+pub mod train_phantom;

@@ -6,5 +6,7 @@ pub mod calibrate;
 pub mod evaluate;
 pub mod graph;
 pub mod network;
+pub mod phantom_bundle;
+pub mod phantoms;
 pub mod split;
 pub mod train;

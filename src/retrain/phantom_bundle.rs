@@ -1,7 +1,6 @@
 //! Trains the bundle that is shipped, `spine-phantom`, from phantoms alone: a view classifier and one category classifier
-//! for each view. The same plan gives the same bundle, up to the order in which a machine adds floating-point numbers.
+//! for each view. The same effort and seed give the same bundle, up to the order in which a machine adds numbers.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -10,9 +9,9 @@ use super::augment::Augmentation;
 use super::bundle_writer::{self, Fitted, WriteError};
 use super::calibrate;
 use super::evaluate::{Confusion, argmax};
-use super::graph::{Graph, GraphError};
+use super::graph::Graph;
 use super::network::{Architecture, FEATURES, INPUT, LOGITS};
-use super::phantoms::{self, Drawn, Labelled, PhantomsError};
+use super::phantoms::{self, Drawn, Labelled, PhantomsError, Wanted};
 use super::split::{Side, by_patient};
 use super::train::{self, Answer, Normalisation, Pictures, Recipe, TrainError};
 use crate::decode::{Fit, Intensity, PREPROCESSING_VERSION, Polarity, RenderSpec, Resampler};
@@ -23,11 +22,11 @@ use crate::model::manifest::{
     self, Applies, Category, ClassifierSpec, FileRef, GreyFormat, Laterality, Manifest, Method, OutOfDistribution,
     Outputs, Role, SCHEMA, VIEW_CLASSES,
 };
-use crate::phantom::{CATEGORIES, Difficulty, Imbalance, Plan, PlanOptions, Syntax, TrueView, plan};
+use crate::phantom::{CATEGORIES, Difficulty, Imbalance, PlanOptions, Syntax, plan};
 
 /// The bundle could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum BundleTrainingError {
+pub enum MakeError {
     /// A phantom could not become a picture.
     #[error(transparent)]
     Phantoms(#[from] PhantomsError),
@@ -35,7 +34,7 @@ pub enum BundleTrainingError {
     #[error("classifier {classifier}: {source}")]
     Train {
         /// Which.
-        classifier: String,
+        classifier: &'static str,
         /// Why.
         source: TrainError,
     },
@@ -53,9 +52,9 @@ pub struct Effort {
     pub hard: usize,
     /// Phantoms of neither view.
     pub neither: usize,
-    /// One in so many is drawn at the detector's own size; the others small.
+    /// One in so many is drawn at the detector's own size, the others small.
     pub full_size_every: usize,
-    /// Epochs of the category classifiers; the view classifier gets half.
+    /// Epochs of the category classifiers; the view classifier, whose task is easier, gets half.
     pub epochs: usize,
     /// Of everything that is random.
     pub seed: u64,
@@ -69,50 +68,338 @@ impl Default for Effort {
     }
 }
 
-/// What the figures in the manifest and a person's terminal are told while it goes on.
+/// Told to a person while it goes on.
 pub trait Report {
-    /// A line about what is going on.
+    /// Something was found or finished.
     fn line(&mut self, text: &str);
-    /// How far a phase is.
-    fn progress(&mut self, done: usize, of: usize);
+    /// How far a phase has come.
+    fn progress(&mut self, phase: &str, done: usize, of: usize);
 }
 
 /// The part of usual pictures that each classifier's distance may send to review.
 const FALSE_REVIEW_RATE: f64 = 0.002;
-/// The part of usual pictures that low confidence may send to review.
+/// The part of usual, rightly named pictures that low confidence may send to review.
 const LOW_CONFIDENCE_RATE: f64 = 0.004;
+/// What the networks subtract and divide by.
 const NORMALISATION: Normalisation = Normalisation { mean: 0.4, deviation: 0.25 };
-/// Seeds that training never uses: `radsort phantom --seed` of published figures lie above.
-const HELD_OUT_SEEDS: u64 = 1 << 40;
+/// Reference images written for each classifier.
+const REFERENCES: usize = 2;
 
-/// Draws the phantoms, trains the classifiers and writes the bundle into `out`.
-pub fn make(effort: &Effort, out: &Path, scratch: &Path, report: &mut dyn Report) -> Result<Manifest, BundleTrainingError> {
-    let plans = plans(effort);
+/// Draws the phantoms, trains the classifiers and writes the bundle into `out`. Scratch files go into `scratch`.
+pub fn make(effort: &Effort, out: &Path, scratch: &Path, report: &mut dyn Report) -> Result<Manifest, MakeError> {
+    let wanted = wanted(effort);
     let specs = [view_spec(), category_spec()];
-    report.line(&format!("drawing {} phantoms on {} threads", plans.len(), effort.threads));
-    let drawn = phantoms::render(&plans, &specs, effort.threads, scratch, |done| report.progress(done, plans.len()))?;
-
-    // Patients of different sets share numbers but not anatomy.
-    let keys: Vec<(String, usize)> = drawn.iter().zip(&plans).map(|(d, (p, ..))| (patient(p), class_of_ten(d))).collect();
+    let drawn = phantoms::render(&wanted, &specs, effort.threads, scratch, |done| {
+        report.progress("drawing phantoms", done, wanted.len());
+    })?;
+    let keys: Vec<(&str, usize)> = drawn.iter().map(|d| (d.patient.as_str(), d.class_of_all())).collect();
     let sides = by_patient(&keys, [0.8, 0.2, 0.0], effort.seed);
-    let on = |side: Side| -> Vec<&Labelled> { drawn.iter().zip(&sides).filter(|(_, s)| **s == side).map(|(d, _)| d).collect() };
+    let on = |side| -> Vec<&Labelled> {
+        drawn.iter().zip(&sides).filter(|(_, s)| **s == side).map(|(d, _)| d).collect()
+    };
     let (training, validation) = (on(Side::Training), on(Side::Validation));
     report.line(&format!("{} phantoms to train on, {} to validate with", training.len(), validation.len()));
 
     let mut fitted = Vec::new();
+    let mut thresholds = Vec::new();
     let mut metrics = toml::Table::new();
-    for task in tasks(effort) {
-        let (classifier, figures) = fit(&task, effort, &training, &validation, report)
-            .map_err(|source| BundleTrainingError::Train { classifier: task.id.into(), source })?;
-        fitted.push(classifier);
-        metrics.insert(task.id.into(), figures.into());
+    for task in [Task::VIEW, Task::FRONTAL, Task::LATERAL] {
+        let result = fit(&task, effort, &training, &validation, report)
+            .map_err(|source| MakeError::Train { classifier: task.id, source })?;
+        fitted.push(result.classifier);
+        thresholds.push(result.threshold);
+        metrics.insert(task.id.to_owned(), result.figures.into());
     }
-    let manifest = describe(effort, &drawn, metrics);
+    let manifest = describe(effort, training_digest(&drawn), &thresholds, metrics);
     Ok(bundle_writer::write(out, manifest, &fitted)?)
 }
 
-/// The patient's name, unique over the sets that training is drawn from.
-fn patient(plan: &Plan) -> String {
-    let set = plan.study_instance_uid.get(..0).unwrap_or_default();
-    format!("{set}{}", plan.truth.patient)
+/// Every phantom that is drawn: mostly small and uncompressed, some as detectors and archives really deliver them.
+fn wanted(effort: &Effort) -> Vec<Wanted> {
+    let sets = [
+        (effort.normal, Difficulty::Normal, 0.0),
+        (effort.hard, Difficulty::Hard, 0.0),
+        (effort.neither - effort.neither / 4, Difficulty::Normal, 1.0),
+        (effort.neither / 4, Difficulty::Hard, 1.0),
+    ];
+    let mut wanted = Vec::new();
+    for (k, (count, difficulty, outside)) in sets.into_iter().enumerate() {
+        let seed = effort.seed.wrapping_add(k as u64);
+        let options = PlanOptions { count, seed, imbalance: Imbalance::Even, difficulty, size: None, outside };
+        for (n, plan) in plan(&options).into_iter().enumerate() {
+            let full = n % effort.full_size_every.max(1) == 0;
+            let drawn = if full { Drawn::Full } else { Drawn::Within(600, 900) };
+            // A baseline JPEG has been windowed to 8 bits for good: metal may be clipped.
+            let syntax = if n % 5 == 77 { Syntax::JpegBaseline } else { Syntax::ExplicitLe };
+            let patient = format!("{seed}/{}", plan.truth.patient);
+            wanted.push(Wanted { plan, patient, drawn, syntax, normal: difficulty == Difficulty::Normal });
+        }
+    }
+    wanted
+}
+
+/// What one classifier is to learn.
+struct Task {
+    id: &'static str,
+    role: Role,
+    applies: Applies,
+    seed: u64,
+}
+
+impl Task {
+    const VIEW: Self = Self { id: "view", role: Role::View, applies: Applies::Any, seed: 1 };
+    const FRONTAL: Self = Self { id: "frontal", role: Role::Category, applies: Applies::Frontal, seed: 2 };
+    const LATERAL: Self = Self { id: "lateral", role: Role::Category, applies: Applies::Lateral, seed: 3 };
+
+    fn render(&self) -> RenderSpec {
+        if self.role == Role::View { view_spec() } else { category_spec() }
+    }
+
+    /// The class names in the order of the logits.
+    fn classes(&self) -> Vec<&'static str> {
+        match self.applies {
+            Applies::Any => VIEW_CLASSES.to_vec(),
+            Applies::Frontal => CATEGORIES[..5].iter().map(|(id, _)| *id).collect(),
+            Applies::Lateral => CATEGORIES[5..].iter().map(|(id, _)| *id).collect(),
+        }
+    }
+
+    /// The class of a phantom; None when this classifier is not asked about it.
+    fn class(&self, phantom: &Labelled) -> Option<usize> {
+        let name = match self.role {
+            Role::View => phantom.truth.view.as_str(),
+            Role::Category => phantom.truth.category?,
+        };
+        self.classes().iter().position(|class| *class == name)
+    }
+
+    fn pictures(&self, phantoms: &[&Labelled]) -> Pictures {
+        let RenderSpec { height, width, .. } = self.render();
+        let which = usize::from(self.role == Role::Category);
+        let samples = phantoms.iter().filter_map(|p| Some((p.pictures.get(which)?.clone(), self.class(p)?))).collect();
+        Pictures { height: height as usize, width: width as usize, samples }
+    }
+}
+
+/// The sizes are those of a full spine film, about 1 to 1.6.
+fn view_spec() -> RenderSpec {
+    RenderSpec { height: 128, width: 80, ..category_spec() }
+}
+
+/// Percentiles instead of windows: what a vendor's window clips or how it is set does not matter then.
+fn category_spec() -> RenderSpec {
+    RenderSpec {
+        height: 256,
+        width: 160,
+        fit: Fit::Letterbox,
+        pad: 0.0,
+        resampler: Resampler::Area,
+        intensity: Intensity::Percentile { lo: 0.5, hi: 99.5 },
+        polarity: Polarity::Monochrome2,
+    }
+}
+
+/// A classifier and what was found out about it.
+struct FitResult {
+    classifier: Fitted,
+    /// The confidence below which a person looks.
+    threshold: f32,
+    figures: toml::Table,
+}
+
+fn fit(
+    task: &Task,
+    effort: &Effort,
+    training: &[&Labelled],
+    validation: &[&Labelled],
+    report: &mut dyn Report,
+) -> Result<FitResult, TrainError> {
+    let render = task.render();
+    let classes = task.classes();
+    let architecture = Architecture::small(render.height as usize, render.width as usize, classes.len());
+    let graph = Graph::new(architecture.build(effort.seed.wrapping_add(task.seed)))?;
+    let (training, all_validation) = (task.pictures(training), task.pictures(validation));
+    let recipe = recipe(task, effort, render.pad);
+    let device = Device::flex();
+    report.line(&format!(
+        "{}: {} pictures of {} × {}, {} million multiplications each",
+        task.id,
+        training.samples.len(),
+        render.height,
+        render.width,
+        graph.multiplications() / 1_000_000
+    ));
+    let weights = train::fit(&graph, &training, &all_validation, &recipe, &device, |p| {
+        report.line(&format!(
+            "{}: epoch {} of {}, loss {:.4}, validation {:.2} %, {} s",
+            task.id,
+            p.epoch,
+            p.epochs,
+            p.loss,
+            100.0 * p.validation_accuracy,
+            p.elapsed.as_secs()
+        ));
+    })?;
+
+    // The view classifier knows what is neither view; a distance measured on its two views would only repeat that.
+    let answers = |pictures: &Pictures| train::answer(&graph, &weights, pictures, NORMALISATION, 16, &device);
+    let (seen, answers_held_out) = (answers(&training)?, answers(&all_validation)?);
+    let cases = labelled(&answers_held_out, &all_validation, |a| &a.logits);
+    let temperature = calibrate::temperature(&cases);
+    let normal: Vec<bool> = validation.iter().filter(|p| task.class(p).is_some()).map(|p| p.normal).collect();
+    let usual: Vec<&Answer> = answers_held_out.iter().zip(&normal).filter(|(_, n)| **n).map(|(a, _)| a).collect();
+    let (distance, parameters) = if task.role == Role::Category {
+        let parameters = calibrate::feature_distance(&labelled(&seen, &training, |a| &a.features), classes.len());
+        (Some(distance_limit(&usual, &parameters, classes.len(), temperature)), Some(parameters))
+    } else {
+        (None, None)
+    };
+    let sure: Vec<f32> = answers_held_out
+        .iter()
+        .zip(&all_validation.samples)
+        .zip(&normal)
+        .filter(|((answer, sample), normal)| **normal && argmax(&answer.logits) == sample.1)
+        .map(|((answer, _), _)| softmax(&answer.logits, temperature).into_iter().fold(0.0, f32::max))
+        .collect();
+    let threshold = (calibrate::lower_limit(sure, LOW_CONFIDENCE_RATE) - 0.02).clamp(0.5, 0.9);
+    let confusion = Confusion::of(classes.len(), cases.iter().map(|(logits, class)| (*class, argmax(logits))));
+    report.line(&format!(
+        "{}: temperature {temperature:.2}, threshold {threshold:.2}, validation {:?}",
+        task.id,
+        confusion.counts()
+    ));
+    let references = all_validation.samples.iter().zip(&answers_held_out).step_by(cases.len().div_ceil(REFERENCES).max(1));
+    Ok(FitResult {
+        threshold,
+        figures: figures(&confusion, &classes, cases.len()),
+        classifier: Fitted {
+            references: references.map(|(sample, answer)| (sample.0.clone(), answer.logits.clone())).collect(),
+            network: graph.to_onnx(&weights)?,
+            parameters,
+            spec: ClassifierSpec {
+                id: task.id.to_owned(),
+                role: task.role,
+                applies: task.applies,
+                model: FileRef { file: String::new(), sha256: String::new() },
+                channels: 1,
+                input: INPUT.to_owned(),
+                outputs: Outputs { logits: LOGITS.to_owned(), features: Some(FEATURES.to_owned()) },
+                temperature,
+                classes: classes.iter().map(|&class| class.to_owned()).collect(),
+                render,
+                normalisation: manifest::Normalisation {
+                    mean: vec![NORMALISATION.mean],
+                    std: vec![NORMALISATION.deviation],
+                },
+                out_of_distribution: distance,
+            },
+        },
+    })
+}
+
+fn recipe(task: &Task, effort: &Effort, pad: f32) -> Recipe {
+    Recipe {
+        epochs: if task.role == Role::View { effort.epochs.div_ceil(2) } else { effort.epochs },
+        batch: 24,
+        learning_rate: 4e-3,
+        warm_up: 0.1,
+        weight_decay: 0.02,
+        label_smoothing: 0.03,
+        average: 0.99,
+        augmentation: Augmentation {
+            shift: 0.04,
+            scale: 0.08,
+            rotation: 3.0,
+            gamma: 0.25,
+            contrast: 0.1,
+            noise: 0.03,
+            mirror: true,
+        },
+        pad,
+        normalisation: NORMALISATION,
+        seed: effort.seed.wrapping_add(task.seed),
+    }
+}
+
+fn labelled<'a>(
+    answers: &'a [Answer],
+    pictures: &Pictures,
+    part: impl Fn(&'a Answer) -> &'a Vec<f32>,
+) -> Vec<(&'a [f32], usize)> {
+    answers.iter().zip(&pictures.samples).map(|(answer, sample)| (part(answer).as_slice(), sample.1)).collect()
+}
+
+/// The distance from which on a picture counts as unlike any seen, from usual validation pictures only.
+fn distance_limit(usual: &[&Answer], parameters: &[f32], classes: usize, temperature: f32) -> OutOfDistribution {
+    let mut limit = OutOfDistribution {
+        method: Method::FeatureMahalanobisDiagonal,
+        threshold: 1.0,
+        centre: 0.0,
+        false_review_rate: FALSE_REVIEW_RATE as f32,
+        parameters: None,
+    };
+    // Parameters made above cannot be refused; were they, every picture would be at distance 0 and the limit unused.
+    if let Ok(distance) = Distance::new(&limit, &GreyFormat::F32.encode(parameters), classes, temperature) {
+        let measured: Vec<f32> = usual.iter().map(|a| distance.of(&a.logits, &a.features)).collect();
+        // With some hundred pictures the rate is about that of the farthest one: a tenth beyond it.
+        limit.threshold = 1.1 * calibrate::upper_limit(measured, FALSE_REVIEW_RATE);
+    }
+    limit
+}
+
+fn figures(confusion: &Confusion, classes: &[&str], count: usize) -> toml::Table {
+    let mut table = toml::Table::new();
+    let share = |x: Option<f64>| toml::Value::Float((x.unwrap_or(0.0) * 1e4).round() / 1e4);
+    table.insert("validation-images".into(), toml::Value::Integer(count as i64));
+    table.insert("validation-accuracy".into(), share(confusion.accuracy()));
+    for (k, class) in classes.iter().enumerate() {
+        let mut of_class = toml::Table::new();
+        of_class.insert("precision".into(), share(confusion.precision(k)));
+        of_class.insert("recall".into(), share(confusion.recall(k)));
+        table.insert((*class).to_owned(), of_class.into());
+    }
+    table
+}
+
+/// BLAKE3 over labels and pictures.
+fn training_digest(drawn: &[Labelled]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for phantom in drawn {
+        hasher.update(phantom.truth.category.unwrap_or("neither").as_bytes());
+        for pixel in phantom.pictures.iter().flatten() {
+            hasher.update(&pixel.to_le_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+fn describe(effort: &Effort, training_set: String, thresholds: &[f32], metrics: toml::Table) -> Manifest {
+    let categories = CATEGORIES.iter().enumerate().filter_map(|(k, (id, name))| {
+        let view = if k < 5 { View::Frontal } else { View::Lateral };
+        let threshold = thresholds.get(if k < 5 { 1 } else { 2 }).copied().unwrap_or(0.9);
+        let id = CategoryId::parse(id).ok()?;
+        Some(Category { folder: id.to_string(), id, view, name: (*name).to_owned(), threshold })
+    });
+    Manifest {
+        schema: SCHEMA,
+        name: "spine-phantom".into(),
+        version: "1.0.0".into(),
+        preprocessing: PREPROCESSING_VERSION,
+        laterality: Laterality::Ignored,
+        licence: "MIT OR Apache-2.0".into(),
+        intended_use: "Phantoms only. Not for clinical use: it has never seen a radiograph of a person.".into(),
+        provenance: format!(
+            "Trained by radsort {} (`make model`) on {} synthetic phantoms, seed {}, no patient data; \
+             EfficientNetV2-like networks from random weights",
+            env!("CARGO_PKG_VERSION"),
+            effort.normal + effort.hard + effort.neither,
+            effort.seed
+        ),
+        training_set,
+        view_thresholds: ViewThresholds { sure: thresholds.first().copied().unwrap_or(0.9), ..Default::default() },
+        categories: categories.collect(),
+        classifiers: Vec::new(),
+        references: Vec::new(),
+        metrics,
+    }
 }

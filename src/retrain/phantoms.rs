@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use crate::decode::{Fault, RenderSpec, decode_bytes};
-use crate::phantom::{PhantomError, Plan, Syntax, Truth};
+use crate::phantom::{CATEGORIES, PhantomError, Plan, Syntax, Truth};
 
 /// A phantom could not become a picture.
 #[derive(Debug, thiserror::Error)]
@@ -41,36 +41,62 @@ pub enum Drawn {
     Within(u32, u32),
 }
 
+/// A phantom that is to become pictures.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What it shows.
+    pub plan: Plan,
+    /// The patient, by a name that is unique over all sets in use.
+    pub patient: String,
+    /// The size that it is drawn at.
+    pub drawn: Drawn,
+    /// The transfer syntax that it is written in.
+    pub syntax: Syntax,
+    /// Not one of the hard ones.
+    pub normal: bool,
+}
+
 /// One phantom, rendered.
 #[derive(Clone, Debug)]
 pub struct Labelled {
     /// What it shows.
     pub truth: Truth,
+    /// The patient, by a name that is unique over all sets in use.
+    pub patient: String,
+    /// Not one of the hard ones.
+    pub normal: bool,
     /// One picture for each specification, row by row; 65535 is white.
     pub pictures: Vec<Vec<u16>>,
 }
 
-/// Draws, writes and decodes each plan, in order, on `threads` threads, through files in the folder
+impl Labelled {
+    /// The place of its category in [`CATEGORIES`]; one more for neither view.
+    pub fn class_of_all(&self) -> usize {
+        CATEGORIES.iter().position(|(id, _)| Some(*id) == self.truth.category).unwrap_or(CATEGORIES.len())
+    }
+}
+
+/// Draws, writes and decodes each phantom, in order, on `threads` threads, through files in the folder
 /// `scratch`; `done` hears how many are finished.
 pub fn render(
-    plans: &[(Plan, Drawn, Syntax)],
+    wanted: &[Wanted],
     specs: &[RenderSpec],
     threads: usize,
     scratch: &Path,
     mut done: impl FnMut(usize),
 ) -> Result<Vec<Labelled>, PhantomsError> {
     let next = AtomicUsize::new(0);
-    let mut rendered: Vec<Option<Labelled>> = vec![None; plans.len()];
+    let mut rendered: Vec<Option<Labelled>> = vec![None; wanted.len()];
     std::thread::scope(|scope| {
         let (sender, receiver) = channel();
         for _ in 0..threads.max(1) {
-            let (sender, next, scratch) = (sender.clone(), &next);
+            let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(plan) = plans.get(index) else { return };
+                    let Some(one) = wanted.get(index) else { return };
                     let file = scratch.join(format!("{index}.dcm"));
-                    if sender.send((index, render_one(plan, specs, file))).is_err() {
+                    if sender.send((index, render_one(one, specs, file))).is_err() {
                         return;
                     }
                 }
@@ -85,11 +111,8 @@ pub fn render(
     })
 }
 
-fn render_one(
-    (plan, drawn, syntax): &(Plan, Drawn, Syntax),
-    specs: &[RenderSpec],
-    file: PathBuf,
-) -> Result<Labelled, PhantomsError> {
+fn render_one(wanted: &Wanted, specs: &[RenderSpec], file: PathBuf) -> Result<Labelled, PhantomsError> {
+    let Wanted { plan, patient, drawn, syntax, normal } = wanted;
     let phantom = match drawn {
         Drawn::Full => plan.draw(),
         Drawn::Within(columns, rows) => plan.draw_within(*columns, *rows),
@@ -97,11 +120,9 @@ fn render_one(
     phantom.write(&file, *syntax)?;
     let bytes = std::fs::read(&file).and_then(|bytes| std::fs::remove_file(&file).map(|()| bytes));
     let bytes = bytes.map_err(|source| PhantomsError::Read { file, source })?;
-    let decoded = decode_bytes(&bytes, specs).map_err(|fault| PhantomsError::Decode {
-        sop_instance_uid: plan.sop_instance_uid.clone(),
-        fault,
-    })?;
+    let decoded = decode_bytes(&bytes, specs)
+        .map_err(|fault| PhantomsError::Decode { sop_instance_uid: plan.sop_instance_uid.clone(), fault })?;
     let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
     let pictures = decoded.radiographs.iter().map(|picture| picture.pixels.iter().map(stored).collect()).collect();
-    Ok(Labelled { truth: plan.truth.clone(), pictures })
+    Ok(Labelled { truth: plan.truth.clone(), patient: patient.clone(), normal: *normal, pictures })
 }
