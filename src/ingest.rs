@@ -18,7 +18,9 @@ use crate::domain::instance::{Header, UidError};
 use crate::domain::placement::{
     Filling, OTHER_FOLDER, RelPathError, RootId, Template, digest_name, review_folder,
 };
-use crate::domain::{Decision, Dossier, Fingerprint, Instance, Placement, Prediction, Reason, RelPath};
+use crate::domain::{
+    Decision, Dossier, Fingerprint, Instance, Placement, Prediction, Reason, RelPath,
+};
 use crate::filing::filer::{Filer, FilingError, FilingRequest, HoldReason, Outcome};
 use crate::filing::record::{Digest, Fate, RecordId};
 use crate::filing::secrets::Secrets;
@@ -133,7 +135,11 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
     }
 
     // Decide: from what the file is, then from what the model says.
-    let mut ms = Timings { read: reading.ms, decode: millis(decoded.took), infer: 0.0 };
+    let mut ms = Timings {
+        read: reading.ms,
+        decode: millis(decoded.took),
+        infer: 0.0,
+    };
     let verdict = judge(drop, settled, decoded, services)?;
     let waiting = Instant::now();
     let (decision, prediction) = match verdict.decision {
@@ -141,7 +147,10 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
         None => {
             let prediction = classify(services, &verdict).await?;
             ms.infer = millis(waiting.elapsed());
-            (decide(&prediction, services.model.thresholds()), Some(prediction))
+            (
+                decide(&prediction, services.model.thresholds()),
+                Some(prediction),
+            )
         }
     };
 
@@ -159,9 +168,21 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
         Media::Copy if settled.media && drop.settings.action == Action::Move => Action::Copy,
         _ => drop.settings.action,
     };
-    let (fate, placement) = plan(services, &drop.settings.name, settled, &dossier, &reading.digest)
-        .map_err(|error| Ending::CannotTake(error.to_string()))?;
-    let mut told = told(drop, fate, &dossier, verdict.detail.clone(), placement.clone());
+    let (fate, placement) = plan(
+        services,
+        &drop.settings.name,
+        settled,
+        &dossier,
+        &reading.digest,
+    )
+    .map_err(|error| Ending::CannotTake(error.to_string()))?;
+    let mut told = told(
+        drop,
+        fate,
+        &dossier,
+        verdict.detail.clone(),
+        placement.clone(),
+    );
 
     // File, and tell.
     if !drop.dry_run {
@@ -179,7 +200,12 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
             fate,
             detail: verdict.detail,
         };
-        match services.filer.file(request).await.map_err(|error| Ending::Failed(error.into()))? {
+        match services
+            .filer
+            .file(request)
+            .await
+            .map_err(|error| Ending::Failed(error.into()))?
+        {
             Outcome::Done { id, fate, to } => {
                 told.reason = match fate {
                     Fate::Duplicate => Some(Reason::Duplicate),
@@ -206,7 +232,9 @@ async fn open(drop: &Drop, settled: &Settled) -> Result<(Arc<File>, Fingerprint)
     let (root, path) = (Arc::clone(&drop.root), settled.path.clone());
     let opened = blocking(move || root.open_file(&path)).await?;
     match opened {
-        Ok((file, fingerprint)) if fingerprint == settled.fingerprint => Ok((Arc::new(file), fingerprint)),
+        Ok((file, fingerprint)) if fingerprint == settled.fingerprint => {
+            Ok((Arc::new(file), fingerprint))
+        }
         Ok(_) => Err(Ending::Changed),
         Err(error) => Err(ending_of(&error)),
     }
@@ -233,7 +261,10 @@ async fn read(file: &Arc<File>) -> Result<Reading, Ending> {
     let started = Instant::now();
     let digest = blocking(move || digest_of(&file)).await?;
     match digest {
-        Ok(digest) => Ok(Reading { digest, ms: millis(started.elapsed()) }),
+        Ok(digest) => Ok(Reading {
+            digest,
+            ms: millis(started.elapsed()),
+        }),
         Err(error) => Err(ending_of(&error)),
     }
 }
@@ -255,7 +286,11 @@ pub fn digest_of(mut file: &File) -> io::Result<Digest> {
 
 /// Decodes in the jail. What is wrong with the file becomes a quarantine, what is wrong elsewhere does not.
 async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Decoded, Ending> {
-    let (pool, file, specs) = (Arc::clone(&services.pool), Arc::clone(file), services.model.render_specs().to_vec());
+    let (pool, file, specs) = (
+        Arc::clone(&services.pool),
+        Arc::clone(file),
+        services.model.render_specs().to_vec(),
+    );
     let started = Instant::now();
     let result = blocking(move || pool.decode(&file, size, &specs)).await?;
     match result {
@@ -263,7 +298,10 @@ async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Deco
         Err(DecodeError::Fault(fault)) => Ok(Decoded {
             inspection: crate::decode::Inspection {
                 completeness: Completeness::Undetermined,
-                content: Content::Damaged { header: Header::default(), fault },
+                content: Content::Damaged {
+                    header: Header::default(),
+                    fault,
+                },
             },
             radiographs: Vec::new(),
             took: started.elapsed(),
@@ -282,55 +320,86 @@ struct Verdict {
     radiographs: Vec<crate::decode::Radiograph>,
 }
 
-fn judge(drop: &Drop, settled: &Settled, decoded: Decoded, services: &Services) -> Result<Verdict, Ending> {
+fn judge(
+    drop: &Drop,
+    settled: &Settled,
+    decoded: Decoded,
+    services: &Services,
+) -> Result<Verdict, Ending> {
     let quarantine = |reason, detail: String, instance| Verdict {
         instance,
         decision: Some(Decision::Quarantine { reason }),
         detail: Some(detail),
         radiographs: Vec::new(),
     };
-    let stays = |decision| Verdict { instance: None, decision: Some(decision), detail: None, radiographs: Vec::new() };
+    let stays = |decision| Verdict {
+        instance: None,
+        decision: Some(decision),
+        detail: None,
+        radiographs: Vec::new(),
+    };
     let instance_of = |header: &Header| {
-        Instance::from_header(header, |patient, issuer| services.secrets.pseudonym(patient, issuer))
+        Instance::from_header(header, |patient, issuer| {
+            services.secrets.pseudonym(patient, issuer)
+        })
     };
     if let Completeness::ShortBy(missing) = decoded.inspection.completeness {
         if !settled.truncated {
             return Err(Ending::Changed);
         }
         let instance = match &decoded.inspection.content {
-            Content::Radiograph { header } | Content::Other { header } | Content::Damaged { header, .. } => {
-                instance_of(header).ok()
-            }
+            Content::Radiograph { header }
+            | Content::Other { header }
+            | Content::Damaged { header, .. } => instance_of(header).ok(),
             _ => None,
         };
-        return Ok(quarantine(Reason::Truncated, format!("{missing} bytes are missing at its end"), instance));
+        return Ok(quarantine(
+            Reason::Truncated,
+            format!("{missing} bytes are missing at its end"),
+            instance,
+        ));
     }
     if settled.media && drop.settings.media == Media::Leave {
-        return Ok(stays(Decision::Leave { reason: Reason::Media }));
+        return Ok(stays(Decision::Leave {
+            reason: Reason::Media,
+        }));
     }
     Ok(match decoded.inspection.content {
         Content::NotDicom => stays(match drop.settings.non_dicom {
-            NonDicom::Leave => Decision::Leave { reason: Reason::NotDicom },
-            NonDicom::Quarantine => Decision::Quarantine { reason: Reason::NotDicom },
+            NonDicom::Leave => Decision::Leave {
+                reason: Reason::NotDicom,
+            },
+            NonDicom::Quarantine => Decision::Quarantine {
+                reason: Reason::NotDicom,
+            },
         }),
-        Content::Archive => stays(Decision::Leave { reason: Reason::Archive }),
-        Content::Dicomdir => stays(Decision::Leave { reason: Reason::Media }),
+        Content::Archive => stays(Decision::Leave {
+            reason: Reason::Archive,
+        }),
+        Content::Dicomdir => stays(Decision::Leave {
+            reason: Reason::Media,
+        }),
         Content::Other { header } => match drop.settings.other {
             OtherDicom::Leave => Verdict {
                 instance: instance_of(&header).ok(),
-                ..stays(Decision::Leave { reason: Reason::OtherModality })
+                ..stays(Decision::Leave {
+                    reason: Reason::OtherModality,
+                })
             },
             OtherDicom::Move => match instance_of(&header) {
                 Ok(instance) => Verdict {
                     instance: Some(instance),
-                    ..stays(Decision::Other { reason: Reason::OtherModality })
+                    ..stays(Decision::Other {
+                        reason: Reason::OtherModality,
+                    })
                 },
                 Err(error) => quarantine(uid_reason(&error), error.to_string(), None),
             },
         },
-        Content::Damaged { header, fault: Fault { reason, detail } } => {
-            quarantine(reason, detail, instance_of(&header).ok())
-        }
+        Content::Damaged {
+            header,
+            fault: Fault { reason, detail },
+        } => quarantine(reason, detail, instance_of(&header).ok()),
         Content::Radiograph { header } => match instance_of(&header) {
             Ok(instance) => Verdict {
                 instance: Some(instance),
@@ -351,7 +420,11 @@ fn uid_reason(error: &UidError) -> Reason {
 }
 
 async fn classify(services: &Services, verdict: &Verdict) -> Result<Prediction, Ending> {
-    let description = verdict.instance.as_ref().map(|instance| instance.description.clone()).unwrap_or_default();
+    let description = verdict
+        .instance
+        .as_ref()
+        .map(|instance| instance.description.clone())
+        .unwrap_or_default();
     let classifier = services.model.classifier();
     classifier
         .classify(&description, verdict.radiographs.clone())
@@ -367,8 +440,16 @@ fn plan(
     dossier: &Dossier,
     digest: &Digest,
 ) -> Result<(Fate, Placement), RelPathError> {
-    let library = |path: String| RelPath::new(path).map(|path| Placement { root: RootId::Library, path });
-    let uid = dossier.instance.as_ref().map(|instance| instance.sop_instance_uid.as_str());
+    let library = |path: String| {
+        RelPath::new(path).map(|path| Placement {
+            root: RootId::Library,
+            path,
+        })
+    };
+    let uid = dossier
+        .instance
+        .as_ref()
+        .map(|instance| instance.sop_instance_uid.as_str());
     let name = || match uid {
         Some(uid) => format!("{uid}.dcm"),
         None => digest_name("unnamed", &digest.0, ".dcm"),
@@ -377,26 +458,49 @@ fn plan(
         (Decision::File { category }, Some(instance)) => {
             let filling = Filling {
                 category_folder: services.model.folder(category),
-                view: dossier.prediction.as_ref().and_then(|p| p.view).map_or("", crate::domain::View::as_str),
+                view: dossier
+                    .prediction
+                    .as_ref()
+                    .and_then(|p| p.view)
+                    .map_or("", crate::domain::View::as_str),
                 instance,
                 watch,
             };
             let path = services.template.fill(&filling);
-            (Fate::Filed, Placement { root: RootId::Library, path })
+            (
+                Fate::Filed,
+                Placement {
+                    root: RootId::Library,
+                    path,
+                },
+            )
         }
-        (Decision::Review { reason }, _) => {
-            (Fate::Review, library(format!("{}/{}", review_folder(*reason), name()))?)
+        (Decision::Review { reason }, _) => (
+            Fate::Review,
+            library(format!("{}/{}", review_folder(*reason), name()))?,
+        ),
+        (Decision::Other { .. }, _) => {
+            (Fate::Other, library(format!("{OTHER_FOLDER}/{}", name()))?)
         }
-        (Decision::Other { .. }, _) => (Fate::Other, library(format!("{OTHER_FOLDER}/{}", name()))?),
-        (Decision::Leave { .. }, _) => {
-            (Fate::Left, Placement { root: RootId::Watch(watch.to_owned()), path: settled.path.clone() })
-        }
+        (Decision::Leave { .. }, _) => (
+            Fate::Left,
+            Placement {
+                root: RootId::Watch(watch.to_owned()),
+                path: settled.path.clone(),
+            },
+        ),
         // A category without an instance cannot happen; it would be a file without a name, so: quarantine.
         (Decision::Quarantine { .. } | Decision::File { .. }, _) => {
             let reason = dossier.decision.reason().unwrap_or(Reason::Malformed);
             let name = digest_name(uid.unwrap_or("unnamed"), &digest.0, ".dcm");
             let path = RelPath::new(format!("{}/{name}", reason.code()))?;
-            (Fate::Quarantined, Placement { root: RootId::Quarantine, path })
+            (
+                Fate::Quarantined,
+                Placement {
+                    root: RootId::Quarantine,
+                    path,
+                },
+            )
         }
     })
 }
@@ -407,8 +511,13 @@ fn told(drop: &Drop, fate: Fate, dossier: &Dossier, detail: Option<String>, to: 
         id: None,
         watch: drop.settings.name.clone(),
         fate,
-        sop_instance_uid: dossier.instance.as_ref().map(|instance| instance.sop_instance_uid.to_string()),
-        category: prediction.and_then(Prediction::category).map(ToString::to_string),
+        sop_instance_uid: dossier
+            .instance
+            .as_ref()
+            .map(|instance| instance.sop_instance_uid.to_string()),
+        category: prediction
+            .and_then(Prediction::category)
+            .map(ToString::to_string),
         reason: dossier.decision.reason(),
         detail,
         confidence: prediction.map(|prediction| prediction.confidence),
@@ -420,11 +529,17 @@ fn told(drop: &Drop, fate: Fate, dossier: &Dossier, detail: Option<String>, to: 
 
 /// The file's fingerprint now, by its descriptor.
 fn now_at(file: &File) -> Option<Fingerprint> {
-    rustix::fs::fstat(file).ok().map(|stat| crate::root::fingerprint(&stat))
+    rustix::fs::fstat(file)
+        .ok()
+        .map(|stat| crate::root::fingerprint(&stat))
 }
 
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Ending> {
-    tokio::task::spawn_blocking(job).await.map_err(|error| Ending::Failed(error.into()))
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Ending> {
+    tokio::task::spawn_blocking(job)
+        .await
+        .map_err(|error| Ending::Failed(error.into()))
 }
 
 fn millis(duration: Duration) -> f32 {

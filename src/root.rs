@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
 
 use crate::domain::{Fingerprint, RelPath};
 
@@ -17,6 +18,35 @@ pub struct Root {
     dir: OwnedFd,
     device: u64,
     inode: u64,
+    offers: Offers,
+}
+
+/// What a filesystem offers for renaming without clobbering. Real roots start with everything and find out by trying;
+/// tests (and a site with a filesystem that lies) can take things away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offers {
+    /// `renameat2` with `RENAME_NOREPLACE`.
+    pub rename_noreplace: bool,
+    /// Hard links.
+    pub links: bool,
+}
+
+impl Default for Offers {
+    fn default() -> Self {
+        Self {
+            rename_noreplace: true,
+            links: true,
+        }
+    }
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path below the root.
+    pub path: RelPath,
+    /// Whether it is a directory; `None` for what is neither directory nor regular file (links, devices).
+    pub is_dir: Option<bool>,
 }
 
 /// Makes a fingerprint of what `stat` told.
@@ -25,16 +55,36 @@ pub fn fingerprint(stat: &Stat) -> Fingerprint {
         dev: stat.st_dev,
         ino: stat.st_ino,
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add_unsigned(stat.st_mtime_nsec),
+        mtime_ns: stat
+            .st_mtime
+            .saturating_mul(1_000_000_000)
+            .saturating_add_unsigned(stat.st_mtime_nsec),
     }
 }
 
 impl Root {
     /// Opens a directory. The path itself may lead through symbolic links: the site chose it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let dir = rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let stat = rustix::fs::fstat(&dir)?;
-        Ok(Self { path: path.to_owned(), dir, device: stat.st_dev, inode: stat.st_ino })
+        let offers = Offers::default();
+        Ok(Self {
+            path: path.to_owned(),
+            dir,
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            offers,
+        })
+    }
+
+    /// The same root on a filesystem that offers less.
+    #[must_use]
+    pub fn offering(self, offers: Offers) -> Self {
+        Self { offers, ..self }
     }
 
     /// The path that was opened, for messages.
@@ -54,13 +104,15 @@ impl Root {
 
     /// Whether the path still leads to the directory that was opened (it may have been unmounted or replaced).
     pub fn is_current(&self) -> bool {
-        rustix::fs::stat(&self.path).is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
+        rustix::fs::stat(&self.path)
+            .is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
     }
 
     /// Opens something below the root with the given flags (`CLOEXEC` and `NOFOLLOW` are added).
     pub fn open_at(&self, path: &RelPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         loop {
             match rustix::fs::openat2(&self.dir, path.as_bytes(), flags, mode, resolve) {
                 Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
@@ -77,7 +129,12 @@ impl Root {
     fn walk(&self, path: &RelPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match path.parent() {
-            None => Ok(rustix::fs::openat(&self.dir, path.file_name(), flags, mode)?),
+            None => Ok(rustix::fs::openat(
+                &self.dir,
+                path.file_name(),
+                flags,
+                mode,
+            )?),
             Some(parent) => {
                 let mut dir = None::<OwnedFd>;
                 for component in parent.components() {
@@ -92,10 +149,17 @@ impl Root {
 
     /// Opens a regular file for reading; a FIFO, device, directory or link is an error (`InvalidInput`) and never hangs.
     pub fn open_file(&self, path: &RelPath) -> io::Result<(File, Fingerprint)> {
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+        let fd = self.open_at(
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+            Mode::empty(),
+        )?;
         let stat = rustix::fs::fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
         Ok((File::from(fd), fingerprint(&stat)))
     }
@@ -113,14 +177,204 @@ impl Root {
 
     /// What is at `path`, not following a link in its last component either.
     pub fn stat(&self, path: &RelPath) -> io::Result<Stat> {
-        let stat = match path.parent() {
-            Some(parent) => {
-                let dir = self.open_at(&parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-                rustix::fs::statat(dir.as_fd(), path.file_name(), AtFlags::SYMLINK_NOFOLLOW)?
+        let dir = self.directory_of(path)?;
+        Ok(rustix::fs::statat(
+            &dir,
+            path.file_name(),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    }
+
+    /// Like [`Root::stat`], `None` where nothing is.
+    pub fn stat_if_there(&self, path: &RelPath) -> io::Result<Option<Stat>> {
+        match self.stat(path) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(error)
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::NOENT | Errno::NOTDIR)
+                ) =>
+            {
+                Ok(None)
             }
-            None => rustix::fs::statat(self.dir.as_fd(), path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?,
-        };
-        Ok(stat)
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The directory that holds `path`, good for walking and renaming, not for reading or `fsync`.
+    fn directory_of(&self, path: &RelPath) -> io::Result<OwnedFd> {
+        match path.parent() {
+            Some(parent) => self.open_at(&parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()),
+            None => Ok(self.dir.try_clone()?),
+        }
+    }
+
+    /// Whether this process may add and remove names beside `path`.
+    pub fn may_change_names_beside(&self, path: &RelPath) -> io::Result<()> {
+        let dir = self.directory_of(path)?;
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        Ok(rustix::fs::accessat(&dir, ".", access, AtFlags::EACCESS)?)
+    }
+
+    /// What is known of the directory that holds `path`.
+    pub fn stat_directory_of(&self, path: &RelPath) -> io::Result<Stat> {
+        let dir = self.directory_of(path)?;
+        Ok(rustix::fs::statat(&dir, "", AtFlags::EMPTY_PATH)?)
+    }
+
+    /// Makes a new file for reading and writing; an existing one is an error. Its mode is set whatever the umask.
+    pub fn create_new(&self, path: &RelPath, mode: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOCTTY;
+        let fd = self.open_at(path, flags, Mode::from_raw_mode(0o600))?;
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+        Ok(File::from(fd))
+    }
+
+    /// Makes the directory `path` and those above it, with `mode` whatever the umask; each is synced with its parent.
+    pub fn make_directories(&self, path: &RelPath, mode: u32) -> io::Result<()> {
+        match self.open_dir(Some(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other.map(drop),
+        }
+        if let Some(parent) = path.parent() {
+            self.make_directories(&parent, mode)?;
+        }
+        let parent = self.open_dir(path.parent().as_ref())?;
+        match rustix::fs::mkdirat(&parent, path.file_name(), Mode::from_raw_mode(0o700)) {
+            Ok(()) => {
+                let dir = self.open_dir(Some(path))?;
+                rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?;
+                sync_directory(&dir)?;
+                sync_directory(&parent)
+            }
+            Err(Errno::EXIST) => self.open_dir(Some(path)).map(drop),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Syncs the directory that holds `path`: from here on its names survive a power cut.
+    pub fn sync_directory_of(&self, path: &RelPath) -> io::Result<()> {
+        sync_directory(&self.open_dir(path.parent().as_ref())?)
+    }
+
+    /// Removes a name. That it is gone already is no error (NFS repeats requests).
+    pub fn unlink(&self, path: &RelPath) -> io::Result<()> {
+        match rustix::fs::unlinkat(self.directory_of(path)?, path.file_name(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Renames `from` to `to` below another (or the same) root; never replaces what is there (`AlreadyExists`).
+    ///
+    /// `renameat2(RENAME_NOREPLACE)`; where the filesystem refuses that, link and unlink, judging by the inode.
+    /// `CrossesDevices` or `Unsupported`: it can only be copied; nothing was changed then. `NotFound` also when
+    /// another file took the place of `from` at that moment.
+    pub fn rename_noreplace(&self, from: &RelPath, other: &Self, to: &RelPath) -> io::Result<()> {
+        let (from_dir, to_dir) = (self.directory_of(from)?, other.directory_of(to)?);
+        let mut forbidden = false;
+        if self.offers.rename_noreplace && other.offers.rename_noreplace {
+            let flags = RenameFlags::NOREPLACE;
+            match rustix::fs::renameat_with(
+                &from_dir,
+                from.file_name(),
+                &to_dir,
+                to.file_name(),
+                flags,
+            ) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                // What some FUSE filesystems say, but also what a sticky directory says.
+                Err(Errno::PERM) => forbidden = true,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !(self.offers.links && other.offers.links) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        match link_then_unlink(&from_dir, from.file_name(), &to_dir, to.file_name()) {
+            Err(error) if forbidden && error.kind() == io::ErrorKind::Unsupported => {
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
+            other => other,
+        }
+    }
+
+    /// The names in a directory (`None`: the root's own), in no order.
+    pub fn entries(&self, directory: Option<&RelPath>) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(self.open_dir(directory)?)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let path = match directory {
+                Some(directory) => directory.join(name),
+                None => RelPath::new(name),
+            };
+            let Ok(path) = path else { continue }; // "." and ".."
+            let mut kind = entry.file_type();
+            if kind == FileType::Unknown {
+                kind = self
+                    .stat_if_there(&path)?
+                    .map_or(kind, |stat| FileType::from_raw_mode(stat.st_mode));
+            }
+            let is_dir = match kind {
+                FileType::Directory => Some(true),
+                FileType::RegularFile => Some(false),
+                _ => None,
+            };
+            entries.push(Entry { path, is_dir });
+        }
+        Ok(entries)
+    }
+}
+
+/// `fsync` of a directory; filesystems that know no such thing (some FUSE and SMB) are taken at their word.
+fn sync_directory(dir: &OwnedFd) -> io::Result<()> {
+    match rustix::fs::fsync(dir) {
+        Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Renaming for filesystems without `renameat2`: `link` never clobbers. Answers of such filesystems can get lost and
+/// be asked for again, so what counts is which inode is where.
+fn link_then_unlink(
+    from_dir: &OwnedFd,
+    from: &[u8],
+    to_dir: &OwnedFd,
+    to: &[u8],
+) -> io::Result<()> {
+    let inode = |dir: &OwnedFd, name: &[u8]| {
+        rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| (stat.st_dev, stat.st_ino))
+    };
+    let ours = inode(from_dir, from)?;
+    match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
+        Ok(()) => {}
+        Err(Errno::EXIST) if inode(to_dir, to)? == ours => {}
+        Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK | Errno::INVAL) => {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if inode(to_dir, to)? != ours {
+        rustix::fs::unlinkat(to_dir, to, AtFlags::empty())?;
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    match inode(from_dir, from) {
+        Ok(now) if now == ours => {}
+        // Gone, or already another file, which is not ours to remove.
+        Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::fs::unlinkat(from_dir, from, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => {
+            if inode(from_dir, from) == Ok(ours) {
+                rustix::fs::unlinkat(to_dir, to, AtFlags::empty())?;
+            }
+            Err(error.into())
+        }
     }
 }
 
@@ -139,6 +393,73 @@ mod tests {
         let root = Root::open(&dir.path().join("root")).unwrap();
         assert!(root.open_file(&RelPath::new("link").unwrap()).is_err());
         assert!(root.open_file(&RelPath::new("up/secret").unwrap()).is_err());
+    }
+
+    fn root_with(files: &[&str]) -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in files {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn no_way_of_renaming_replaces_a_file() {
+        for offers in [
+            Offers::default(),
+            Offers {
+                rename_noreplace: false,
+                links: true,
+            },
+        ] {
+            let (dir, root) = root_with(&["a", "b"]);
+            let root = root.offering(offers);
+            let (a, b, c) = (
+                RelPath::new("a").unwrap(),
+                RelPath::new("b").unwrap(),
+                RelPath::new("c").unwrap(),
+            );
+            let error = root.rename_noreplace(&a, &root, &b).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            root.rename_noreplace(&a, &root, &c).unwrap();
+            assert_eq!(std::fs::read_to_string(dir.path().join("b")).unwrap(), "b");
+            assert_eq!(std::fs::read_to_string(dir.path().join("c")).unwrap(), "a");
+            assert!(!dir.path().join("a").exists());
+        }
+    }
+
+    #[test]
+    fn a_rename_that_cannot_be_done_changes_nothing() {
+        let (dir, root) = root_with(&["a"]);
+        let root = root.offering(Offers {
+            rename_noreplace: false,
+            links: false,
+        });
+        let (a, c) = (RelPath::new("a").unwrap(), RelPath::new("c").unwrap());
+        assert_eq!(
+            root.rename_noreplace(&a, &root, &c).unwrap_err().kind(),
+            io::ErrorKind::Unsupported
+        );
+        assert!(dir.path().join("a").exists() && !dir.path().join("c").exists());
+    }
+
+    #[test]
+    fn directories_are_made_with_their_mode_and_only_beneath_the_root() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, root) = root_with(&[]);
+        std::os::unix::fs::symlink("/tmp", dir.path().join("link")).unwrap();
+        root.make_directories(&RelPath::new("x/y/z").unwrap(), 0o2775)
+            .unwrap();
+        let mode = std::fs::metadata(dir.path().join("x/y"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o2775);
+        assert!(
+            root.make_directories(&RelPath::new("link/y").unwrap(), 0o700)
+                .is_err()
+        );
     }
 
     #[test]

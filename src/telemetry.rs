@@ -19,13 +19,20 @@ use crate::config::settings::{LogSettings, LogTarget};
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = match EnvFilter::try_from_default_env() {
         Ok(filter) => filter,
-        Err(_) => EnvFilter::try_new(&settings.level)
-            .map_err(|error| anyhow::anyhow!("[log] level {:?} is no filter: {error}", settings.level))?,
+        Err(_) => EnvFilter::try_new(&settings.level).map_err(|error| {
+            anyhow::anyhow!("[log] level {:?} is no filter: {error}", settings.level)
+        })?,
     };
     let registry = tracing_subscriber::registry().with(filter);
-    let stderr = || fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let stderr = || {
+        fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+    };
     match settings.target {
-        LogTarget::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()?,
+        LogTarget::Json => registry
+            .with(fmt::layer().json().with_writer(std::io::stderr))
+            .try_init()?,
         LogTarget::Stderr => registry.with(stderr().with_target(false)).try_init()?,
         LogTarget::Journal => registry.with(JournalLayer(journal()?)).try_init()?,
         LogTarget::Auto => match journal() {
@@ -82,7 +89,12 @@ impl kv::Source for Fields {
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JournalLayer {
-    fn on_new_span(&self, attributes: &tracing::span::Attributes<'_>, id: &tracing::Id, context: Context<'_, S>) {
+    fn on_new_span(
+        &self,
+        attributes: &tracing::span::Attributes<'_>,
+        id: &tracing::Id,
+        context: Context<'_, S>,
+    ) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         if let Some(span) = context.span(id) {
@@ -90,7 +102,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JournalLayer {
         }
     }
 
-    fn on_record(&self, id: &tracing::Id, values: &tracing::span::Record<'_>, context: Context<'_, S>) {
+    fn on_record(
+        &self,
+        id: &tracing::Id,
+        values: &tracing::span::Record<'_>,
+        context: Context<'_, S>,
+    ) {
         if let Some(span) = context.span(id)
             && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
         {
@@ -103,7 +120,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JournalLayer {
         event.record(&mut fields);
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(outer) = span.extensions().get::<Fields>() {
-                let new = outer.values.iter().filter(|(name, _)| fields.values.iter().all(|(known, _)| known != name));
+                let new = outer
+                    .values
+                    .iter()
+                    .filter(|(name, _)| fields.values.iter().all(|(known, _)| known != name));
                 let new: Vec<_> = new.cloned().collect();
                 fields.values.extend(new);
             }

@@ -1,4 +1,6 @@
-//! (to be written)
+//! The verbs of the command line, one file each: their arguments, what they do, what they print.
 
+pub mod decode_worker;
+pub mod render;
 #[cfg(feature = "retrain")]
 pub mod train_phantom;

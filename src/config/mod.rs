@@ -8,6 +8,7 @@ pub mod fragment;
 mod overlap;
 mod read;
 pub mod settings;
+mod units;
 
 use std::io;
 use std::path::{Path, PathBuf};

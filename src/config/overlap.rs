@@ -1,7 +1,9 @@
-//! Whether two directories are the same or one lies inside the other, however their paths are written.
+//! Whether the configured directories keep out of each other's way, however their paths are written.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
+
+use super::fragment::{Located, Place, Problems};
 
 /// A path in the forms in which two of them are compared.
 pub struct Whereabouts {
@@ -74,4 +76,97 @@ fn resolve(path: &Path) -> Option<PathBuf> {
         rest.push(ancestor.components().next_back()?.as_os_str().to_owned());
     }
     None
+}
+
+/// A directory that the configuration names, for the comparison with the others.
+pub struct Named {
+    /// For messages.
+    pub what: String,
+    /// Where it is configured.
+    pub place: Place,
+    /// Where it is.
+    pub at: Whereabouts,
+}
+
+impl Named {
+    /// Looks it up.
+    pub fn new(what: impl Into<String>, path: &Located<PathBuf>) -> Self {
+        Self {
+            what: what.into(),
+            place: path.place.clone(),
+            at: Whereabouts::of(&path.value),
+        }
+    }
+}
+
+/// Everything that is compared.
+pub struct Places {
+    /// The drop directories.
+    pub watches: Vec<Named>,
+    /// The library.
+    pub library: Named,
+    /// The quarantine.
+    pub quarantine: Named,
+    /// The duplicates.
+    pub duplicates: Named,
+    /// The state directory.
+    pub state: Named,
+    /// The control socket.
+    pub socket: Option<Named>,
+}
+
+/// Drop directories, library, quarantine, duplicates, state and socket must keep out of each other's way.
+pub fn check(places: &Places, problems: &Problems) {
+    let Places {
+        watches,
+        library: root,
+        quarantine,
+        duplicates,
+        state,
+        socket,
+    } = places;
+    let apart = |one: &Named, other: &Named| {
+        if one.at.overlaps(&other.at) {
+            let message = format!(
+                "{} and {} (at {}) are the same or one lies inside the other",
+                one.what, other.what, other.place
+            );
+            problems.add(&one.place, message);
+        }
+    };
+    for (number, watch) in watches.iter().enumerate() {
+        for earlier in &watches[..number] {
+            apart(watch, earlier);
+        }
+        for other in [root, quarantine, duplicates, state] {
+            apart(watch, other);
+        }
+        if let Some(socket) = socket
+            .as_ref()
+            .filter(|socket| socket.at.is_within(&watch.at))
+        {
+            problems.add(
+                &socket.place,
+                format!("the control socket lies inside {}", watch.what),
+            );
+        }
+    }
+    apart(state, root);
+    apart(state, quarantine);
+    apart(state, duplicates);
+    apart(quarantine, duplicates);
+    for folder in [quarantine, duplicates] {
+        if root.at.is_within(&folder.at) {
+            problems.add(
+                &folder.place,
+                format!("the library lies inside {}", folder.what),
+            );
+        } else if !folder.at.is_beside_categories(&root.at) {
+            let message = format!(
+                "{} lies inside the library: its first folder there must start with '_' and be neither _review nor _other",
+                folder.what
+            );
+            problems.add(&folder.place, message);
+        }
+    }
 }

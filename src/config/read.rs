@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::fragment::{self, Located, Node, Place, Problems, Section};
-use super::overlap::Whereabouts;
+use super::fragment::{Located, Node, Place, Problems, Section};
+use super::overlap::{self, Named, Places};
 #[allow(clippy::wildcard_imports)]
 use super::settings::*;
+use super::units;
 use crate::domain::CategoryId;
 use crate::domain::decision::ViewThresholds;
 use crate::domain::placement::Template;
@@ -74,23 +75,6 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("[log]", &["level", "target", "identifiers"]),
 ];
 
-/// A directory that the configuration names, for the comparison with the others.
-struct Named {
-    what: String,
-    place: Place,
-    at: Whereabouts,
-}
-
-impl Named {
-    fn new(what: impl Into<String>, path: &Located<PathBuf>) -> Self {
-        Self {
-            what: what.into(),
-            place: path.place.clone(),
-            at: Whereabouts::of(&path.value),
-        }
-    }
-}
-
 /// Reads everything. `None` when something needed is missing; the problems say what.
 pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settings> {
     let mut top = Section::top(tree, problems);
@@ -114,19 +98,25 @@ pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settin
     }
     finish(top);
 
-    let named_watches: Vec<Named> = watches
-        .iter()
-        .flatten()
-        .map(|watch| {
+    same_names(watches.iter().flatten(), problems);
+    if let (Some(library), Some(state)) = (&library, &state) {
+        let watch = |watch: &Watch| {
             Named::new(
                 format!("the drop directory {:?}", watch.settings.name),
                 &watch.path,
             )
-        })
-        .collect();
-    same_names(watches.iter().flatten(), problems);
-    if let (Some(library), Some(state)) = (&library, &state) {
-        check_places(&named_watches, library, state, control.as_ref(), problems);
+        };
+        let places = Places {
+            watches: watches.iter().flatten().map(watch).collect(),
+            library: Named::new("the library", &library.path),
+            quarantine: Named::new("the quarantine", &library.quarantine),
+            duplicates: Named::new("the duplicates", &library.duplicates),
+            state: Named::new("the state directory", state),
+            socket: control
+                .as_ref()
+                .map(|socket| Named::new("the control socket", socket)),
+        };
+        overlap::check(&places, problems);
     }
 
     Some(Settings {
@@ -505,7 +495,7 @@ fn decoders(mut section: Section<'_>) -> DecoderSettings {
     let count = or_cores(section.integer("count", 0..1025), cores);
     let permits_per_watch = or_cores(section.integer("permits-per-watch", 0..4097), 2 * cores);
     let memory = section.parsed("memory", "a size such as \"512MiB\" or \"1GiB\"", |text| {
-        let memory = fragment::size(text).ok_or_else(|| format!("{text:?} is no size"))?;
+        let memory = units::size(text).ok_or_else(|| format!("{text:?} is no size"))?;
         if memory >= 64 << 20 {
             Ok(memory)
         } else {
@@ -615,65 +605,5 @@ fn same_names<'w>(watches: impl Iterator<Item = &'w Watch>, problems: &Problems)
             );
         }
         seen.push(watch);
-    }
-}
-
-/// Drop directories, library, quarantine, duplicates, state and socket must keep out of each other's way.
-fn check_places(
-    watches: &[Named],
-    library: &Library,
-    state: &Located<PathBuf>,
-    socket: Option<&Located<PathBuf>>,
-    problems: &Problems,
-) {
-    let root = Named::new("the library", &library.path);
-    let quarantine = Named::new("the quarantine", &library.quarantine);
-    let duplicates = Named::new("the duplicates", &library.duplicates);
-    let state = Named::new("the state directory", state);
-    let socket = socket.map(|socket| Named::new("the control socket", socket));
-
-    let apart = |one: &Named, other: &Named| {
-        if one.at.overlaps(&other.at) {
-            let message = format!(
-                "{} and {} (at {}) are the same or one lies inside the other",
-                one.what, other.what, other.place
-            );
-            problems.add(&one.place, message);
-        }
-    };
-    for (number, watch) in watches.iter().enumerate() {
-        for earlier in &watches[..number] {
-            apart(watch, earlier);
-        }
-        for other in [&root, &quarantine, &duplicates, &state] {
-            apart(watch, other);
-        }
-        if let Some(socket) = socket
-            .as_ref()
-            .filter(|socket| socket.at.is_within(&watch.at))
-        {
-            problems.add(
-                &socket.place,
-                format!("the control socket lies inside {}", watch.what),
-            );
-        }
-    }
-    apart(&state, &root);
-    apart(&state, &quarantine);
-    apart(&state, &duplicates);
-    apart(&quarantine, &duplicates);
-    for folder in [&quarantine, &duplicates] {
-        if root.at.is_within(&folder.at) {
-            problems.add(
-                &folder.place,
-                format!("the library lies inside {}", folder.what),
-            );
-        } else if !folder.at.is_beside_categories(&root.at) {
-            let message = format!(
-                "{} lies inside the library: its first folder there must start with '_' and be neither _review nor _other",
-                folder.what
-            );
-            problems.add(&folder.place, message);
-        }
     }
 }

@@ -3,26 +3,33 @@
 //! [`header`] reads the structure, [`pixels`] decodes (at reduced size where the format allows it), [`render`]
 //! prepares the model's input; [`worker`] runs the three in the jail and [`pool`] is its parent.
 
-use std::time::Duration;
+pub mod attributes;
+pub mod bytes;
+pub mod confine;
+pub mod dataset;
+pub mod header;
+#[cfg(feature = "failpoints")]
+pub mod misbehave;
+pub mod pixels;
+pub mod pool;
+pub mod protocol;
+pub mod render;
+pub mod worker;
+
+pub use header::inspect;
+
+use std::fs::File;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Header, Reason};
+use bytes::Bytes;
+
+pub use crate::domain::settle::Completeness;
 
 /// Raised whenever the same file would give another [`Radiograph`]; bundles name the version they were trained with.
 pub const PREPROCESSING_VERSION: u32 = 1;
-
-/// Whether the file is all there, judged by its own structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Completeness {
-    /// The structure's last byte is the file's last, or only padding follows.
-    Complete,
-    /// The structure goes on so many bytes beyond the end of the file (at least 1).
-    ShortBy(u64),
-    /// The structure does not tell (deflated, no pixel data, not DICOM).
-    Undetermined,
-}
 
 /// What the header pass found.
 #[derive(Clone, Serialize, Deserialize)]
@@ -176,4 +183,39 @@ pub struct Decoded {
     pub radiographs: Vec<Radiograph>,
     /// Time spent in the child.
     pub took: Duration,
+}
+
+/// The whole way of a file within the jail: header pass, pixels, one [`Radiograph`] for each spec.
+///
+/// A radiograph that cannot be decoded, and a damaged file, is a fault; what is no radiograph comes back with its
+/// inspection and without pictures. Of several frames the first is taken.
+pub fn decode(file: &File, size: u64, specs: &[RenderSpec]) -> Result<Decoded, Fault> {
+    decode_from(&Bytes::File { file, len: size }, specs)
+}
+
+/// [`decode`] for bytes in memory.
+pub fn decode_bytes(bytes: &[u8], specs: &[RenderSpec]) -> Result<Decoded, Fault> {
+    decode_from(&Bytes::Memory(bytes), specs)
+}
+
+fn decode_from(bytes: &Bytes, specs: &[RenderSpec]) -> Result<Decoded, Fault> {
+    let begun = Instant::now();
+    let header::Examined { inspection, pixels } = header::examine(bytes, header::INFLATED_WHOLE);
+    let radiographs = match &inspection.content {
+        Content::Damaged { fault, .. } => return Err(fault.clone()),
+        Content::Radiograph { .. } if !specs.is_empty() => {
+            let truncated = || Fault::new(Reason::Truncated, "the file ends before its pixels do");
+            let pixels = pixels.ok_or_else(truncated)?;
+            let scale =
+                render::needed_scale(pixels.description.columns, pixels.description.rows, specs);
+            let mut frame = pixels::first_frame(bytes, &pixels, scale)?;
+            render::render(&mut frame, specs)?
+        }
+        _ => Vec::new(),
+    };
+    Ok(Decoded {
+        inspection,
+        radiographs,
+        took: begun.elapsed(),
+    })
 }

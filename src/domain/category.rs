@@ -39,7 +39,9 @@ pub struct CategoryId(String);
 
 /// A text is no category id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no category id: use 1 to 64 of a-z, 0-9 and '-', starting with a letter or digit")]
+#[error(
+    "{0:?} is no category id: use 1 to 64 of a-z, 0-9 and '-', starting with a letter or digit"
+)]
 pub struct CategoryIdError(String);
 
 impl CategoryId {
@@ -47,8 +49,14 @@ impl CategoryId {
     pub fn parse(text: &str) -> Result<Self, CategoryIdError> {
         let good = (1..=64).contains(&text.len())
             && !text.starts_with('-')
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if good { Ok(Self(text.to_owned())) } else { Err(CategoryIdError(text.to_owned())) }
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(CategoryIdError(text.to_owned()))
+        }
     }
 
     /// The id.

@@ -37,7 +37,11 @@ impl ViewScores {
 
     /// The likelier of the two views.
     pub fn favourite(&self) -> View {
-        if self.lateral > self.frontal { View::Lateral } else { View::Frontal }
+        if self.lateral > self.frontal {
+            View::Lateral
+        } else {
+            View::Frontal
+        }
     }
 }
 
@@ -112,7 +116,9 @@ impl HeaderView {
             "LL" | "LLAT" | "LEFT LATERAL" => return Self::Ll,
             "RL" | "RLAT" | "RIGHT LATERAL" => return Self::Rl,
             "LAT" | "LATERAL" => return Self::Lateral,
-            "RLO" | "LLO" | "RAO" | "LAO" | "RPO" | "LPO" | "OBL" | "OBLIQUE" => return Self::Oblique,
+            "RLO" | "LLO" | "RAO" | "LAO" | "RPO" | "LPO" | "OBL" | "OBLIQUE" => {
+                return Self::Oblique;
+            }
             _ => {}
         }
         let code = header.view_code.to_ascii_lowercase();
@@ -168,7 +174,10 @@ pub struct ViewThresholds {
 
 impl Default for ViewThresholds {
     fn default() -> Self {
-        Self { sure: 0.9, margin: 0.2 }
+        Self {
+            sure: 0.9,
+            margin: 0.2,
+        }
     }
 }
 
@@ -193,7 +202,11 @@ pub fn resolve_view(
         (Some(claimed), _) if claimed == favourite => Ok(claimed),
         (Some(claimed), _) => {
             let lead = scores.of(favourite) - scores.of(claimed);
-            if sure || lead > thresholds.margin { Err(Reason::ViewConflict) } else { Ok(claimed) }
+            if sure || lead > thresholds.margin {
+                Err(Reason::ViewConflict)
+            } else {
+                Ok(claimed)
+            }
         }
         (None, HeaderView::Oblique) => Err(Reason::ObliqueView),
         (None, _) if sure => Ok(favourite),
@@ -270,15 +283,26 @@ pub fn decide(prediction: &Prediction, thresholds: &impl CategoryThreshold) -> D
     if let Some(reason) = prediction.view_problem {
         return Decision::Review { reason };
     }
-    if prediction.out_of_distribution.is_some_and(|distance| distance.is_nan() || distance > 1.0) {
-        return Decision::Review { reason: Reason::OutOfDistribution };
+    if prediction
+        .out_of_distribution
+        .is_some_and(|distance| distance.is_nan() || distance > 1.0)
+    {
+        return Decision::Review {
+            reason: Reason::OutOfDistribution,
+        };
     }
     match prediction.category() {
         Some(category) if prediction.confidence >= thresholds.threshold(category) => {
-            Decision::File { category: category.clone() }
+            Decision::File {
+                category: category.clone(),
+            }
         }
-        Some(_) => Decision::Review { reason: Reason::LowConfidence },
-        None => Decision::Review { reason: Reason::ViewUnsure },
+        Some(_) => Decision::Review {
+            reason: Reason::LowConfidence,
+        },
+        None => Decision::Review {
+            reason: Reason::ViewUnsure,
+        },
     }
 }
 
@@ -359,7 +383,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn scores(frontal: f32, lateral: f32) -> ViewScores {
-        ViewScores { frontal, lateral, neither: 1.0 - frontal - lateral }
+        ViewScores {
+            frontal,
+            lateral,
+            neither: 1.0 - frontal - lateral,
+        }
     }
 
     #[test]
@@ -386,7 +414,11 @@ mod tests {
             (Absent, neither, Err(OutOfScope)),
             (Ap, neither, Err(OutOfScope)),
         ] {
-            assert_eq!(resolve_view(header, Some(&pixels), thresholds), expected, "{header:?} {pixels:?}");
+            assert_eq!(
+                resolve_view(header, Some(&pixels), thresholds),
+                expected,
+                "{header:?} {pixels:?}"
+            );
         }
         assert_eq!(resolve_view(Ap, None, thresholds), Ok(View::Frontal));
         assert_eq!(resolve_view(Absent, None, thresholds), Err(ViewUnsure));
@@ -404,7 +436,10 @@ mod tests {
         };
         assert_eq!(read("PA", "", "P\\F"), HeaderView::Pa);
         assert_eq!(read("", "antero-posterior", ""), HeaderView::Ap);
-        assert_eq!(read("", "antero-posterior oblique", ""), HeaderView::Oblique);
+        assert_eq!(
+            read("", "antero-posterior oblique", ""),
+            HeaderView::Oblique
+        );
         assert_eq!(read("", "", "L\\F"), HeaderView::Ap);
         assert_eq!(read("", "", "A\\F"), HeaderView::Lateral);
         assert_eq!(read("", "", "A\\R"), HeaderView::Other);

@@ -180,15 +180,34 @@ mod tests {
 
     #[test]
     fn a_padded_uid_is_trimmed() {
-        assert_eq!(Uid::parse("1.2.840\0").map(String::from), Ok("1.2.840".into()));
-        assert_eq!(Uid::parse("1.2.840 ").map(String::from), Ok("1.2.840".into()));
+        assert_eq!(
+            Uid::parse("1.2.840\0").map(String::from),
+            Ok("1.2.840".into())
+        );
+        assert_eq!(
+            Uid::parse("1.2.840 ").map(String::from),
+            Ok("1.2.840".into())
+        );
     }
 
     #[test]
     fn a_hostile_uid_is_refused() {
-        for text in ["../../etc/passwd", "1.2\0.3", "1..2", ".1", "1.", "1.2.é", "１.２", "", "a.b"] {
+        for text in [
+            "../../etc/passwd",
+            "1.2\0.3",
+            "1..2",
+            ".1",
+            "1.",
+            "1.2.é",
+            "１.２",
+            "",
+            "a.b",
+        ] {
             assert!(Uid::parse(text).is_err(), "{text:?}");
         }
-        assert!(matches!(Uid::parse(&"1".repeat(300)), Err(UidError::TooLong(300))));
+        assert!(matches!(
+            Uid::parse(&"1".repeat(300)),
+            Err(UidError::TooLong(300))
+        ));
     }
 }

@@ -16,7 +16,9 @@ pub struct RelPath(Vec<u8>);
 
 /// A text is no relative path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a path inside its folder: it is empty, absolute, or has an empty, '.', '..' or over-long component or a NUL")]
+#[error(
+    "not a path inside its folder: it is empty, absolute, or has an empty, '.', '..' or over-long component or a NUL"
+)]
 pub struct RelPathError;
 
 impl RelPath {
@@ -24,7 +26,11 @@ impl RelPath {
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, RelPathError> {
         let bytes = bytes.into();
         let good = |part: &[u8]| {
-            !part.is_empty() && part != b"." && part != b".." && part.len() <= 255 && !part.contains(&0)
+            !part.is_empty()
+                && part != b"."
+                && part != b".."
+                && part.len() <= 255
+                && !part.contains(&0)
         };
         if bytes.len() <= 4096 && bytes.split(|b| *b == b'/').all(good) {
             Ok(Self(bytes))
@@ -81,8 +87,12 @@ impl TryFrom<String> for RelPath {
         let mut rest = text.as_bytes();
         while let Some((&first, tail)) = rest.split_first() {
             if first == b'%' {
-                let digits = tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
-                let byte = digits.and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(RelPathError)?;
+                let digits = tail
+                    .get(..2)
+                    .and_then(|pair| std::str::from_utf8(pair).ok());
+                let byte = digits
+                    .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                    .ok_or(RelPathError)?;
                 bytes.push(byte);
                 rest = &tail[2..];
             } else {
@@ -264,8 +274,11 @@ impl Template {
 
     /// Makes the path of a file. Always a valid path: values are escaped, and over-long names end in a hash.
     pub fn fill(&self, filling: &Filling<'_>) -> RelPath {
-        let parts: Vec<String> =
-            self.components.iter().map(|pieces| component(pieces, filling)).collect();
+        let parts: Vec<String> = self
+            .components
+            .iter()
+            .map(|pieces| component(pieces, filling))
+            .collect();
         RelPath(parts.join("/").into_bytes())
     }
 }
@@ -276,11 +289,20 @@ fn parse_component(text: &str) -> Result<Vec<Piece>, TemplateError> {
     while !rest.is_empty() {
         if let Some(tail) = rest.strip_prefix('{') {
             let (name, tail) = tail.split_once('}').ok_or(TemplateError::Brace)?;
-            let field = Field::ALL.iter().find(|(known, _)| *known == name).map(|(_, field)| *field);
-            let names = || Field::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-            pieces.push(Piece::Field(
-                field.ok_or_else(|| TemplateError::UnknownField(name.to_owned(), names()))?,
-            ));
+            let field = Field::ALL
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, field)| *field);
+            let names = || {
+                Field::ALL
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            pieces.push(Piece::Field(field.ok_or_else(|| {
+                TemplateError::UnknownField(name.to_owned(), names())
+            })?));
             rest = tail;
         } else {
             let end = rest.find('{').unwrap_or(rest.len());
@@ -315,13 +337,17 @@ fn value(field: Field, filling: &Filling<'_>) -> String {
         Field::Category => filling.category_folder.to_owned(),
         Field::View => or(filling.view, "unknown-view"),
         Field::StudyDate => or(&safe(&header.study_date), "unknown-date"),
-        Field::StudyYear => or(&safe(header.study_date.get(..4).unwrap_or("")), "unknown-date"),
+        Field::StudyYear => or(
+            &safe(header.study_date.get(..4).unwrap_or("")),
+            "unknown-date",
+        ),
         Field::SopInstanceUid => instance.sop_instance_uid.as_str().to_owned(),
         Field::StudyInstanceUid => uid(instance.study_instance_uid.as_ref(), "unknown-study"),
         Field::SeriesInstanceUid => uid(instance.series_instance_uid.as_ref(), "unknown-series"),
-        Field::Patient => {
-            or(&safe(instance.patient.as_ref().map_or("", |p| p.0.as_str())), "unknown-patient")
-        }
+        Field::Patient => or(
+            &safe(instance.patient.as_ref().map_or("", |p| p.0.as_str())),
+            "unknown-patient",
+        ),
         Field::Modality => or(&safe(&header.modality), "unknown-modality"),
         Field::Manufacturer => or(&safe(&header.manufacturer), "unknown-manufacturer"),
         Field::Model => or(&safe(&header.manufacturer_model_name), "unknown-model"),
@@ -330,7 +356,11 @@ fn value(field: Field, filling: &Filling<'_>) -> String {
 }
 
 fn or(text: &str, absent: &str) -> String {
-    if text.is_empty() { absent.to_owned() } else { text.to_owned() }
+    if text.is_empty() {
+        absent.to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// A header value as part of a file name that is the same on every filesystem.
@@ -342,11 +372,18 @@ fn safe(raw: &str) -> String {
     let kept = |c: char| c.is_ascii_alphanumeric() || "+-._=".contains(c);
     let name: String = raw.nfc().map(|c| if kept(c) { c } else { '_' }).collect();
     let name = name.trim_matches(|c| c == '.' || c == '_').to_owned();
-    let one_case = !(name.bytes().any(|b| b.is_ascii_lowercase()) && name.bytes().any(|b| b.is_ascii_uppercase()));
+    let one_case = !(name.bytes().any(|b| b.is_ascii_lowercase())
+        && name.bytes().any(|b| b.is_ascii_uppercase()));
     let upper_is_plain = name == raw && one_case && !raw.bytes().any(|b| b.is_ascii_lowercase());
-    let lower_is_plain = name == raw && one_case && raw.len() == 32 && raw.bytes().all(|b| b.is_ascii_hexdigit());
-    let reserved = ["CON", "PRN", "AUX", "NUL"].iter().any(|word| name.eq_ignore_ascii_case(word))
-        || (name.len() == 4 && ["COM", "LPT"].iter().any(|word| name.to_ascii_uppercase().starts_with(word)));
+    let lower_is_plain =
+        name == raw && one_case && raw.len() == 32 && raw.bytes().all(|b| b.is_ascii_hexdigit());
+    let reserved = ["CON", "PRN", "AUX", "NUL"]
+        .iter()
+        .any(|word| name.eq_ignore_ascii_case(word))
+        || (name.len() == 4
+            && ["COM", "LPT"]
+                .iter()
+                .any(|word| name.to_ascii_uppercase().starts_with(word)));
     if raw.is_empty() || ((upper_is_plain || lower_is_plain) && !reserved) {
         return name;
     }
@@ -361,7 +398,11 @@ fn cap(text: String) -> String {
         return text;
     }
     let digest = blake3::hash(text.as_bytes()).to_hex();
-    let extension = text.rfind('.').map(|dot| &text[dot..]).filter(|ext| ext.len() <= 8).unwrap_or("");
+    let extension = text
+        .rfind('.')
+        .map(|dot| &text[dot..])
+        .filter(|ext| ext.len() <= 8)
+        .unwrap_or("");
     let mut stem = text[..text.len() - extension.len()].to_owned();
     let mut end = LIMIT - 17 - extension.len();
     while !stem.is_char_boundary(end) {
@@ -385,11 +426,15 @@ pub fn check_folder(category: &CategoryId, folder: &str) -> Result<(), String> {
         && !folder.starts_with(['_', '.', ' '])
         && !folder.ends_with(['.', ' '])
         && folder.len() <= 100
-        && !folder.chars().any(|c| c.is_control() || "\\:*?\"<>|".contains(c));
+        && !folder
+            .chars()
+            .any(|c| c.is_control() || "\\:*?\"<>|".contains(c));
     if good {
         Ok(())
     } else {
-        Err(format!("category {category}: the folder name {folder:?} cannot be used on every filesystem"))
+        Err(format!(
+            "category {category}: the folder name {folder:?} cannot be used on every filesystem"
+        ))
     }
 }
 
@@ -412,14 +457,25 @@ mod tests {
             study_instance_uid: None,
             series_instance_uid: None,
             patient: None,
-            description: Description { manufacturer: manufacturer.into(), ..Description::default() },
+            description: Description {
+                manufacturer: manufacturer.into(),
+                ..Description::default()
+            },
         }
     }
 
     fn fill(template: &str, manufacturer: &str) -> String {
         let instance = instance(manufacturer);
-        let filling = Filling { category_folder: "Fusion", view: "frontal", instance: &instance, watch: "w" };
-        Template::parse(template).unwrap().fill(&filling).to_string()
+        let filling = Filling {
+            category_folder: "Fusion",
+            view: "frontal",
+            instance: &instance,
+            watch: "w",
+        };
+        Template::parse(template)
+            .unwrap()
+            .fill(&filling)
+            .to_string()
     }
 
     #[test]
@@ -452,10 +508,12 @@ mod tests {
     #[test]
     fn twins_by_case_or_unicode_never_share_a_name() {
         let template = "{category}/{manufacturer}/{sop_instance_uid}";
-        let names: std::collections::HashSet<String> = ["Acme", "ACME", "acme", "e\u{301}", "\u{e9}", "A/B", "A_B", "A\\B"]
-            .iter()
-            .map(|maker| fill(template, maker).to_lowercase())
-            .collect();
+        let names: std::collections::HashSet<String> = [
+            "Acme", "ACME", "acme", "e\u{301}", "\u{e9}", "A/B", "A_B", "A\\B",
+        ]
+        .iter()
+        .map(|maker| fill(template, maker).to_lowercase())
+        .collect();
         assert_eq!(names.len(), 8);
     }
 

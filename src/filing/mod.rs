@@ -1,3 +1,10 @@
-//! Moving files and writing down what was done: the ledger, the filer, recovery and the quarantine.
+//! Moving files and writing down what was done, so that no file is ever lost.
+//!
+//! The filesystem and the [`ledger`] are the truth. The [`filer`] writes an Intent, then acts ([`prepare`] and
+//! [`carry`], on the share's own thread, [`share`]), then writes what became of it, and only then tells anyone.
+//! [`recover`] finishes or undoes what a crash interrupted. [`destinations`] are the library, quarantine and duplicates;
+//! [`consumed`] remembers what was copied, observed or left, [`quarantine`] lists and gives back, [`secrets`] holds the key
+//! of the pseudonyms.
 
+pub mod ledger;
 pub mod record;

@@ -17,6 +17,17 @@ impl fmt::Display for RecordId {
     }
 }
 
+/// Where a line of the ledger ends, and which line that is: reading goes on from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The segment's number, from 1 on.
+    pub segment: u32,
+    /// The byte after the line's newline.
+    pub offset: u64,
+    /// The line's hash, which the next line carries.
+    pub hash: String,
+}
+
 /// BLAKE3 of a file's bytes, 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Digest(pub String);
@@ -45,6 +56,53 @@ pub enum Fate {
     Conflict,
     /// Where it was.
     Left,
+}
+
+impl Fate {
+    /// Every fate.
+    pub const ALL: &[Self] = &[
+        Self::Filed,
+        Self::Review,
+        Self::Other,
+        Self::Quarantined,
+        Self::Duplicate,
+        Self::Conflict,
+        Self::Left,
+    ];
+
+    /// The name used in records, counters and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Filed => "filed",
+            Self::Review => "review",
+            Self::Other => "other",
+            Self::Quarantined => "quarantined",
+            Self::Duplicate => "duplicate",
+            Self::Conflict => "conflict",
+            Self::Left => "left",
+        }
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Fate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|fate| fate.as_str() == text)
+            .ok_or_else(|| {
+                let names: Vec<_> = Self::ALL.iter().map(|fate| fate.as_str()).collect();
+                format!("{text:?} is no fate; there are: {}", names.join(", "))
+            })
+    }
 }
 
 /// Everything about one file that has a fate: written before anything is touched.
@@ -85,6 +143,19 @@ pub struct Intent {
     pub dossier: Dossier,
 }
 
+/// A file that was given back and is not taken again until it changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The watch that it goes back to.
+    pub watch: String,
+    /// Its path there.
+    pub path: RelPath,
+    /// Its bytes.
+    pub digest: Digest,
+    /// The file as it was in the quarantine (a rename keeps it).
+    pub fingerprint: Fingerprint,
+}
+
 /// One record of the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -122,6 +193,14 @@ pub enum Record {
         id: RecordId,
         /// Who asked (user id at the control socket), when known.
         by: Option<u32>,
+        /// The file as it comes back: it is not taken again until it changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<Held>,
+    },
+    /// The library that this ledger is about: only a directory whose marker names this id is that library.
+    Library {
+        /// The random id in its marker.
+        marker: String,
     },
     /// A filed file is somewhere else now, by a person's hand.
     Moved {

@@ -1,1 +1,584 @@
-//! (to be written)
+//! The index: answers questions about filed files. A cache, folded from the ledger, that can be deleted at any time.
+//!
+//! It promises that what it says is what the ledger says up to [`Index::cursor`]: a group of records goes in whole or
+//! not at all, together with the cursor, and whatever makes that doubtful at start (damage, a power cut, a ledger
+//! that has no such line) means [`IndexError::NeedsRebuild`] instead of an answer. Every function here blocks.
+
+pub mod entry;
+mod fold;
+mod generation;
+mod keys;
+pub mod query;
+mod store;
+pub mod verify;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::placement::RootId;
+use crate::domain::{Fingerprint, Placement, RelPath, Uid};
+use crate::filing::record::{Digest, Intent, Position, Record, RecordId};
+
+pub use entry::{Entry, State, Story};
+pub use query::Query;
+
+use entry::Told;
+use fold::Changes;
+use keys::Kind;
+use store::{OpenFault, Part, Trees};
+
+/// Raised whenever the same ledger would give another index.
+const VERSION: u32 = 1;
+
+const CURSOR: &[u8] = b"cursor";
+const SESSION: &[u8] = b"session";
+const VERSION_KEY: &[u8] = b"version";
+
+/// How many records a rebuild writes at once.
+const REBUILD_BATCH: usize = 500;
+
+/// What can go wrong with the index, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Another process has it.
+    #[error("the index {} is in use by another process: is a radsort daemon running on this state directory?", .0.display())]
+    Locked(PathBuf),
+    /// It cannot be trusted.
+    #[error("the index {} must be rebuilt from the ledger ({why}): the daemon does so when it starts; \
+        or run `radsort reindex`", .dir.display())]
+    NeedsRebuild {
+        /// Where it is (or was).
+        dir: PathBuf,
+        /// Why.
+        why: String,
+        /// Where what could not be read has been moved to.
+        aside: Option<PathBuf>,
+    },
+    /// The ledger could not be read while rebuilding.
+    #[error("the index cannot be rebuilt, because the ledger cannot be read: {0}")]
+    Ledger(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The disk.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What.
+        source: std::io::Error,
+    },
+    /// sled, while running.
+    #[error("the index's storage failed: {0}; if it goes on, run `radsort reindex`")]
+    Storage(#[from] sled::Error),
+    /// A value that this version cannot read.
+    #[error(
+        "the index holds a value in {part:?} that cannot be read ({source}); run `radsort reindex`"
+    )]
+    Value {
+        /// In which tree.
+        part: Part,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl IndexError {
+    pub(crate) fn value(part: Part, source: serde_json::Error) -> Self {
+        Self::Value { part, source }
+    }
+
+    fn io(path: &Path, source: impl Into<std::io::Error>) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, IndexError>;
+
+/// A filed copy that the index knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The intent that filed it.
+    pub id: RecordId,
+    /// Where it is.
+    pub placement: Placement,
+    /// Its bytes.
+    pub digest: Digest,
+}
+
+/// Who has the index open, to tell an unclean stop at the next start.
+#[derive(Serialize, Deserialize)]
+struct Session {
+    boot_id: String,
+    clean: bool,
+}
+
+/// The open index. One process at a time.
+pub struct Index {
+    dir: PathBuf,
+    /// Replaced as a whole by [`Index::reindex`]; readers keep what they have.
+    trees: RwLock<Arc<Trees>>,
+    /// One writer at a time.
+    writing: Mutex<()>,
+    /// Locked for as long as this lives. Beside the directory, because that one may be moved aside.
+    _lock: File,
+}
+
+impl Index {
+    /// Opens the index in `dir`, or makes an empty one, whose cursor is `None`.
+    ///
+    /// What cannot be opened is moved aside as `<dir>.broken-<time>` first, so that the next call starts afresh.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let lock = lock(dir)?;
+        let boot_id = boot_id()?;
+        create(dir)?;
+        let opened = match generation::current(dir)? {
+            Ok(current) => {
+                generation::remove_others(dir, &current)?;
+                create(&current)?;
+                open_trusted(&current, &boot_id)?
+            }
+            Err(why) => Err(why),
+        };
+        match opened {
+            Ok(trees) => Self::start(dir, trees, lock, boot_id),
+            Err(why) => {
+                let aside = Some(move_aside(dir)?);
+                Err(IndexError::NeedsRebuild {
+                    dir: dir.to_owned(),
+                    why,
+                    aside,
+                })
+            }
+        }
+    }
+
+    /// Builds the index in `dir` from nothing but the ledger, aside, and puts it in the place of what is there.
+    ///
+    /// `progress` is told how many records have been folded.
+    pub fn rebuild<E>(
+        dir: &Path,
+        ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+        progress: impl FnMut(u64),
+    ) -> Result<Self>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let lock = lock(dir)?;
+        create(dir)?;
+        let next = generation::next(dir)?;
+        let trees = build(&next, ledger, progress)?;
+        generation::make_current(dir, &next)?;
+        generation::remove_others(dir, &next)?;
+        Self::start(dir, trees, lock, boot_id()?)
+    }
+
+    /// The same for an index that is open: readers see the old one until the new one is complete, writers wait.
+    pub fn reindex<E>(
+        &self,
+        ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+        progress: impl FnMut(u64),
+    ) -> Result<()>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let _writing = self.write_lock();
+        let next = generation::next(&self.dir)?;
+        let trees = build(&next, ledger, progress)?;
+        generation::make_current(&self.dir, &next)?;
+        // The old generation stays for its readers; the next start removes it.
+        *self.trees.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trees);
+        Ok(())
+    }
+
+    fn start(dir: &Path, trees: Trees, lock: File, boot_id: String) -> Result<Self> {
+        begin_session(&trees, boot_id)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            trees: RwLock::new(Arc::new(trees)),
+            writing: Mutex::new(()),
+            _lock: lock,
+        })
+    }
+
+    /// How far the ledger has been folded; `None` when nothing has.
+    pub fn cursor(&self) -> Result<Option<Position>> {
+        self.trees().get(Part::Meta, CURSOR)
+    }
+
+    /// Folds a group of records, in the ledger's order: all of it or nothing. Records at or before the cursor are
+    /// skipped, so that a group may be given again.
+    pub fn apply(&self, group: &[(Position, i64, Record)]) -> Result<()> {
+        let _writing = self.write_lock();
+        let trees = self.trees();
+        let cursor: Option<Position> = trees.get(Part::Meta, CURSOR)?;
+        let new = |position: &Position| {
+            cursor
+                .as_ref()
+                .is_none_or(|at| (position.segment, position.offset) > (at.segment, at.offset))
+        };
+        let mut changes = Changes::new(&trees);
+        for (position, time_us, record) in group.iter().filter(|(position, ..)| new(position)) {
+            changes.fold(*time_us, record)?;
+            changes.reached(position)?;
+        }
+        if changes.writes.is_empty() {
+            Ok(())
+        } else {
+            trees.commit(&changes)
+        }
+    }
+
+    /// Ends the session in good order: everything is on the disk when this returns.
+    pub fn close(&self) -> Result<()> {
+        let _writing = self.write_lock();
+        let trees = self.trees();
+        trees.sync(&self.dir)?;
+        // Only after everything else is safe may the index say that it is.
+        let session = Session {
+            boot_id: boot_id()?,
+            clean: true,
+        };
+        write_meta(&trees, SESSION, &session)?;
+        trees.sync(&self.dir)
+    }
+
+    /// The live filed copy of an instance (filed, in review or in `_other`; not conflicts, not duplicates).
+    pub fn find_uid(&self, uid: &Uid) -> Result<Option<Known>> {
+        let found = self.newest(
+            Kind::Uid,
+            uid.as_str().as_bytes(),
+            Entry::stands_for_its_uid,
+        )?;
+        Ok(found.map(|entry| Known {
+            id: entry.id,
+            placement: entry.at,
+            digest: entry.digest,
+        }))
+    }
+
+    /// Every entry of an instance, the newest first.
+    pub fn with_uid(&self, uid: &Uid) -> Result<Vec<Entry>> {
+        self.list(Kind::Uid, uid.as_str().as_bytes())
+    }
+
+    /// One entry.
+    pub fn get(&self, id: &RecordId) -> Result<Option<Entry>> {
+        self.trees().get(Part::Entries, id.0.as_bytes())
+    }
+
+    /// One entry with its history.
+    pub fn story(&self, id: &RecordId) -> Result<Option<Story>> {
+        self.trees().story(id)
+    }
+
+    /// What lies at a place (or lay there and is missing), the newest first.
+    pub fn at_place(&self, at: &Placement) -> Result<Vec<Entry>> {
+        self.list(Kind::Place, &keys::place(at))
+    }
+
+    /// What came from a place in a drop directory, the newest first.
+    pub fn from_source(&self, watch: &str, from: &RelPath) -> Result<Vec<Entry>> {
+        self.list(Kind::Source, &keys::source(watch, from))
+    }
+
+    /// Files in the library and beside it that have (or had, and are missing) these bytes, the newest first.
+    pub fn with_digest(&self, digest: &Digest) -> Result<Vec<Entry>> {
+        self.list(Kind::Digest, digest.0.as_bytes())
+    }
+
+    /// Live entries of a study, the newest first.
+    pub fn study(&self, study: &Uid) -> Result<Vec<Entry>> {
+        self.list(Kind::Study, study.as_str().as_bytes())
+    }
+
+    /// Whether this very file has been copied, observed or left before, and must not be taken again.
+    pub fn consumed(&self, seen: &Fingerprint) -> Result<bool> {
+        Ok(self
+            .newest(Kind::Consumed, &keys::fingerprint(seen), Entry::consumed)?
+            .is_some())
+    }
+
+    /// The same by name and bytes, for when device numbers have changed (a remount, a restored disk).
+    pub fn consumed_bytes(&self, watch: &str, from: &RelPath, digest: &Digest) -> Result<bool> {
+        let same = |entry: &Entry| entry.digest == *digest && entry.consumed();
+        Ok(self
+            .newest(Kind::Source, &keys::source(watch, from), same)?
+            .is_some())
+    }
+
+    /// Intents that are not closed, in no particular order: what recovery has to look at.
+    pub fn open_intents(&self) -> Result<Vec<Intent>> {
+        let trees = self.trees();
+        let mut open = Vec::new();
+        for item in trees.tree(Part::Open) {
+            let told: Told =
+                entry::decode(&item?.1).map_err(|err| IndexError::value(Part::Open, err))?;
+            if let Record::Intent(intent) = told.record {
+                open.push(*intent);
+            }
+        }
+        Ok(open)
+    }
+
+    /// The maintained counters whose name begins with `prefix`: `fate/`, `category/`, `reason/`, `model/`,
+    /// `watch/<name>/` (by fate). Live entries only.
+    pub fn counters(&self, prefix: &str) -> Result<BTreeMap<String, u64>> {
+        let trees = self.trees();
+        let mut counters = BTreeMap::new();
+        for item in trees.tree(Part::Counters).scan_prefix(prefix) {
+            let (name, count) = item?;
+            let count =
+                entry::decode(&count).map_err(|err| IndexError::value(Part::Counters, err))?;
+            counters.insert(
+                String::from_utf8_lossy(&name[prefix.len()..]).into_owned(),
+                count,
+            );
+        }
+        Ok(counters)
+    }
+
+    /// The entries that a person means by `what`: a record id, a SOP Instance UID, or an absolute path in one of
+    /// `roots` (of the file as it lies now, or of where it lay in a drop directory). The newest first.
+    pub fn resolve(&self, roots: &[(RootId, PathBuf)], what: &str) -> Result<Vec<Entry>> {
+        if let Some(entry) = self.get(&RecordId(what.to_owned()))? {
+            return Ok(vec![entry]);
+        }
+        if let Ok(uid) = Uid::parse(what) {
+            return self.with_uid(&uid);
+        }
+        let mut found = Vec::new();
+        for (root, path) in roots {
+            let Ok(below) = Path::new(what).strip_prefix(path) else {
+                continue;
+            };
+            let Ok(path) = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(below.as_os_str()))
+            else {
+                continue;
+            };
+            if let RootId::Watch(name) = root {
+                found.extend(self.from_source(name, &path)?);
+            }
+            found.extend(self.at_place(&Placement {
+                root: root.clone(),
+                path,
+            })?);
+        }
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.filed_us));
+        found.dedup_by(|a, b| a.id == b.id);
+        Ok(found)
+    }
+
+    fn list(&self, kind: Kind, value: &[u8]) -> Result<Vec<Entry>> {
+        self.entries(kind, value).collect()
+    }
+
+    fn newest(
+        &self,
+        kind: Kind,
+        value: &[u8],
+        good: impl Fn(&Entry) -> bool,
+    ) -> Result<Option<Entry>> {
+        for entry in self.entries(kind, value) {
+            let entry = entry?;
+            if good(&entry) {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entries under one key, the newest first. One that changes its key meanwhile may be passed over.
+    fn entries(&self, kind: Kind, value: &[u8]) -> impl Iterator<Item = Result<Entry>> + use<> {
+        let trees = self.trees();
+        let keys = trees
+            .tree(Part::Keys)
+            .scan_prefix(keys::prefix(kind, value))
+            .rev();
+        keys.filter_map(move |item| match item {
+            Ok((_, id)) => trees.get(Part::Entries, &id).transpose(),
+            Err(err) => Some(Err(err.into())),
+        })
+    }
+
+    fn trees(&self) -> Arc<Trees> {
+        Arc::clone(&self.trees.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write_lock(&self) -> MutexGuard<'_, ()> {
+        // What a panic left behind is on the disk whole or not at all.
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the lock beside the directory: `<dir>.lock`.
+fn lock(dir: &Path) -> Result<File> {
+    let path = beside(dir, "lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|err| IndexError::io(&path, err))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(IndexError::Locked(dir.to_owned())),
+        Err(err) => Err(IndexError::io(&path, err)),
+    }
+}
+
+fn create(dir: &Path) -> Result<()> {
+    // Source paths can hold names: nobody else may look in.
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(IndexError::io(dir, err))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(suffix);
+    dir.with_file_name(name)
+}
+
+/// Which boot of the machine this is.
+fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path).map_err(|err| IndexError::io(path, err))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Whether an index that opened may be believed; if not, why.
+fn trustworthy(trees: &Trees, boot_id: &str) -> std::result::Result<(), String> {
+    let fault = |err: IndexError| err.to_string();
+    let version = trees.get::<u32>(Part::Meta, VERSION_KEY).map_err(fault)?;
+    let session = trees.get::<Session>(Part::Meta, SESSION).map_err(fault)?;
+    trees.get::<Position>(Part::Meta, CURSOR).map_err(fault)?;
+    match (version, session) {
+        (None, None) if trees.tree(Part::Entries).is_empty() => Ok(()),
+        (Some(VERSION), Some(session)) if session.clean || session.boot_id == boot_id => Ok(()),
+        (Some(VERSION), Some(_)) => {
+            Err("the machine went down while the index was in use".to_owned())
+        }
+        (Some(VERSION), None) | (None, _) => Err("it was never completed".to_owned()),
+        (Some(other), _) => Err(format!(
+            "it has version {other}, this program writes version {VERSION}"
+        )),
+    }
+}
+
+fn begin_session(trees: &Trees, boot_id: String) -> Result<()> {
+    write_meta(trees, VERSION_KEY, &VERSION)?;
+    write_meta(
+        trees,
+        SESSION,
+        &Session {
+            boot_id,
+            clean: false,
+        },
+    )
+}
+
+fn write_meta<T: Serialize>(trees: &Trees, key: &[u8], value: &T) -> Result<()> {
+    let value = entry::encode(value).map_err(|err| IndexError::value(Part::Meta, err))?;
+    trees.tree(Part::Meta).insert(key, value)?;
+    Ok(())
+}
+
+/// Renames an unusable index out of the way, for whoever wants to look at it; an older such one goes.
+fn move_aside(dir: &Path) -> Result<PathBuf> {
+    for old in broken_ones(dir) {
+        std::fs::remove_dir_all(&old).map_err(|err| IndexError::io(&old, err))?;
+    }
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let aside = beside(dir, &format!("broken-{time}"));
+    std::fs::rename(dir, &aside).map_err(|err| IndexError::io(dir, err))?;
+    Ok(aside)
+}
+
+fn broken_ones(dir: &Path) -> Vec<PathBuf> {
+    let Some(parent) = dir.parent() else {
+        return Vec::new();
+    };
+    let start = beside(dir, "broken-");
+    let is_broken = |path: &PathBuf| {
+        path.as_os_str()
+            .as_encoded_bytes()
+            .starts_with(start.as_os_str().as_encoded_bytes())
+    };
+    let items = std::fs::read_dir(parent).into_iter().flatten();
+    items
+        .filter_map(|item| Some(item.ok()?.path()))
+        .filter(is_broken)
+        .collect()
+}
+
+/// Opens a generation and says why it cannot be believed, if it cannot.
+fn open_trusted(dir: &Path, boot_id: &str) -> Result<std::result::Result<Trees, String>> {
+    match Trees::open(dir) {
+        Ok(trees) => Ok(trustworthy(&trees, boot_id).map(|()| trees)),
+        Err(OpenFault::Unusable(why)) => Ok(Err(why)),
+        Err(OpenFault::Locked) => Err(IndexError::Locked(dir.to_owned())),
+        Err(OpenFault::Io(source)) => Err(IndexError::io(dir, source)),
+    }
+}
+
+/// Folds the whole ledger into a new generation and waits until it is on the disk.
+fn build<E>(
+    dir: &Path,
+    ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+    mut progress: impl FnMut(u64),
+) -> Result<Trees>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    create(dir)?;
+    let trees = Trees::open(dir).map_err(|fault| match fault {
+        OpenFault::Locked => IndexError::Locked(dir.to_owned()),
+        OpenFault::Io(source) => IndexError::io(dir, source),
+        OpenFault::Unusable(why) => IndexError::io(dir, std::io::Error::other(why)),
+    })?;
+    fold_all(&trees, ledger, &mut progress)?;
+    begin_session(&trees, boot_id()?)?;
+    trees.sync(dir)?;
+    Ok(trees)
+}
+
+fn fold_all<E>(
+    trees: &Trees,
+    ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+    progress: &mut impl FnMut(u64),
+) -> Result<()>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut changes = Changes::new(trees);
+    let mut folded = 0u64;
+    for record in ledger {
+        let (position, time_us, record) = record.map_err(|err| IndexError::Ledger(err.into()))?;
+        changes.fold(time_us, &record)?;
+        changes.reached(&position)?;
+        folded += 1;
+        if folded.is_multiple_of(REBUILD_BATCH as u64) {
+            trees.batch(&changes)?;
+            changes = Changes::new(trees);
+            progress(folded);
+        }
+    }
+    trees.batch(&changes)?;
+    progress(folded);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

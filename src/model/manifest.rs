@@ -172,13 +172,16 @@ pub struct FileRef {
 impl FileRef {
     /// Names a file with these bytes.
     pub fn of(file: impl Into<String>, bytes: &[u8]) -> Self {
-        Self { file: file.into(), sha256: sha256(bytes) }
+        Self {
+            file: file.into(),
+            sha256: sha256(bytes),
+        }
     }
 }
 
 /// SHA-256 as 64 hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// The names of a network's outputs.
@@ -278,7 +281,9 @@ impl GreyFormat {
             .iter()
             .flat_map(|grey| match self {
                 Self::U8 => vec![(grey.clamp(0.0, 1.0) * 255.0).round() as u8],
-                Self::U16 => ((grey.clamp(0.0, 1.0) * 65535.0).round() as u16).to_le_bytes().to_vec(),
+                Self::U16 => ((grey.clamp(0.0, 1.0) * 65535.0).round() as u16)
+                    .to_le_bytes()
+                    .to_vec(),
                 Self::F32 => grey.to_le_bytes().to_vec(),
             })
             .collect()
@@ -288,9 +293,12 @@ impl GreyFormat {
     pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
         match self {
             Self::U8 => bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect(),
-            Self::U16 => {
-                bytes.as_chunks().0.iter().map(|pair| f32::from(u16::from_le_bytes(*pair)) / 65535.0).collect()
-            }
+            Self::U16 => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|pair| f32::from(u16::from_le_bytes(*pair)) / 65535.0)
+                .collect(),
             Self::F32 => floats(bytes),
         }
     }
@@ -298,5 +306,10 @@ impl GreyFormat {
 
 /// Little-endian `float32`s; a rest of less than four bytes is ignored.
 pub fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|four| f32::from_le_bytes(*four))
+        .collect()
 }

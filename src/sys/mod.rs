@@ -2,3 +2,5 @@
 //!
 //! Each file has one subject, keeps its `unsafe` blocks a few lines long, says in a `SAFETY` comment why each is
 //! sound, and exposes only safe functions.
+
+pub mod process;

@@ -1,0 +1,553 @@
+//! The jail's outside: zygotes to hand files to, limits, second tries, and what a child's end means for its file.
+//!
+//! A child that dies, stalls, overruns or lies costs its file one more try in a fresh child and then a [`Fault`]; it
+//! never costs the service anything. A zygote that died is replaced. What a child answers is believed only as far as
+//! [`protocol`](super::protocol) checks it.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType,
+};
+
+use super::confine::{Confinement, Limits};
+use super::protocol::{
+    Answer, Ask, Farewell, Flaw, Hello, MAX_PACKET, MAX_VALUES, Request, read_answer, values,
+};
+use super::worker::NOT_CONFINED;
+use super::{Decoded, Fault, Inspection, RenderSpec};
+use crate::config::settings::DecoderSettings;
+use crate::domain::Reason;
+
+/// How long a zygote may take to start.
+const START: Duration = Duration::from_secs(20);
+/// How much longer than its child's wall-clock limit a zygote may take to say how the child ended.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often a file is tried.
+const TRIES: u32 = 2;
+
+/// Why no decoder could be started.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The program cannot be started.
+    #[error("the decode worker {} cannot be started: {source}", program.display())]
+    Start {
+        /// What was to be started.
+        program: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It was started, and said nothing.
+    #[error("the decode worker {} was started and ended without a word ({source})", program.display())]
+    Mute {
+        /// What was started.
+        program: PathBuf,
+        /// What happened to its socket.
+        source: io::Error,
+    },
+    /// It could not be locked in; radsort does not decode outside the jail.
+    #[error(
+        "the decode worker cannot be locked in, and radsort does not decode outside the jail: {0}"
+    )]
+    NotConfined(String),
+}
+
+/// Why a file was not decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// It cannot be: quarantine it with this reason.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// It cannot be read just now, or has changed: settle again.
+    #[error("the file cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// No decoder could be had; the file is not to blame.
+    #[error("no decoder: {0}")]
+    Unavailable(String),
+}
+
+/// Decoders to hand files to. Every method blocks: call them where blocking is allowed.
+pub struct Pool {
+    program: PathBuf,
+    count: usize,
+    limits: Limits,
+    confinement: Confinement,
+    zygotes: Mutex<Zygotes>,
+    returned: Condvar,
+}
+
+/// The zygotes that wait for a file, and how many there are with those at work.
+struct Zygotes {
+    idle: Vec<Zygote>,
+    all: usize,
+}
+
+/// What became of one try.
+enum Failure {
+    /// The child went wrong. `idle`: it hardly used the CPU while its time ran out, so that reading may be what is slow.
+    Child { fault: Fault, idle: bool },
+    /// The zygote is gone or out of step, or could not confine a child.
+    Zygote(String),
+}
+
+impl Pool {
+    /// Starts the first zygote, which shows that decoding will work; up to `settings.count` more come when needed.
+    pub fn start(settings: &DecoderSettings) -> Result<Self, PoolError> {
+        // Not by its path: after an upgrade that would be another version, which talks differently.
+        Self::start_program(Path::new("/proc/self/exe"), settings)
+    }
+
+    /// The same with another program than the running one; it must be radsort of the same version (tests are not).
+    pub fn start_program(program: &Path, settings: &DecoderSettings) -> Result<Self, PoolError> {
+        let limits = Limits {
+            memory: settings.memory,
+            cpu_seconds: settings
+                .cpu_time
+                .as_millis()
+                .div_ceil(1000)
+                .try_into()
+                .unwrap_or(u64::MAX)
+                .max(1),
+            wall_ms: settings
+                .wall_time
+                .as_millis()
+                .try_into()
+                .unwrap_or(u64::MAX)
+                .max(1),
+        };
+        let (first, confinement) = Zygote::start(program)?;
+        Ok(Self {
+            program: program.to_owned(),
+            count: settings.count.max(1),
+            limits,
+            confinement,
+            zygotes: Mutex::new(Zygotes {
+                idle: vec![first],
+                all: 1,
+            }),
+            returned: Condvar::new(),
+        })
+    }
+
+    /// What the kernel lets the jail enforce.
+    pub fn confinement(&self) -> Confinement {
+        self.confinement
+    }
+
+    /// The header pass over a file of `size` bytes, open for reading only.
+    pub fn inspect(&self, file: &File, size: u64) -> Result<Inspection, DecodeError> {
+        match self.ask(file, size, Ask::Inspect)? {
+            (Answer::Inspected(inspection), _) => Ok(inspection),
+            _ => Err(Fault::new(Reason::DecoderLied, "the answer is to another question").into()),
+        }
+    }
+
+    /// The header pass and one radiograph for each of `specs`, of a file of `size` bytes, open for reading only.
+    pub fn decode(
+        &self,
+        file: &File,
+        size: u64,
+        specs: &[RenderSpec],
+    ) -> Result<Decoded, DecodeError> {
+        if specs.iter().map(values).fold(0, u64::saturating_add) > MAX_VALUES {
+            let error = format!("more than {MAX_VALUES} grey values were asked for");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error).into());
+        }
+        match self.ask(file, size, Ask::Decode(specs.to_vec()))? {
+            (Answer::Decoded(inspection, radiographs), took) => Ok(Decoded {
+                inspection,
+                radiographs,
+                took,
+            }),
+            _ => Err(Fault::new(Reason::DecoderLied, "the answer is to another question").into()),
+        }
+    }
+
+    /// Asks one child after the other until one answers, or until that is no use.
+    fn ask(&self, file: &File, size: u64, ask: Ask) -> Result<(Answer, Duration), DecodeError> {
+        if !rustix::fs::fcntl_getfl(file)
+            .map_err(io::Error::from)?
+            .intersection(OFlags::RWMODE)
+            .is_empty()
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the file is not open for reading only",
+            )
+            .into());
+        }
+        let request = Request {
+            ask,
+            size,
+            limits: self.limits,
+        };
+        let packet = serde_json::to_vec(&request).map_err(io::Error::from)?;
+        if packet.len() > MAX_PACKET {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "too many radiographs were asked for",
+            )
+            .into());
+        }
+        let mut failure = Failure::Zygote(String::new());
+        for _ in 0..TRIES {
+            let start = Instant::now();
+            match self.try_once(file, &packet, &request) {
+                Ok(Answer::Fault(fault)) => return Err(fault.into()),
+                Ok(Answer::Unreadable(error)) => return Err(error.into()),
+                Ok(answer) => return Ok((answer, start.elapsed())),
+                Err(failed) => failure = failed,
+            }
+        }
+        match failure {
+            Failure::Zygote(reason) => Err(DecodeError::Unavailable(reason)),
+            Failure::Child { fault, idle } => {
+                self.blame_the_disk(file, size, idle)?;
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// One child. A zygote that is not to be used again is dropped, which ends it and its child.
+    fn try_once(&self, file: &File, packet: &[u8], request: &Request) -> Result<Answer, Failure> {
+        let mut place = self.take_place();
+        let mut zygote = match place.idle.take() {
+            Some(zygote) => zygote,
+            None => {
+                Zygote::start(&self.program)
+                    .map_err(|error| Failure::Zygote(error.to_string()))?
+                    .0
+            }
+        };
+        let answer = zygote.run(file, packet, request);
+        if zygote.in_step {
+            place.idle = Some(zygote);
+        }
+        answer
+    }
+
+    /// Waits until one of the `count` places is free.
+    fn take_place(&self) -> Place<'_> {
+        let mut zygotes = self.lock();
+        loop {
+            if let Some(zygote) = zygotes.idle.pop() {
+                return Place {
+                    pool: self,
+                    idle: Some(zygote),
+                };
+            }
+            if zygotes.all < self.count {
+                zygotes.all += 1;
+                return Place {
+                    pool: self,
+                    idle: None,
+                };
+            }
+            zygotes = self
+                .returned
+                .wait(zygotes)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Zygotes> {
+        // Nothing can panic while it is held, and both fields would still be right.
+        self.zygotes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An error if it was not the file's bytes that two children failed at: it has another size now, or a child that
+    /// waited instead of computing was reading from a share that answers slowly or not at all.
+    fn blame_the_disk(&self, file: &File, size: u64, idle: bool) -> io::Result<()> {
+        if file.metadata()?.len() != size {
+            return Err(io::Error::other(
+                "the file has changed while it was decoded",
+            ));
+        }
+        let patience = Duration::from_millis(self.limits.wall_ms / 4);
+        let start = Instant::now();
+        let mut buffer = vec![0; 1024 * 1024];
+        let mut offset = 0;
+        while idle && offset < size {
+            match file.read_at(&mut buffer, offset)? {
+                0 => {
+                    return Err(io::Error::other(
+                        "the file has become shorter while it was decoded",
+                    ));
+                }
+                read => offset += read as u64,
+            }
+            if start.elapsed() > patience {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "reading the file takes too long",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One of the pool's `count` places, given back when dropped, with its zygote if that is still good.
+struct Place<'a> {
+    pool: &'a Pool,
+    idle: Option<Zygote>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut zygotes = self.pool.lock();
+        match self.idle.take() {
+            Some(zygote) => zygotes.idle.push(zygote),
+            None => zygotes.all -= 1,
+        }
+        drop(zygotes);
+        self.pool.returned.notify_one();
+    }
+}
+
+/// A zygote, from outside.
+struct Zygote {
+    process: std::process::Child,
+    control: OwnedFd,
+    /// It has said how the last child ended, and waits for a request.
+    in_step: bool,
+}
+
+impl Zygote {
+    /// Starts one and waits until it is locked in.
+    fn start(program: &Path) -> Result<(Self, Confinement), PoolError> {
+        let start = |source: io::Error| PoolError::Start {
+            program: program.to_owned(),
+            source,
+        };
+        let (control, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|errno| start(errno.into()))?;
+        let process = Command::new(program)
+            .arg0("radsort")
+            .arg("decode-worker")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(start)?;
+        let zygote = Self {
+            process,
+            control,
+            in_step: true,
+        };
+        let mute = |source: io::Error| PoolError::Mute {
+            program: program.to_owned(),
+            source,
+        };
+        match zygote.receive(Instant::now() + START).map_err(mute)? {
+            Hello::Ready(confinement) => Ok((zygote, confinement)),
+            Hello::Failed(reason) => Err(PoolError::NotConfined(reason)),
+        }
+    }
+
+    /// Hands a file to a child, and listens until both have said what they have to say or time is up.
+    fn run(&mut self, file: &File, packet: &[u8], request: &Request) -> Result<Answer, Failure> {
+        self.in_step = false;
+        let limits = &request.limits;
+        let deadline = Instant::now() + Duration::from_millis(limits.wall_ms) + GRACE;
+        let broken = |error: io::Error| {
+            Failure::Zygote(format!("the decode worker does not answer ({error})"))
+        };
+
+        let (listen, reply) = UnixStream::pair().map_err(broken)?;
+        self.send(packet, file, &reply).map_err(broken)?;
+        drop(reply);
+        let answer = read_answer(
+            &mut Listener {
+                stream: &listen,
+                deadline,
+            },
+            &request.ask,
+        );
+        // A child that has more to say than it should finds nobody listening.
+        drop(listen);
+        let farewell = match self.receive::<Farewell>(deadline) {
+            Ok(farewell) => farewell,
+            Err(error) if is_timeout(&error) => {
+                return Err(Failure::Child {
+                    fault: too_long(limits),
+                    idle: true,
+                });
+            }
+            Err(error) => return Err(broken(error)),
+        };
+        self.in_step = true;
+        judge(answer, farewell, limits)
+    }
+
+    /// Sends a request with its two descriptors.
+    fn send(&self, packet: &[u8], file: &File, reply: &UnixStream) -> io::Result<()> {
+        let descriptors = [file.as_fd(), reply.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(io::Error::other("two descriptors do not fit into a packet"));
+        }
+        rustix::net::sendmsg(
+            &self.control,
+            &[IoSlice::new(packet)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
+        Ok(())
+    }
+
+    /// Waits for a packet; `UnexpectedEof` if the zygote has ended, a timeout if it is late.
+    fn receive<T: serde::de::DeserializeOwned>(&self, deadline: Instant) -> io::Result<T> {
+        let mut packet = vec![0; MAX_PACKET];
+        let received = loop {
+            set_socket_timeout(&self.control, Timeout::Recv, Some(remaining(deadline)?))?;
+            let mut parts = [IoSliceMut::new(&mut packet)];
+            match rustix::net::recvmsg(
+                &self.control,
+                &mut parts,
+                &mut Default::default(),
+                RecvFlags::empty(),
+            ) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other?.bytes,
+            }
+        };
+        match packet.get(..received) {
+            None | Some([]) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(packet) => Ok(serde_json::from_slice(packet)?),
+        }
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        // Its child, if it still has one, dies with it. An error means that it is already gone.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The reply socket, read until a deadline.
+struct Listener<'a> {
+    stream: &'a UnixStream,
+    deadline: Instant,
+}
+
+impl Read for Listener<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream
+            .set_read_timeout(Some(remaining(self.deadline)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+/// The time that is left, at least a millisecond; an error when there is none.
+fn remaining(deadline: Instant) -> io::Result<Duration> {
+    match deadline.checked_duration_since(Instant::now()) {
+        Some(left) if !left.is_zero() => Ok(left.max(Duration::from_millis(1))),
+        _ => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// What an answer and the end of the child that gave it say together.
+fn judge(
+    answer: Result<Answer, Flaw>,
+    farewell: Farewell,
+    limits: &Limits,
+) -> Result<Answer, Failure> {
+    let fault = |reason, detail: String| Failure::Child {
+        fault: Fault::new(reason, detail),
+        idle: false,
+    };
+    match answer {
+        Err(Flaw::Lie(lie)) => return Err(fault(Reason::DecoderLied, lie.into())),
+        Err(Flaw::Io(error)) => {
+            return Err(Failure::Zygote(format!(
+                "the answer cannot be read: {error}"
+            )));
+        }
+        Ok(answer) if farewell.code == Some(0) => return Ok(answer),
+        Ok(_) | Err(Flaw::Short | Flaw::Late) => {}
+    }
+    let cpu_used_up = farewell.cpu_ms >= limits.cpu_seconds.saturating_mul(1000);
+    let memory = limits.memory / (1024 * 1024);
+    Err(match (farewell.code, farewell.signal) {
+        (Some(NOT_CONFINED), _) => Failure::Zygote("a decode child could not be locked in".into()),
+        _ if farewell.out_of_memory => fault(
+            Reason::DecoderMemory,
+            format!("more than {memory} MiB were needed"),
+        ),
+        (_, Some(libc::SIGXCPU)) => fault(
+            Reason::DecoderTimeout,
+            format!("more than {} s of CPU time were needed", limits.cpu_seconds),
+        ),
+        (_, Some(libc::SIGKILL)) if cpu_used_up => fault(
+            Reason::DecoderTimeout,
+            format!("more than {} s of CPU time were needed", limits.cpu_seconds),
+        ),
+        (_, Some(libc::SIGKILL)) => fault(
+            Reason::DecoderMemory,
+            "the decoder was killed, most likely because the machine ran out of memory".into(),
+        ),
+        (_, Some(libc::SIGALRM)) => Failure::Child {
+            fault: too_long(limits),
+            idle: farewell.cpu_ms < limits.wall_ms / 10,
+        },
+        (_, Some(signal)) => fault(
+            Reason::DecoderCrashed,
+            format!("the decoder died of {}", signal_name(signal)),
+        ),
+        (Some(0), None) => fault(Reason::DecoderLied, "the answer ends too early".into()),
+        (code, None) => fault(
+            Reason::DecoderCrashed,
+            format!("the decoder ended with exit code {}", code.unwrap_or(-1)),
+        ),
+    })
+}
+
+fn too_long(limits: &Limits) -> Fault {
+    let time = Duration::from_millis(limits.wall_ms);
+    Fault::new(
+        Reason::DecoderTimeout,
+        format!("there was no answer within {time:?}"),
+    )
+}
+
+fn signal_name(signal: i32) -> String {
+    match signal {
+        libc::SIGSEGV => "SIGSEGV (it touched memory that is not its own)".into(),
+        libc::SIGABRT => "SIGABRT (it gave up)".into(),
+        libc::SIGBUS => "SIGBUS".into(),
+        libc::SIGILL => "SIGILL".into(),
+        libc::SIGFPE => "SIGFPE".into(),
+        libc::SIGTRAP => "SIGTRAP".into(),
+        other => format!("signal {other}"),
+    }
+}

@@ -1,0 +1,190 @@
+//! The one way in which records change the index: read what is there, gather what changes, write it all at once.
+//!
+//! The same function serves the running daemon (a transaction a group) and the rebuild (a batch a few hundred
+//! records), which is why both end with the same index.
+
+use std::collections::BTreeMap;
+
+use crate::filing::record::{Intent, Position, Record, RecordId};
+
+use super::entry::{self, Entry, State, Story, Told};
+use super::store::{Part, Trees};
+use super::{IndexError, keys};
+
+/// What a group of records changes.
+pub(super) struct Changes<'a> {
+    trees: &'a Trees,
+    pub(super) writes: BTreeMap<(Part, Vec<u8>), Option<Vec<u8>>>,
+}
+
+impl<'a> Changes<'a> {
+    pub(super) fn new(trees: &'a Trees) -> Self {
+        Self {
+            trees,
+            writes: BTreeMap::new(),
+        }
+    }
+
+    /// Folds one record. A record that does not fit what came before it (about an id that nobody opened, say)
+    /// changes nothing: the ledger is the truth, and the index must not stop at it.
+    pub(super) fn fold(&mut self, time_us: i64, record: &Record) -> Result<(), IndexError> {
+        let told = || Told {
+            time_us,
+            record: record.clone(),
+        };
+        match record {
+            Record::Intent(intent) => {
+                let value = entry::encode_small(&told())
+                    .map_err(|err| IndexError::value(Part::Open, err))?;
+                self.put(Part::Open, intent.id.0.as_bytes(), value);
+            }
+            Record::Observed(intent) => {
+                let story = vec![told()];
+                self.replace(&Entry::new(intent, None, false, time_us), &story)?;
+            }
+            Record::Filed { id, to } | Record::Quarantined { id, to } => {
+                if let Some((began, intent)) = self.take_open(id)? {
+                    let entry = Entry::new(&intent, to.as_ref(), true, time_us);
+                    self.replace(&entry, &[began, told()])?;
+                }
+            }
+            Record::Abandoned { id, .. } => {
+                self.take_open(id)?;
+            }
+            Record::Adopted { id, at, digest } => {
+                self.replace(&Entry::adopted(id, at, digest, time_us), &[told()])?;
+            }
+            Record::Released { id, .. } => {
+                self.amend(id, told(), |entry| entry.state = State::Released)?
+            }
+            Record::Undone { id } => self.amend(id, told(), |entry| entry.state = State::Undone)?,
+            Record::Missing { id } => {
+                self.amend(id, told(), |entry| entry.state = State::Missing)?
+            }
+            Record::Moved { id, to } => self.amend(id, told(), |entry| entry.move_to(to))?,
+            Record::Label {
+                id,
+                category,
+                origin,
+                ..
+            } => self.amend(id, told(), |entry| {
+                entry.category = Some(category.clone());
+                entry.labelled = Some(origin.clone());
+            })?,
+            Record::Library { .. }
+            | Record::Promoted { .. }
+            | Record::Checkpoint { .. }
+            | Record::Unknown(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Remembers how far the ledger has been folded.
+    pub(super) fn reached(&mut self, position: &Position) -> Result<(), IndexError> {
+        let value = entry::encode(position).map_err(|err| IndexError::value(Part::Meta, err))?;
+        self.put(Part::Meta, super::CURSOR, value);
+        Ok(())
+    }
+
+    fn take_open(&mut self, id: &RecordId) -> Result<Option<(Told, Box<Intent>)>, IndexError> {
+        let Some(told) = self.get::<Told>(Part::Open, id.0.as_bytes())? else {
+            return Ok(None);
+        };
+        self.writes
+            .insert((Part::Open, id.0.as_bytes().to_vec()), None);
+        Ok(match &told.record {
+            Record::Intent(intent) => Some((told.clone(), intent.clone())),
+            _ => None,
+        })
+    }
+
+    /// Changes an entry and adds to its story; an id that is not known changes nothing.
+    fn amend(
+        &mut self,
+        id: &RecordId,
+        told: Told,
+        change: impl FnOnce(&mut Entry),
+    ) -> Result<(), IndexError> {
+        let Some(mut entry) = self.get::<Entry>(Part::Entries, id.0.as_bytes())? else {
+            return Ok(());
+        };
+        let mut history = self
+            .get::<Vec<Told>>(Part::Stories, id.0.as_bytes())?
+            .unwrap_or_default();
+        change(&mut entry);
+        history.push(told);
+        self.replace(&entry, &history)
+    }
+
+    /// Puts an entry with its keys and counters in the place of what its id had before.
+    fn replace(&mut self, new: &Entry, history: &[Told]) -> Result<(), IndexError> {
+        let id = new.id.0.as_bytes();
+        if let Some(old) = self.get::<Entry>(Part::Entries, id)? {
+            for key in keys::of(&old) {
+                self.writes.insert((Part::Keys, key), None);
+            }
+            for counter in keys::counters(&old) {
+                self.count(&counter, |count| count.saturating_sub(1))?;
+            }
+        }
+        for key in keys::of(new) {
+            self.put(Part::Keys, &key, id.to_vec());
+        }
+        for counter in keys::counters(new) {
+            self.count(&counter, |count| count.saturating_add(1))?;
+        }
+        let value = entry::encode(new).map_err(|err| IndexError::value(Part::Entries, err))?;
+        let story =
+            entry::encode_small(&history).map_err(|err| IndexError::value(Part::Stories, err))?;
+        self.put(Part::Entries, id, value);
+        self.put(Part::Stories, id, story);
+        Ok(())
+    }
+
+    fn count(&mut self, counter: &str, change: impl FnOnce(u64) -> u64) -> Result<(), IndexError> {
+        let count = change(
+            self.get::<u64>(Part::Counters, counter.as_bytes())?
+                .unwrap_or(0),
+        );
+        // A counter that nothing counts in does not exist: a rebuilt index must be the same as a grown one.
+        let value = if count == 0 {
+            None
+        } else {
+            Some(entry::encode(&count).map_err(|err| IndexError::value(Part::Counters, err))?)
+        };
+        self.writes
+            .insert((Part::Counters, counter.as_bytes().to_vec()), value);
+        Ok(())
+    }
+
+    fn put(&mut self, part: Part, key: &[u8], value: Vec<u8>) {
+        self.writes.insert((part, key.to_vec()), Some(value));
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        part: Part,
+        key: &[u8],
+    ) -> Result<Option<T>, IndexError> {
+        match self.writes.get(&(part, key.to_vec())) {
+            Some(written) => written
+                .as_deref()
+                .map(|bytes| entry::decode(bytes).map_err(|err| IndexError::value(part, err)))
+                .transpose(),
+            None => self.trees.get(part, key),
+        }
+    }
+}
+
+impl Trees {
+    /// An entry with its history.
+    pub(super) fn story(&self, id: &RecordId) -> Result<Option<Story>, IndexError> {
+        let Some(entry) = self.get::<Entry>(Part::Entries, id.0.as_bytes())? else {
+            return Ok(None);
+        };
+        let history = self
+            .get::<Vec<Told>>(Part::Stories, id.0.as_bytes())?
+            .unwrap_or_default();
+        Ok(Some(Story { entry, history }))
+    }
+}

@@ -1,0 +1,198 @@
+//! sled underneath: opening it whatever state it is in, and writing a group of changes so that all or none is there.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+use sled::{Batch, Db, Tree};
+
+use super::fold::Changes;
+use super::{IndexError, entry};
+
+/// Bytes of pages that sled may keep in memory.
+const CACHE: u64 = 64 << 20;
+
+/// The trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Id → entry.
+    Entries,
+    /// Id → what the ledger says about it.
+    Stories,
+    /// Id → an intent that is not closed yet.
+    Open,
+    /// What leads to an entry → its id.
+    Keys,
+    /// How many live entries there are of a kind.
+    Counters,
+    /// Version, cursor, session.
+    Meta,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Entries,
+        Self::Stories,
+        Self::Open,
+        Self::Keys,
+        Self::Counters,
+        Self::Meta,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Entries => "entries",
+            Self::Stories => "stories",
+            Self::Open => "open",
+            Self::Keys => "keys",
+            Self::Counters => "counters",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+/// An open sled database with its trees, in the order of [`Part::ALL`].
+pub(super) struct Trees {
+    db: Db,
+    trees: Vec<Tree>,
+}
+
+/// Why sled could not be opened.
+pub(super) enum OpenFault {
+    /// Another process has it.
+    Locked,
+    /// It cannot be read, or sled panicked on it.
+    Unusable(String),
+    /// The disk, not the content: no space, no permission, an I/O error.
+    Io(std::io::Error),
+}
+
+impl Trees {
+    /// Opens or creates a database. sled 0.34 panics on some kinds of damage; that is the same as an error here.
+    pub(super) fn open(dir: &Path) -> Result<Self, OpenFault> {
+        // Threads of a database that this process has just closed can hold its lock a moment longer. Other
+        // processes are kept out by the lock file beside the directory, before this is called.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            match Self::try_open(dir) {
+                Err(OpenFault::Locked) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_open(dir: &Path) -> Result<Self, OpenFault> {
+        let open = || -> sled::Result<Self> {
+            let db = sled::Config::new().path(dir).cache_capacity(CACHE).open()?;
+            let trees = Part::ALL
+                .iter()
+                .map(|part| db.open_tree(part.name()))
+                .collect::<sled::Result<_>>()?;
+            Ok(Self { db, trees })
+        };
+        match catch_unwind(AssertUnwindSafe(open)) {
+            Ok(Ok(trees)) => Ok(trees),
+            // sled wraps this in ErrorKind::Other; only the text tells.
+            Ok(Err(sled::Error::Io(err))) if err.to_string().contains("could not acquire lock") => {
+                Err(OpenFault::Locked)
+            }
+            Ok(Err(sled::Error::Io(err))) if is_disk(&err) => Err(OpenFault::Io(err)),
+            Ok(Err(err)) => Err(OpenFault::Unusable(err.to_string())),
+            Err(_) => Err(OpenFault::Unusable(
+                "sled panicked while opening it".to_owned(),
+            )),
+        }
+    }
+
+    pub(super) fn tree(&self, part: Part) -> &Tree {
+        &self.trees[part as usize]
+    }
+
+    pub(super) fn get<T: DeserializeOwned>(
+        &self,
+        part: Part,
+        key: &[u8],
+    ) -> Result<Option<T>, IndexError> {
+        let bytes = self.tree(part).get(key)?;
+        bytes
+            .map(|bytes| entry::decode(&bytes).map_err(|err| IndexError::value(part, err)))
+            .transpose()
+    }
+
+    /// Writes a group: all of it or nothing, also when the process is killed in between.
+    pub(super) fn commit(&self, changes: &Changes<'_>) -> Result<(), IndexError> {
+        let result = self.trees.as_slice().transaction(|trees: &Vec<_>| {
+            for ((part, key), value) in &changes.writes {
+                let tree: &sled::transaction::TransactionalTree = &trees[*part as usize];
+                match value {
+                    Some(value) => tree.insert(key.as_slice(), value.as_slice())?,
+                    None => tree.remove(key.as_slice())?,
+                };
+            }
+            Ok::<(), ConflictableTransactionError<()>>(())
+        });
+        match result {
+            Ok(()) => Ok(()),
+            Err(TransactionError::Storage(err)) => Err(err.into()),
+            // Nothing above aborts.
+            Err(TransactionError::Abort(())) => Err(IndexError::Storage(sled::Error::Unsupported(
+                "abort".into(),
+            ))),
+        }
+    }
+
+    /// Writes a group, tree by tree: for an index that nobody uses before it is complete.
+    pub(super) fn batch(&self, changes: &Changes<'_>) -> Result<(), IndexError> {
+        let mut batches: Vec<Batch> = Part::ALL.iter().map(|_| Batch::default()).collect();
+        for ((part, key), value) in &changes.writes {
+            match value {
+                Some(value) => batches[*part as usize].insert(key.as_slice(), value.as_slice()),
+                None => batches[*part as usize].remove(key.as_slice()),
+            }
+        }
+        for (tree, batch) in self.trees.iter().zip(batches) {
+            tree.apply_batch(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Hands everything to the disk and waits for it. sled's own flush is `sync_file_range`, which promises nothing.
+    pub(super) fn sync(&self, dir: &Path) -> Result<(), IndexError> {
+        self.db.flush()?;
+        sync_tree(dir).map_err(|source| IndexError::Io {
+            path: dir.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Syncs every file and directory below `dir`.
+fn sync_tree(dir: &Path) -> std::io::Result<()> {
+    for item in std::fs::read_dir(dir)? {
+        let item = item?;
+        if item.file_type()?.is_dir() {
+            sync_tree(&item.path())?;
+        } else if let Err(err) = File::open(item.path()).and_then(|file| file.sync_all())
+            // sled removes snapshots and blobs as it goes.
+            && err.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(err);
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+/// Errors that moving the index aside would not help.
+fn is_disk(err: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        err.kind(),
+        PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+    ) || matches!(err.raw_os_error(), Some(code) if code == rustix::io::Errno::IO.raw_os_error()
+            || code == rustix::io::Errno::MFILE.raw_os_error())
+}
