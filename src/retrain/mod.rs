@@ -7,6 +7,7 @@ pub mod evaluate;
 pub mod graph;
 pub mod network;
 pub mod phantom_bundle;
+pub mod phantom_trial;
 pub mod phantoms;
 pub mod split;
 pub mod train;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use crate::decode::{Fault, RenderSpec, decode_bytes};
+use crate::decode::{Decoded, Fault, RenderSpec, decode_bytes};
 use crate::phantom::{CATEGORIES, PhantomError, Plan, Syntax, Truth};
 
 /// A phantom could not become a picture.
@@ -76,43 +76,64 @@ impl Labelled {
     }
 }
 
-/// Draws, writes and decodes each phantom, in order, on `threads` threads, through files in the folder
-/// `scratch`; `done` hears how many are finished.
-pub fn render(
+/// Draws, writes and decodes each phantom, in order, on `threads` threads, through files in the folder `scratch`; `keep`
+/// makes of each what is wanted, `done` hears how many are finished.
+pub fn decode_each<T: Send>(
     wanted: &[Wanted],
     specs: &[RenderSpec],
     threads: usize,
     scratch: &Path,
+    keep: impl Fn(&Wanted, Decoded) -> T + Sync,
     mut done: impl FnMut(usize),
-) -> Result<Vec<Labelled>, PhantomsError> {
+) -> Result<Vec<T>, PhantomsError> {
     let next = AtomicUsize::new(0);
-    let mut rendered: Vec<Option<Labelled>> = vec![None; wanted.len()];
+    let mut kept: Vec<Option<T>> = wanted.iter().map(|_| None).collect();
     std::thread::scope(|scope| {
         let (sender, receiver) = channel();
         for _ in 0..threads.max(1) {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, keep) = (sender.clone(), &next, &keep);
             scope.spawn(move || {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(one) = wanted.get(index) else { return };
-                    let file = scratch.join(format!("{index}.dcm"));
-                    if sender.send((index, render_one(one, specs, file))).is_err() {
-                        return;
+                    let decoded = decode_one(one, specs, scratch.join(format!("{index}.dcm")));
+                    if sender.send((index, decoded.map(|decoded| keep(one, decoded)))).is_err() {
+                        return; // another one failed
                     }
                 }
             });
         }
         drop(sender);
         for (count, (index, result)) in receiver.into_iter().enumerate() {
-            rendered[index] = Some(result?);
+            kept[index] = Some(result?);
             done(count + 1);
         }
-        Ok(rendered.into_iter().flatten().collect())
+        Ok(kept.into_iter().flatten().collect())
     })
 }
 
-fn render_one(wanted: &Wanted, specs: &[RenderSpec], file: PathBuf) -> Result<Labelled, PhantomsError> {
-    let Wanted { plan, patient, drawn, syntax, normal } = wanted;
+/// Training pictures: [`decode_each`], kept at 16 bits.
+pub fn render(
+    wanted: &[Wanted],
+    specs: &[RenderSpec],
+    threads: usize,
+    scratch: &Path,
+    done: impl FnMut(usize),
+) -> Result<Vec<Labelled>, PhantomsError> {
+    let keep = |wanted: &Wanted, decoded: Decoded| {
+        let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
+        Labelled {
+            truth: wanted.plan.truth.clone(),
+            patient: wanted.patient.clone(),
+            normal: wanted.normal,
+            pictures: decoded.radiographs.iter().map(|r| r.pixels.iter().map(stored).collect()).collect(),
+        }
+    };
+    decode_each(wanted, specs, threads, scratch, keep, done)
+}
+
+fn decode_one(wanted: &Wanted, specs: &[RenderSpec], file: PathBuf) -> Result<Decoded, PhantomsError> {
+    let Wanted { plan, drawn, syntax, .. } = wanted;
     let phantom = match drawn {
         Drawn::Full => plan.draw(),
         Drawn::Within(columns, rows) => plan.draw_within(*columns, *rows),
@@ -120,9 +141,6 @@ fn render_one(wanted: &Wanted, specs: &[RenderSpec], file: PathBuf) -> Result<La
     phantom.write(&file, *syntax)?;
     let bytes = std::fs::read(&file).and_then(|bytes| std::fs::remove_file(&file).map(|()| bytes));
     let bytes = bytes.map_err(|source| PhantomsError::Read { file, source })?;
-    let decoded = decode_bytes(&bytes, specs)
-        .map_err(|fault| PhantomsError::Decode { sop_instance_uid: plan.sop_instance_uid.clone(), fault })?;
-    let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
-    let pictures = decoded.radiographs.iter().map(|picture| picture.pixels.iter().map(stored).collect()).collect();
-    Ok(Labelled { truth: plan.truth.clone(), patient: patient.clone(), normal: *normal, pictures })
+    decode_bytes(&bytes, specs)
+        .map_err(|fault| PhantomsError::Decode { sop_instance_uid: plan.sop_instance_uid.clone(), fault })
 }
