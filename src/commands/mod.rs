@@ -1,6 +1,7 @@
 //! The verbs of the command line, one file each: their arguments, what they do, what they print.
 
 pub mod decode_worker;
+pub mod phantom;
 pub mod render;
 #[cfg(feature = "retrain")]
 pub mod train_phantom;
