@@ -32,6 +32,29 @@ pub struct Confinement {
     pub seccomp: bool,
 }
 
+impl std::fmt::Display for Confinement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self {
+                seccomp: true,
+                landlock: Some(version),
+            } => write!(f, "seccomp and Landlock (version {version})"),
+            Self {
+                seccomp: true,
+                landlock: None,
+            } => write!(f, "seccomp, without Landlock"),
+            Self {
+                seccomp: false,
+                landlock: Some(version),
+            } => write!(f, "Landlock (version {version}), without seccomp"),
+            Self {
+                seccomp: false,
+                landlock: None,
+            } => write!(f, "resource limits only"),
+        }
+    }
+}
+
 /// Why the jail could not be closed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {

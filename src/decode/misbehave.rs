@@ -16,7 +16,7 @@ use crate::domain::Reason;
 use crate::sys::process;
 
 /// Does what the file's preamble says; returns if that was nothing, or nothing that ends the process.
-pub fn as_told_by(file: &File, ask: &Ask, reply: &UnixStream) -> Option<Fault> {
+pub fn as_told_by(file: &File, ask: &Ask, reply: &File) -> Option<Fault> {
     let mut preamble = [0; 128];
     file.read_exact_at(&mut preamble, 0).ok()?;
     let text = std::str::from_utf8(preamble.split(|byte| matches!(byte, 0 | b' ')).next()?).ok()?;
@@ -44,22 +44,35 @@ pub fn as_told_by(file: &File, ask: &Ask, reply: &UnixStream) -> Option<Fault> {
         "sleep" => loop {
             std::thread::park();
         },
+        "deaf" => {
+            let _ = process::ignore_signal(libc::SIGALRM);
+            loop {
+                std::thread::park();
+            }
+        }
         "eat-memory" => eat_memory(),
         "junk" => say(reply, &[0xff; 4096]),
         "endless" => loop {
-            say(reply, &[0x20; 65536]);
+            say(reply, &[0x20; 4096]);
         },
         "lie" => lie(reply, ask, &[f32::NAN], 0),
         "brighter-than-white" => lie(reply, ask, &[1.5], 0),
         "short" => lie(reply, ask, &[], 1),
         "long" => lie(reply, ask, &[0.0, 0.0], 0),
         "escape" => return Some(Fault::new(Reason::CannotDecode, escape())),
+        // The standard three, the file, and where to answer.
+        "count" => {
+            return Some(Fault::new(
+                Reason::CannotDecode,
+                format!("{:?}", process::open_descriptors().len()),
+            ));
+        }
         _ => {}
     }
     None
 }
 
-fn say(reply: &UnixStream, bytes: &[u8]) {
+fn say(reply: &File, bytes: &[u8]) {
     let mut reply = reply;
     if reply.write_all(bytes).is_err() {
         process::exit_now(4);
@@ -67,7 +80,7 @@ fn say(reply: &UnixStream, bytes: &[u8]) {
 }
 
 /// An answer whose tensors are all but right: `last` replaces the last value, after leaving out `fewer` more.
-fn lie(reply: &UnixStream, ask: &Ask, last: &[f32], fewer: usize) {
+fn lie(reply: &File, ask: &Ask, last: &[f32], fewer: usize) {
     let content = super::Content::Radiograph {
         header: crate::domain::Header::default(),
     };
@@ -109,7 +122,7 @@ fn eat_memory() {
     }
 }
 
-/// Tries to get out, and tells what worked: an empty text if the jail holds.
+/// Tries to get out, and tells what worked: nothing if the jail holds.
 fn escape() -> String {
     let mut worked = Vec::new();
     let mut tried = |what: &'static str, succeeded: bool| {
@@ -160,13 +173,12 @@ fn escape() -> String {
     });
     tried(
         "signal another process",
-        rustix::process::getppid()
-            .is_some_and(|zygote| rustix::process::test_kill_process(zygote).is_ok()),
+        rustix::process::test_kill_process(rustix::process::Pid::INIT).is_ok(),
     );
     for (what, number) in FORBIDDEN {
         tried(what, !process::is_forbidden(*number));
     }
-    worked.join(", ")
+    format!("tried everything, and this worked: {}", worked.join(", "))
 }
 
 /// System calls that fail otherwise than with `EPERM` when all arguments are 0 and nobody forbids them.

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
 };
 
 use super::confine::{Confinement, Limits};
@@ -34,7 +34,7 @@ use crate::domain::Reason;
 
 /// How long a zygote may take to start.
 const START: Duration = Duration::from_secs(20);
-/// How much longer than its child's wall-clock limit a zygote may take to say how the child ended.
+/// How much longer than its child's wall-clock limit (at most a quarter of that) a zygote may take to say how it ended.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often a file is tried.
 const TRIES: u32 = 2;
@@ -368,7 +368,8 @@ impl Zygote {
     fn run(&mut self, file: &File, packet: &[u8], request: &Request) -> Result<Answer, Failure> {
         self.in_step = false;
         let limits = &request.limits;
-        let deadline = Instant::now() + Duration::from_millis(limits.wall_ms) + GRACE;
+        let wall = Duration::from_millis(limits.wall_ms);
+        let deadline = Instant::now() + wall + GRACE.min(wall / 4);
         let broken = |error: io::Error| {
             Failure::Zygote(format!("the decode worker does not answer ({error})"))
         };
@@ -425,7 +426,7 @@ impl Zygote {
             match rustix::net::recvmsg(
                 &self.control,
                 &mut parts,
-                &mut Default::default(),
+                &mut RecvAncillaryBuffer::default(),
                 RecvFlags::empty(),
             ) {
                 Err(rustix::io::Errno::INTR) => {}

@@ -177,7 +177,7 @@ pub fn read_answer(from: &mut impl Read, ask: &Ask) -> Result<Answer, Flaw> {
                 .collect::<Result<_, _>>()?;
             Answer::Decoded(inspection, radiographs)
         }
-        (Said::Fault(fault), _) => Answer::Fault(checked_fault(fault)?),
+        (Said::Fault(fault), _) => Answer::Fault(checked_fault(&fault)?),
         (Said::Unreadable(errno), _) => Answer::Unreadable(match errno {
             Some(errno) => io::Error::from_raw_os_error(errno),
             None => io::Error::new(
@@ -241,7 +241,7 @@ fn checked_inspection(inspection: Inspection) -> Result<Inspection, Flaw> {
         },
         Content::Damaged { header, fault } => Content::Damaged {
             header: checked_header(header),
-            fault: checked_fault(fault)?,
+            fault: checked_fault(&fault)?,
         },
     };
     Ok(Inspection {
@@ -251,7 +251,7 @@ fn checked_inspection(inspection: Inspection) -> Result<Inspection, Flaw> {
 }
 
 /// A fault whose reason is the decoder's to give, and whose detail is a line of text.
-fn checked_fault(fault: Fault) -> Result<Fault, Flaw> {
+fn checked_fault(fault: &Fault) -> Result<Fault, Flaw> {
     use Reason::{
         CannotDecode, DecoderCrashed, DecoderMemory, Malformed, NoPixelData, NotDicom, Truncated,
         UnsupportedTransferSyntax,
@@ -343,5 +343,238 @@ fn study_date(text: &str) -> String {
         text.to_owned()
     } else {
         String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spec(height: u32, width: u32) -> RenderSpec {
+        serde_json::from_value(serde_json::json!({ "height": height, "width": width })).unwrap()
+    }
+
+    fn radiograph(header: Header) -> Inspection {
+        Inspection {
+            completeness: Completeness::Complete,
+            content: Content::Radiograph { header },
+        }
+    }
+
+    /// What the parent makes of an answer.
+    fn told(said: &Said, pixels: Vec<f32>, ask: &Ask) -> Result<Answer, Flaw> {
+        let mut bytes = Vec::new();
+        write_answer(
+            &mut bytes,
+            said,
+            &[Radiograph {
+                height: 0,
+                width: 0,
+                pixels,
+            }],
+        )
+        .unwrap();
+        read_answer(&mut bytes.as_slice(), ask)
+    }
+
+    fn header_after(header: Header) -> Header {
+        match told(&Said::Inspected(radiograph(header)), vec![], &Ask::Inspect) {
+            Ok(Answer::Inspected(Inspection {
+                content: Content::Radiograph { header },
+                ..
+            })) => header,
+            _ => Header::default(),
+        }
+    }
+
+    #[test]
+    fn an_honest_answer_arrives_as_it_was_sent() {
+        let ask = Ask::Decode(vec![spec(2, 3), spec(1, 1)]);
+        let pixels = vec![0.0, 1.0, 0.25, 0.5, 0.75, f32::MIN_POSITIVE, 0.125];
+        let Ok(Answer::Decoded(inspection, radiographs)) = told(
+            &Said::Decoded(radiograph(Header::default())),
+            pixels.clone(),
+            &ask,
+        ) else {
+            panic!("refused")
+        };
+        assert_eq!(inspection.completeness, Completeness::Complete);
+        assert_eq!(
+            radiographs
+                .iter()
+                .map(|r| (r.height, r.width))
+                .collect::<Vec<_>>(),
+            [(2, 3), (1, 1)]
+        );
+        assert_eq!(radiographs.concat_pixels(), pixels);
+    }
+
+    trait ConcatPixels {
+        fn concat_pixels(&self) -> Vec<f32>;
+    }
+    impl ConcatPixels for Vec<Radiograph> {
+        fn concat_pixels(&self) -> Vec<f32> {
+            self.iter().flat_map(|r| r.pixels.clone()).collect()
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_grey_value_is_a_lie() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.001, 1.001] {
+            let said = Said::Decoded(radiograph(Header::default()));
+            let answer = told(&said, vec![0.5, value], &Ask::Decode(vec![spec(1, 2)]));
+            assert!(matches!(answer, Err(Flaw::Lie(_))), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_size_is_refused() {
+        let ask = Ask::Decode(vec![spec(2, 2)]);
+        let said = || Said::Decoded(radiograph(Header::default()));
+        assert!(matches!(
+            told(&said(), vec![0.5; 3], &ask),
+            Err(Flaw::Short)
+        ));
+        assert!(matches!(
+            told(&said(), vec![0.5; 5], &ask),
+            Err(Flaw::Lie(_))
+        ));
+        let fault = Said::Fault(Fault::new(Reason::Malformed, "x"));
+        assert!(matches!(told(&fault, vec![0.5], &ask), Err(Flaw::Lie(_))));
+    }
+
+    #[test]
+    fn an_announced_giant_is_refused_before_memory_is_taken_for_it() {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&u32::MAX.to_le_bytes());
+        assert!(matches!(
+            read_answer(&mut bytes.as_slice(), &Ask::Inspect),
+            Err(Flaw::Lie(_))
+        ));
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_a_lie() {
+        let said = Said::Inspected(radiograph(Header::default()));
+        assert!(matches!(
+            told(&said, vec![], &Ask::Decode(vec![])),
+            Err(Flaw::Lie(_))
+        ));
+        let said = Said::Decoded(radiograph(Header::default()));
+        assert!(matches!(
+            told(&said, vec![], &Ask::Inspect),
+            Err(Flaw::Lie(_))
+        ));
+    }
+
+    #[test]
+    fn a_child_cannot_send_a_file_to_review_or_call_it_a_duplicate() {
+        for reason in Reason::ALL {
+            let answer = told(
+                &Said::Fault(Fault::new(*reason, "x")),
+                vec![],
+                &Ask::Inspect,
+            );
+            let decoders = [
+                "malformed",
+                "cannot-decode",
+                "no-pixel-data",
+                "truncated",
+                "non-dicom",
+            ];
+            let decoders = decoders.contains(&reason.code())
+                || [
+                    "decoder-crashed",
+                    "decoder-memory",
+                    "unsupported-transfer-syntax",
+                ]
+                .contains(&reason.code());
+            assert_eq!(answer.is_ok(), decoders, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_uid_never_becomes_a_valid_one() {
+        for uid in [
+            "1.2\0.3".to_owned(),
+            "1.2\u{200b}.3".into(),
+            "1.2\n".into(),
+            "1".repeat(65),
+            "1".repeat(2000),
+        ] {
+            let header = header_after(Header {
+                sop_instance_uid: uid.clone(),
+                ..Header::default()
+            });
+            assert!(
+                crate::domain::Uid::parse(&header.sop_instance_uid).is_err(),
+                "{uid:?}"
+            );
+        }
+        let header = header_after(Header {
+            sop_instance_uid: "1.2.3\0".into(),
+            ..Header::default()
+        });
+        assert_eq!(header.sop_instance_uid, "1.2.3");
+    }
+
+    #[test]
+    fn a_study_date_is_eight_digits_or_nothing() {
+        for (sent, kept) in [
+            ("20260131", "20260131"),
+            ("2026/1/1", ""),
+            ("../../..", ""),
+            ("２０２６", ""),
+        ] {
+            let description = Description {
+                study_date: sent.into(),
+                ..Description::default()
+            };
+            assert_eq!(
+                header_after(Header {
+                    description,
+                    ..Header::default()
+                })
+                .description
+                .study_date,
+                kept
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_at_all_make_the_parent_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), valid in any::<bool>()) {
+            let mut sent = if valid { MAGIC.to_vec() } else { vec![] };
+            sent.extend_from_slice(&bytes);
+            prop_assert!(read_answer(&mut sent.as_slice(), &Ask::Decode(vec![spec(2, 2)])).is_err());
+        }
+
+        #[test]
+        fn a_changed_answer_is_refused_or_still_within_bounds(at in 0_usize..2000, to in any::<u8>()) {
+            let mut bytes = Vec::new();
+            let said = Said::Decoded(radiograph(Header { patient_id: "P".into(), ..Header::default() }));
+            write_answer(&mut bytes, &said, &[Radiograph { height: 2, width: 2, pixels: vec![0.5; 4] }]).unwrap();
+            let at = at % bytes.len();
+            bytes[at] = to;
+            if let Ok(Answer::Decoded(_, radiographs)) = read_answer(&mut bytes.as_slice(), &Ask::Decode(vec![spec(2, 2)])) {
+                // A header that no longer says radiograph comes with no tensor, and then the tensor is too much.
+                prop_assert_eq!(radiographs.len(), 1);
+                prop_assert!(radiographs.concat_pixels().iter().all(|v| (0.0..=1.0).contains(v)));
+            }
+        }
+
+        #[test]
+        fn header_texts_are_bounded_and_printable(text in "\\PC{0,50}|[\\x00-\\x7f]{0,3000}|.{0,300}") {
+            let description = Description { manufacturer: text.clone(), patient_age: text.clone(), ..Description::default() };
+            let header = header_after(Header { patient_id: text, description, ..Header::default() });
+            for text in [&header.description.manufacturer, &header.description.patient_age] {
+                prop_assert!(text.chars().count() <= 64);
+                prop_assert!(!text.chars().any(char::is_control));
+            }
+            prop_assert!(!header.patient_id.chars().any(char::is_control));
+        }
     }
 }

@@ -9,7 +9,6 @@ use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,7 +113,7 @@ fn serve_requests(
 struct Package {
     request: Vec<u8>,
     file: File,
-    reply: UnixStream,
+    reply: File,
 }
 
 /// Waits for a request; `None` when the parent has hung up.
@@ -147,7 +146,7 @@ fn receive(control: &OwnedFd) -> io::Result<Option<Package>> {
         (Some(file), Some(reply)) => Ok(Some(Package {
             request,
             file: File::from(file),
-            reply: UnixStream::from(reply),
+            reply: File::from(reply),
         })),
         _ => Err(io::Error::other(
             "a request came without its two descriptors",
@@ -214,7 +213,7 @@ fn child(zygote: Pid, package: &Package, stderr: OwnedFd, confinement: Confineme
 }
 
 /// Looks at the file as asked.
-fn answer(file: &File, size: u64, ask: &Ask, reply: &UnixStream) -> (Said, Vec<Radiograph>) {
+fn answer(file: &File, size: u64, ask: &Ask, reply: &File) -> (Said, Vec<Radiograph>) {
     #[cfg(feature = "failpoints")]
     if let Some(fault) = super::misbehave::as_told_by(file, ask, reply) {
         return (Said::Fault(fault), vec![]);

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::ledger::Position;
 use crate::config::settings::Action;
 use crate::domain::{CategoryId, Dossier, Fingerprint, Placement, Reason, RelPath};
 
@@ -15,17 +16,6 @@ impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// Where a line of the ledger ends, and which line that is: reading goes on from here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// The segment's number, from 1 on.
-    pub segment: u32,
-    /// The byte after the line's newline.
-    pub offset: u64,
-    /// The line's hash, which the next line carries.
-    pub hash: String,
 }
 
 /// BLAKE3 of a file's bytes, 64 hexadecimal digits.

@@ -5,4 +5,5 @@
 
 pub mod openjpeg_encode;
 pub mod process;
+pub mod turbojpeg;
 pub mod turbojpeg_encode;

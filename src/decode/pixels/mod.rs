@@ -3,7 +3,12 @@
 //! Every codestream's own dimensions, components and depth are compared with the header before it is decoded, and what
 //! came out afterwards; nothing is allocated for a size that the header declares before that.
 
+mod jpeg;
+mod jpeg2000;
+mod jpegls;
+mod jpegxl;
 mod native;
+mod rle;
 
 use super::Fault;
 use super::attributes::{Function, Modality, Photometric, PixelDescription, Voi};
@@ -11,6 +16,9 @@ use super::bytes::Bytes;
 use super::dataset::PixelData;
 use super::header::{Pixels, Syntax};
 use crate::domain::Reason;
+
+/// The longest compressed frame; the largest detectors' images are a tenth of it uncompressed.
+const MAX_CODESTREAM: u64 = 400 << 20;
 
 /// One frame, delivered row by row as cells of one channel.
 pub struct Frame<'a> {
@@ -102,20 +110,178 @@ pub(super) fn first_frame<'a>(
     pixels: &'a Pixels,
     scale: f64,
 ) -> Result<Frame<'a>, Fault> {
-    let _ = scale;
-    match (&pixels.data, pixels.syntax) {
-        (PixelData::Native { at, swapped, .. }, _) => {
+    let (offsets, fragments) = match &pixels.data {
+        PixelData::Native { at, swapped, .. } => {
             let memory = pixels.inflated.as_deref().map(Bytes::Memory);
-            Ok(native::frame(memory, bytes, *at, *swapped, pixels))
+            return Ok(native::frame(memory, bytes, *at, *swapped, pixels));
         }
-        (
-            PixelData::Encapsulated { .. },
-            Syntax::Native | Syntax::Deflated | Syntax::Unknown | _,
-        ) => Err(Fault::new(
-            Reason::UnsupportedTransferSyntax,
-            "no decoder for encapsulated pixels of this kind",
-        )),
+        PixelData::Encapsulated { offsets, fragments } => (*offsets, fragments),
+    };
+    let fragments = fragments_of_first_frame(bytes, pixels, offsets, fragments)?;
+    let codestream = join(bytes, fragments)?;
+    let description = &pixels.description;
+    match pixels.syntax {
+        Syntax::Rle => rle::frame(&codestream, description),
+        Syntax::Jpeg => jpeg::frame(&codestream, description, scale),
+        Syntax::JpegLs => jpegls::frame(&codestream, description),
+        Syntax::Jpeg2000 => jpeg2000::frame(&codestream, description, scale),
+        Syntax::JpegXl => jpegxl::frame(&codestream, description),
+        Syntax::Native | Syntax::Deflated | Syntax::Unknown => {
+            let detail = "Pixel Data is encapsulated but the transfer syntax is not";
+            Err(Fault::new(Reason::UnsupportedTransferSyntax, detail))
+        }
     }
+}
+
+/// The fragments that hold the first frame: by the Basic Offset Table, by their number, or by where the next
+/// codestream begins.
+fn fragments_of_first_frame<'f>(
+    bytes: &Bytes,
+    pixels: &Pixels,
+    (table, table_len): (u64, u32),
+    fragments: &'f [(u64, u32)],
+) -> Result<&'f [(u64, u32)], Fault> {
+    if pixels.frames <= 1 || fragments.len() <= 1 {
+        return Ok(fragments);
+    }
+    if fragments.len() == pixels.frames as usize {
+        return Ok(&fragments[..1]);
+    }
+    let begin = fragments[0].0;
+    if table_len >= 8 {
+        let mut second = [0; 4];
+        bytes.read_at(table + 4, &mut second)?;
+        let second = begin + u64::from(u32::from_le_bytes(second));
+        let count = fragments.iter().take_while(|(at, _)| *at < second).count();
+        return Ok(&fragments[..count.max(1)]);
+    }
+    for (index, (at, len)) in fragments.iter().enumerate().skip(1) {
+        let mut magic = [0; 3];
+        if *len >= 3 {
+            bytes.read_at(*at, &mut magic)?;
+        }
+        // The beginnings of JPEG and JPEG-LS, of JPEG 2000, and of JPEG XL; RLE frames are one fragment each.
+        let begins = matches!(magic, [0xFF, 0xD8 | 0x4F, 0xFF] | [0xFF, 0x0A, _]);
+        if begins || pixels.syntax == Syntax::Rle {
+            return Ok(&fragments[..index]);
+        }
+    }
+    Ok(fragments)
+}
+
+/// The fragments' bytes in one piece; the header pass has seen that the file holds them all.
+fn join(bytes: &Bytes, fragments: &[(u64, u32)]) -> Result<Vec<u8>, Fault> {
+    let len: u64 = fragments.iter().map(|(_, len)| u64::from(*len)).sum();
+    if len > MAX_CODESTREAM {
+        let detail = format!(
+            "a compressed frame of {len} bytes is more than the {MAX_CODESTREAM} that are decoded"
+        );
+        return Err(Fault::new(Reason::CannotDecode, detail));
+    }
+    let mut joined = vec![0; len as usize];
+    let mut rest = joined.as_mut_slice();
+    for (at, len) in fragments {
+        let (part, tail) = rest.split_at_mut(*len as usize);
+        bytes.read_at(*at, part)?;
+        rest = tail;
+    }
+    Ok(joined)
+}
+
+/// What a codec gives back: one channel of samples (grey, or the luminance of colours).
+struct Coded {
+    width: usize,
+    height: usize,
+    /// Bits of a sample in the codestream.
+    precision: u32,
+    /// The samples are numbers that coding or reduction has changed, not cells as they were stored.
+    numbers: bool,
+    /// Pixels that a sample stands for, along each axis.
+    step: f64,
+    /// Where the first sample begins, in pixels.
+    offset: f64,
+    samples: Vec<u16>,
+}
+
+impl Coded {
+    fn into_frame(self, description: &PixelDescription) -> Result<Frame<'static>, Fault> {
+        let Self {
+            width,
+            height,
+            precision,
+            numbers,
+            step,
+            offset,
+            mut samples,
+        } = self;
+        if samples.len() != width * height || samples.is_empty() {
+            return Err(Fault::new(
+                Reason::CannotDecode,
+                "the codestream holds another number of samples than it says",
+            ));
+        }
+        if precision > description.bits_allocated.into() {
+            let detail =
+                format!("the codestream has {precision} bits a sample, more than Bits Allocated");
+            return Err(Fault::new(Reason::CannotDecode, detail));
+        }
+        let mut description = if description.samples == 1 {
+            description.clone()
+        } else {
+            luminance_of(description)
+        };
+        // Samples of fewer bits than High Bit needs are not shifted within their cells.
+        let shifted = description.high_bit + 1 > description.bits_stored;
+        if precision <= description.high_bit.into() {
+            description.high_bit = description.bits_stored - 1;
+        }
+        let numbers = numbers && !(shifted && precision > description.high_bit.into());
+        if numbers && description.signed && precision < 16 {
+            // Two's complement of `precision` bits becomes one of 16.
+            let unused = 16 - precision;
+            samples
+                .iter_mut()
+                .for_each(|sample| *sample = ((*sample << unused) as i16 >> unused) as u16);
+        }
+        Ok(Frame {
+            description,
+            cells: if numbers {
+                Cells::Number
+            } else {
+                Cells::Stored
+            },
+            grid: Grid {
+                width,
+                height,
+                step,
+                offset,
+            },
+            rows: Rows::Plane(samples),
+        })
+    }
+}
+
+/// A codestream's size must be the header's.
+fn check_size(description: &PixelDescription, width: u32, height: u32) -> Result<(), Fault> {
+    if (width, height) == (description.columns, description.rows) {
+        return Ok(());
+    }
+    let PixelDescription { columns, rows, .. } = description;
+    let detail =
+        format!("the codestream has {width}×{height} pixels and the header {columns}×{rows}");
+    Err(Fault::new(Reason::CannotDecode, detail))
+}
+
+/// A codestream's number of components must be Samples per Pixel.
+fn check_components(description: &PixelDescription, components: u32) -> Result<(), Fault> {
+    if components == u32::from(description.samples) {
+        return Ok(());
+    }
+    let detail = format!(
+        "the codestream has {components} components and the header {}",
+        description.samples
+    );
+    Err(Fault::new(Reason::CannotDecode, detail))
 }
 
 /// What luminance that was made from colours means: everything from 0 to the greatest value is shown.
@@ -145,4 +311,13 @@ fn luminance_of(colours: &PixelDescription) -> PixelDescription {
 /// Luminance of a colour (ITU-R BT.601, as in PS3.3 §C.7.6.3.1.2).
 fn luminance(red: u16, green: u16, blue: u16) -> u16 {
     ((299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue) + 500) / 1000) as u16
+}
+
+fn luminance_of_triples(samples: &[u16]) -> Vec<u16> {
+    samples
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .map(|[red, green, blue]| luminance(*red, *green, *blue))
+        .collect()
 }

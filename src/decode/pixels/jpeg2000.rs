@@ -1,0 +1,171 @@
+//! JPEG 2000 and HTJ2K, lossless and lossy, through OpenJPEG, at the lowest resolution level that is large enough.
+
+use super::{Coded, Frame, check_components, check_size, luminance};
+use crate::decode::Fault;
+use crate::decode::attributes::{Photometric, PixelDescription};
+use crate::domain::Reason;
+
+/// What the main header says (ITU-T T.800 §A.5, §A.6).
+struct MainHeader {
+    width: u32,
+    height: u32,
+    /// The image does not begin at the reference grid's origin.
+    shifted: bool,
+    /// Bits of the first component's samples.
+    precision: u32,
+    components: u32,
+    /// Wavelet decompositions, the least of all components.
+    levels: u32,
+    reversible: bool,
+    /// Components 0 to 2 are transformed colours, which the decoder turns back into red, green and blue.
+    colour_transform: bool,
+}
+
+pub(super) fn frame(
+    codestream: &[u8],
+    description: &PixelDescription,
+    scale: f64,
+) -> Result<Frame<'static>, Fault> {
+    // Some devices wrap the codestream into a JP2 file, which DICOM does not allow; what is in it counts.
+    let start = codestream
+        .windows(4)
+        .take(4096)
+        .position(|bytes| bytes == b"\xFF\x4F\xFF\x51");
+    let codestream = &codestream[start.ok_or_else(|| fault("there is no codestream"))?..];
+    let header = main_header(codestream).ok_or_else(|| fault("the main header cannot be read"))?;
+    check_size(description, header.width, header.height)?;
+    check_components(description, header.components)?;
+
+    let most = if header.shifted {
+        0
+    } else {
+        header.levels.min(5)
+    };
+    let reduce = (0..=most)
+        .rev()
+        .find(|r| scale * f64::from(1_u32 << r) <= 1.0)
+        .unwrap_or(0);
+    let parameters = jpeg2k::DecodeParameters::new().reduce(reduce).strict(true);
+    let image = jpeg2k::Image::from_bytes_with(codestream, parameters)
+        .map_err(|error| fault(&error.to_string()))?;
+    let components = image.components();
+    let [first, ..] = components else {
+        return Err(fault("there are no components"));
+    };
+    let (width, height) = (
+        header.width.div_ceil(1 << reduce),
+        header.height.div_ceil(1 << reduce),
+    );
+    let colours = description.samples == 3
+        && (header.colour_transform
+            || !matches!(
+                description.photometric,
+                Photometric::Ybr | Photometric::Ybr422
+            ));
+    let needed = if colours { 3 } else { 1 };
+    let fits = |c: &jpeg2k::ImageComponent| c.width() == width && c.height() == height;
+    if components.len() != header.components as usize || !components[..needed].iter().all(fits) {
+        return Err(fault(
+            "what was decoded has another size than the codestream's header says",
+        ));
+    }
+
+    // Two's complement in an unsigned component stays as it is; negative numbers become two's complement.
+    let least = if description.signed {
+        i32::from(i16::MIN)
+    } else {
+        0
+    };
+    let numbers = reduce > 0 || !header.reversible;
+    let cell = |value: i32| {
+        if numbers {
+            value.clamp(least, i32::from(u16::MAX)) as u16
+        } else {
+            value as u16
+        }
+    };
+    let samples = if let ([red, green, blue, ..], true) = (components, colours) {
+        let (red, green, blue) = (red.data().iter(), green.data().iter(), blue.data().iter());
+        red.zip(green)
+            .zip(blue)
+            .map(|((r, g), b)| luminance(cell(*r), cell(*g), cell(*b)))
+            .collect()
+    } else {
+        first.data().iter().map(|value| cell(*value)).collect()
+    };
+    let step = f64::from(1_u32 << reduce);
+    Coded {
+        width: width as usize,
+        height: height as usize,
+        precision: header.precision,
+        numbers,
+        step,
+        // The low-pass samples of a wavelet stand at even places: sample k of level r is centred on pixel k × 2^r.
+        offset: 0.5 - step / 2.0,
+        samples,
+    }
+    .into_frame(description)
+}
+
+fn fault(text: &str) -> Fault {
+    Fault::new(Reason::CannotDecode, format!("JPEG 2000: {text}"))
+}
+
+/// Reads the marker segments before the first tile.
+fn main_header(codestream: &[u8]) -> Option<MainHeader> {
+    const SIZ: u8 = 0x51;
+    const COD: u8 = 0x52;
+    const COC: u8 = 0x53;
+    const SOT: u8 = 0x90;
+    let mut rest = codestream.get(2..)?;
+    let mut header: Option<MainHeader> = None;
+    let mut style_known = false;
+    loop {
+        let [0xFF, marker, high, low, ..] = *rest else {
+            return None;
+        };
+        if marker == SOT {
+            return header.filter(|_| style_known);
+        }
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        let segment = rest.get(4..2 + len)?;
+        let word = |at: usize| {
+            segment
+                .get(at..at + 4)?
+                .try_into()
+                .ok()
+                .map(u32::from_be_bytes)
+        };
+        match (marker, &mut header) {
+            (SIZ, header) => {
+                let (x1, y1, x0, y0) = (word(2)?, word(6)?, word(10)?, word(14)?);
+                let depth = *segment.get(36)?;
+                *header = Some(MainHeader {
+                    width: x1.checked_sub(x0)?,
+                    height: y1.checked_sub(y0)?,
+                    shifted: x0 != 0 || y0 != 0,
+                    precision: u32::from(depth & 0x7F) + 1,
+                    components: u16::from_be_bytes([*segment.get(34)?, *segment.get(35)?]).into(),
+                    levels: 32,
+                    reversible: false,
+                    colour_transform: false,
+                });
+            }
+            (COD, Some(header)) => {
+                let [_, _, _, _, transform, levels, _, _, _, wavelet, ..] = *segment else {
+                    return None;
+                };
+                header.levels = header.levels.min(levels.into());
+                header.reversible = wavelet == 1;
+                header.colour_transform = transform == 1;
+                style_known = true;
+            }
+            (COC, Some(header)) => {
+                let at = if header.components < 257 { 2 } else { 3 };
+                header.levels = header.levels.min((*segment.get(at)?).into());
+            }
+            _ => {}
+        }
+        rest = &rest[2 + len..];
+    }
+}
