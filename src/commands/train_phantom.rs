@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::retrain::phantom_bundle::{Effort, Report, make};
+use crate::retrain::phantom_bundle::{Effort, Report, draw, make};
 
 /// Options of `train-phantom-bundle`.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,10 +38,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let scratch = args.out.join(".scratch");
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    let made = make(&effort, &args.out, &scratch, &mut Terminal::default());
+    let drawn = draw(&effort, &scratch, &mut Terminal::default());
     // The scratch folder holds at most a few phantoms; that it stays is no reason to fail.
     let _ = std::fs::remove_dir_all(&scratch);
-    let manifest = made?;
+    let manifest = make(&effort, &drawn?, &args.out, &mut Terminal::default())?;
     eprintln!("{} written to {}", manifest.name_and_version(), args.out.display());
     Ok(())
 }

@@ -27,9 +27,6 @@ use crate::phantom::{CATEGORIES, Difficulty, Imbalance, PlanOptions, Syntax, pla
 /// The bundle could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
-    /// A phantom could not become a picture.
-    #[error(transparent)]
-    Phantoms(#[from] PhantomsError),
     /// Training failed.
     #[error("classifier {classifier}: {source}")]
     Train {
@@ -64,7 +61,7 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { normal: 2400, hard: 900, neither: 500, full_size_every: 10, epochs: 14, seed: 20_261_123, threads: 2 }
+        Self { normal: 2400, hard: 900, neither: 500, full_size_every: 25, epochs: 14, seed: 20_261_123, threads: 2 }
     }
 }
 
@@ -85,13 +82,17 @@ const NORMALISATION: Normalisation = Normalisation { mean: 0.4, deviation: 0.25 
 /// Reference images written for each classifier.
 const REFERENCES: usize = 2;
 
-/// Draws the phantoms, trains the classifiers and writes the bundle into `out`. Scratch files go into `scratch`.
-pub fn make(effort: &Effort, out: &Path, scratch: &Path, report: &mut dyn Report) -> Result<Manifest, MakeError> {
+/// Draws the phantoms as training pictures. Scratch files go into `scratch`.
+pub fn draw(effort: &Effort, scratch: &Path, report: &mut dyn Report) -> Result<Vec<Labelled>, PhantomsError> {
     let wanted = wanted(effort);
     let specs = [view_spec(), category_spec()];
-    let drawn = phantoms::render(&wanted, &specs, effort.threads, scratch, |done| {
+    phantoms::render(&wanted, &specs, effort.threads, scratch, |done| {
         report.progress("drawing phantoms", done, wanted.len());
-    })?;
+    })
+}
+
+/// Trains the classifiers and writes the bundle into `out`.
+pub fn make(effort: &Effort, drawn: &[Labelled], out: &Path, report: &mut dyn Report) -> Result<Manifest, MakeError> {
     let keys: Vec<(&str, usize)> = drawn.iter().map(|d| (d.patient.as_str(), d.class_of_all())).collect();
     let sides = by_patient(&keys, [0.8, 0.2, 0.0], effort.seed);
     let on = |side| -> Vec<&Labelled> {
@@ -110,7 +111,7 @@ pub fn make(effort: &Effort, out: &Path, scratch: &Path, report: &mut dyn Report
         thresholds.push(result.threshold);
         metrics.insert(task.id.to_owned(), result.figures.into());
     }
-    let manifest = describe(effort, training_digest(&drawn), &thresholds, metrics);
+    let manifest = describe(effort, training_digest(drawn), &thresholds, metrics);
     Ok(bundle_writer::write(out, manifest, &fitted)?)
 }
 
@@ -128,9 +129,9 @@ fn wanted(effort: &Effort) -> Vec<Wanted> {
         let options = PlanOptions { count, seed, imbalance: Imbalance::Even, difficulty, size: None, outside };
         for (n, plan) in plan(&options).into_iter().enumerate() {
             let full = n % effort.full_size_every.max(1) == 0;
-            let drawn = if full { Drawn::Full } else { Drawn::Within(600, 900) };
+            let drawn = if full { Drawn::Full } else { Drawn::Within(450, 680) };
             // A baseline JPEG has been windowed to 8 bits for good: metal may be clipped.
-            let syntax = if n % 5 == 77 { Syntax::JpegBaseline } else { Syntax::ExplicitLe };
+            let syntax = if n % 5 == 1 { Syntax::JpegBaseline } else { Syntax::ExplicitLe };
             let patient = format!("{seed}/{}", plan.truth.patient);
             wanted.push(Wanted { plan, patient, drawn, syntax, normal: difficulty == Difficulty::Normal });
         }
