@@ -5,6 +5,8 @@
 //! time on a CPU than they save. ReLU instead of SiLU for the same reason. Outputs are `features` (pooled, before the
 //! last layer) and `logits` (before softmax); input is `image`, `[N, 1, height, width]`.
 
+use std::ops::Range;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
@@ -21,6 +23,9 @@ pub const INPUT: &str = "image";
 pub const FEATURES: &str = "features";
 /// Name of the output before softmax.
 pub const LOGITS: &str = "logits";
+
+const WEIGHT: &str = "classifier.weight";
+const BIAS: &str = "classifier.bias";
 
 /// One stage of the network: blocks of the same width, the first with the stride.
 #[derive(Clone, Copy, Debug)]
@@ -91,11 +96,11 @@ impl Architecture {
         builder.node("Flatten", FEATURES, vec![x], vec![int("axis", 1)]);
         let deviation = (1.0 / self.features as f32).sqrt();
         let weight = builder.random(
-            "classifier.weight",
+            WEIGHT,
             &[self.classes, self.features],
             deviation,
         );
-        let bias = builder.constant("classifier.bias", self.classes, 0.0);
+        let bias = builder.constant(BIAS, self.classes, 0.0);
         builder.node(
             "Gemm",
             LOGITS,
@@ -122,6 +127,21 @@ impl Architecture {
             ..Default::default()
         }
     }
+}
+
+/// The same network for some of its classes only: the rows of the last layer that it was built with are cut to `classes`.
+pub fn keep_classes(mut model: ModelProto, classes: Range<usize>) -> ModelProto {
+    for graph in &mut model.graph {
+        for tensor in graph.initializer.iter_mut().filter(|t| t.name == WEIGHT || t.name == BIAS) {
+            let row = tensor.raw_data.len() / tensor.dims[0].max(1) as usize;
+            tensor.raw_data = tensor.raw_data[classes.start * row..classes.end * row].to_vec();
+            tensor.dims[0] = classes.len() as i64;
+        }
+        for output in graph.output.iter_mut().filter(|output| output.name == LOGITS) {
+            *output = batch_of(LOGITS, &[classes.len()]);
+        }
+    }
+    model
 }
 
 #[derive(Clone, Copy)]

@@ -10,7 +10,7 @@ use super::bundle_writer::{self, Fitted, WriteError};
 use super::calibrate;
 use super::evaluate::{Confusion, argmax};
 use super::graph::Graph;
-use super::network::{Architecture, FEATURES, INPUT, LOGITS};
+use super::network::{Architecture, FEATURES, INPUT, LOGITS, keep_classes};
 use super::phantoms::{self, Drawn, Labelled, PhantomsError, Wanted};
 use super::split::{Side, by_patient};
 use super::train::{self, Answer, Normalisation, Pictures, Recipe, TrainError};
@@ -22,6 +22,7 @@ use crate::model::manifest::{
     self, Applies, Category, ClassifierSpec, FileRef, GreyFormat, Laterality, Manifest, Method, OutOfDistribution,
     Outputs, Role, SCHEMA, VIEW_CLASSES,
 };
+use crate::model::onnx::ModelProto;
 use crate::phantom::{CATEGORIES, Difficulty, Imbalance, PlanOptions, Syntax, plan};
 
 /// The bundle could not be made.
@@ -104,12 +105,24 @@ pub fn make(effort: &Effort, drawn: &[Labelled], out: &Path, report: &mut dyn Re
     let mut fitted = Vec::new();
     let mut thresholds = Vec::new();
     let mut metrics = toml::Table::new();
-    for task in [Task::VIEW, Task::FRONTAL, Task::LATERAL] {
-        let result = fit(&task, effort, &training, &validation, report)
-            .map_err(|source| MakeError::Train { classifier: task.id, source })?;
-        fitted.push(result.classifier);
-        thresholds.push(result.threshold);
-        metrics.insert(task.id.to_owned(), result.figures.into());
+    let mut keep = |task: &Task, network: ModelProto, report: &mut dyn Report| -> Result<(), TrainError> {
+        let judged = judge(task, network, &training, &validation)?;
+        report.line(&judged.summary);
+        fitted.push(judged.classifier);
+        thresholds.push(judged.threshold);
+        metrics.insert(task.id.to_owned(), judged.figures.into());
+        Ok(())
+    };
+    let failed = |task: &Task| {
+        let classifier = task.id;
+        move |source| MakeError::Train { classifier, source }
+    };
+    let view = fit(&Task::VIEW, effort, &training, &validation, report).map_err(failed(&Task::VIEW))?;
+    keep(&Task::VIEW, view, report).map_err(failed(&Task::VIEW))?;
+    // Both views show the same devices: one network learns all categories, then each view keeps its own.
+    let all = fit(&Task::CATEGORIES, effort, &training, &validation, report).map_err(failed(&Task::CATEGORIES))?;
+    for (task, classes) in [(Task::FRONTAL, 0..5), (Task::LATERAL, 5..10)] {
+        keep(&task, keep_classes(all.clone(), classes), report).map_err(failed(&task))?;
     }
     let manifest = describe(effort, training_digest(drawn), &thresholds, metrics);
     Ok(bundle_writer::write(out, manifest, &fitted)?)
@@ -149,6 +162,7 @@ struct Task {
 
 impl Task {
     const VIEW: Self = Self { id: "view", role: Role::View, applies: Applies::Any, seed: 1 };
+    const CATEGORIES: Self = Self { id: "categories", role: Role::Category, applies: Applies::Any, seed: 2 };
     const FRONTAL: Self = Self { id: "frontal", role: Role::Category, applies: Applies::Frontal, seed: 2 };
     const LATERAL: Self = Self { id: "lateral", role: Role::Category, applies: Applies::Lateral, seed: 3 };
 
@@ -158,10 +172,12 @@ impl Task {
 
     /// The class names in the order of the logits.
     fn classes(&self) -> Vec<&'static str> {
-        match self.applies {
-            Applies::Any => VIEW_CLASSES.to_vec(),
-            Applies::Frontal => CATEGORIES[..5].iter().map(|(id, _)| *id).collect(),
-            Applies::Lateral => CATEGORIES[5..].iter().map(|(id, _)| *id).collect(),
+        let ids = |categories: &[(&'static str, _)]| categories.iter().map(|(id, _)| *id).collect();
+        match (self.role, self.applies) {
+            (Role::View, _) => VIEW_CLASSES.to_vec(),
+            (Role::Category, Applies::Any) => ids(&CATEGORIES),
+            (Role::Category, Applies::Frontal) => ids(&CATEGORIES[..5]),
+            (Role::Category, Applies::Lateral) => ids(&CATEGORIES[5..]),
         }
     }
 
@@ -174,10 +190,15 @@ impl Task {
         self.classes().iter().position(|class| *class == name)
     }
 
+    /// The phantoms that it is asked about: the picture as it gets it, its class, and whether it is a normal one.
+    fn asked<'a>(&self, phantoms: &[&'a Labelled]) -> Vec<(&'a Vec<u16>, usize, bool)> {
+        let which = usize::from(self.role == Role::Category);
+        phantoms.iter().filter_map(|p| Some((p.pictures.get(which)?, self.class(p)?, p.normal))).collect()
+    }
+
     fn pictures(&self, phantoms: &[&Labelled]) -> Pictures {
         let RenderSpec { height, width, .. } = self.render();
-        let which = usize::from(self.role == Role::Category);
-        let samples = phantoms.iter().filter_map(|p| Some((p.pictures.get(which)?.clone(), self.class(p)?))).collect();
+        let samples = self.asked(phantoms).into_iter().map(|(pixels, class, _)| (pixels.clone(), class)).collect();
         Pictures { height: height as usize, width: width as usize, samples }
     }
 }
@@ -200,37 +221,27 @@ fn category_spec() -> RenderSpec {
     }
 }
 
-/// A classifier and what was found out about it.
-struct FitResult {
-    classifier: Fitted,
-    /// The confidence below which a person looks.
-    threshold: f32,
-    figures: toml::Table,
-}
-
+/// Trains a network for the task from random weights.
 fn fit(
     task: &Task,
     effort: &Effort,
     training: &[&Labelled],
     validation: &[&Labelled],
     report: &mut dyn Report,
-) -> Result<FitResult, TrainError> {
-    let render = task.render();
-    let classes = task.classes();
-    let architecture = Architecture::small(render.height as usize, render.width as usize, classes.len());
+) -> Result<ModelProto, TrainError> {
+    let (training, validation) = (task.pictures(training), task.pictures(validation));
+    let architecture = Architecture::small(training.height, training.width, task.classes().len());
     let graph = Graph::new(architecture.build(effort.seed.wrapping_add(task.seed)))?;
-    let (training, all_validation) = (task.pictures(training), task.pictures(validation));
-    let recipe = recipe(task, effort, render.pad);
-    let device = Device::flex();
+    let recipe = recipe(task, effort);
     report.line(&format!(
         "{}: {} pictures of {} × {}, {} million multiplications each",
         task.id,
         training.samples.len(),
-        render.height,
-        render.width,
+        training.height,
+        training.width,
         graph.multiplications() / 1_000_000
     ));
-    let weights = train::fit(&graph, &training, &all_validation, &recipe, &device, |p| {
+    let weights = train::fit(&graph, &training, &validation, &recipe, &Device::flex(), |p| {
         report.line(&format!(
             "{}: epoch {} of {}, loss {:.4}, validation {:.2} %, {} s",
             task.id,
@@ -241,41 +252,65 @@ fn fit(
             p.elapsed.as_secs()
         ));
     })?;
+    Ok(graph.to_onnx(&weights)?)
+}
 
-    // The view classifier knows what is neither view; a distance measured on its two views would only repeat that.
+/// A classifier and what was found out about it on validation pictures.
+struct Judged {
+    classifier: Fitted,
+    /// The confidence below which a person looks.
+    threshold: f32,
+    figures: toml::Table,
+    summary: String,
+}
+
+fn judge(
+    task: &Task,
+    network: ModelProto,
+    training: &[&Labelled],
+    validation: &[&Labelled],
+) -> Result<Judged, TrainError> {
+    let (graph, device) = (Graph::new(network.clone())?, Device::flex());
+    let weights = graph.weights(&device);
     let answers = |pictures: &Pictures| train::answer(&graph, &weights, pictures, NORMALISATION, 16, &device);
-    let (seen, answers_held_out) = (answers(&training)?, answers(&all_validation)?);
-    let cases = labelled(&answers_held_out, &all_validation, |a| &a.logits);
+    let (classes, pictures) = (task.classes(), task.pictures(validation));
+    let held_out = answers(&pictures)?;
+    let cases = labelled(&held_out, &pictures, |a| &a.logits);
     let temperature = calibrate::temperature(&cases);
-    let normal: Vec<bool> = validation.iter().filter(|p| task.class(p).is_some()).map(|p| p.normal).collect();
-    let usual: Vec<&Answer> = answers_held_out.iter().zip(&normal).filter(|(_, n)| **n).map(|(a, _)| a).collect();
+
+    let normal = task.asked(validation).into_iter().map(|(_, _, normal)| normal);
+    let usual: Vec<(&Answer, usize)> = held_out
+        .iter()
+        .zip(normal)
+        .zip(&cases)
+        .filter_map(|((answer, normal), (_, class))| normal.then_some((answer, *class)))
+        .collect();
+    // The view classifier knows what is neither view; a distance from its classes would only repeat that.
     let (distance, parameters) = if task.role == Role::Category {
-        let parameters = calibrate::feature_distance(&labelled(&seen, &training, |a| &a.features), classes.len());
+        let pictures = task.pictures(training);
+        let seen = answers(&pictures)?;
+        let parameters = calibrate::feature_distance(&labelled(&seen, &pictures, |a| &a.features), classes.len());
         (Some(distance_limit(&usual, &parameters, classes.len(), temperature)), Some(parameters))
     } else {
         (None, None)
     };
-    let sure: Vec<f32> = answers_held_out
-        .iter()
-        .zip(&all_validation.samples)
-        .zip(&normal)
-        .filter(|((answer, sample), normal)| **normal && argmax(&answer.logits) == sample.1)
-        .map(|((answer, _), _)| softmax(&answer.logits, temperature).into_iter().fold(0.0, f32::max))
-        .collect();
-    let threshold = (calibrate::lower_limit(sure, LOW_CONFIDENCE_RATE) - 0.02).clamp(0.5, 0.9);
+    let right = usual.iter().filter(|(answer, class)| argmax(&answer.logits) == *class);
+    let sure = right.map(|(answer, _)| softmax(&answer.logits, temperature).into_iter().fold(0.0, f32::max)).collect();
+    // A little lower: the confidence that is compared with it also covers the view.
+    let threshold = (calibrate::lower_limit(sure, LOW_CONFIDENCE_RATE) * 0.98).clamp(0.5, 0.9);
     let confusion = Confusion::of(classes.len(), cases.iter().map(|(logits, class)| (*class, argmax(logits))));
-    report.line(&format!(
-        "{}: temperature {temperature:.2}, threshold {threshold:.2}, validation {:?}",
-        task.id,
-        confusion.counts()
-    ));
-    let references = all_validation.samples.iter().zip(&answers_held_out).step_by(cases.len().div_ceil(REFERENCES).max(1));
-    Ok(FitResult {
+    let references = pictures.samples.iter().zip(&held_out).step_by(cases.len().div_ceil(REFERENCES).max(1));
+    Ok(Judged {
         threshold,
         figures: figures(&confusion, &classes, cases.len()),
+        summary: format!(
+            "{}: temperature {temperature:.2}, threshold {threshold:.2}, validation {:?}",
+            task.id,
+            confusion.counts()
+        ),
         classifier: Fitted {
             references: references.map(|(sample, answer)| (sample.0.clone(), answer.logits.clone())).collect(),
-            network: graph.to_onnx(&weights)?,
+            network,
             parameters,
             spec: ClassifierSpec {
                 id: task.id.to_owned(),
@@ -287,7 +322,7 @@ fn fit(
                 outputs: Outputs { logits: LOGITS.to_owned(), features: Some(FEATURES.to_owned()) },
                 temperature,
                 classes: classes.iter().map(|&class| class.to_owned()).collect(),
-                render,
+                render: task.render(),
                 normalisation: manifest::Normalisation {
                     mean: vec![NORMALISATION.mean],
                     std: vec![NORMALISATION.deviation],
@@ -298,11 +333,11 @@ fn fit(
     })
 }
 
-fn recipe(task: &Task, effort: &Effort, pad: f32) -> Recipe {
+fn recipe(task: &Task, effort: &Effort) -> Recipe {
     Recipe {
         epochs: if task.role == Role::View { effort.epochs.div_ceil(2) } else { effort.epochs },
-        batch: 24,
-        learning_rate: 4e-3,
+        batch: 16,
+        learning_rate: 3e-3,
         warm_up: 0.1,
         weight_decay: 0.02,
         label_smoothing: 0.03,
@@ -316,7 +351,7 @@ fn recipe(task: &Task, effort: &Effort, pad: f32) -> Recipe {
             noise: 0.03,
             mirror: true,
         },
-        pad,
+        pad: task.render().pad,
         normalisation: NORMALISATION,
         seed: effort.seed.wrapping_add(task.seed),
     }
@@ -331,7 +366,7 @@ fn labelled<'a>(
 }
 
 /// The distance from which on a picture counts as unlike any seen, from usual validation pictures only.
-fn distance_limit(usual: &[&Answer], parameters: &[f32], classes: usize, temperature: f32) -> OutOfDistribution {
+fn distance_limit(usual: &[(&Answer, usize)], parameters: &[f32], classes: usize, temperature: f32) -> OutOfDistribution {
     let mut limit = OutOfDistribution {
         method: Method::FeatureMahalanobisDiagonal,
         threshold: 1.0,
@@ -341,7 +376,7 @@ fn distance_limit(usual: &[&Answer], parameters: &[f32], classes: usize, tempera
     };
     // Parameters made above cannot be refused; were they, every picture would be at distance 0 and the limit unused.
     if let Ok(distance) = Distance::new(&limit, &GreyFormat::F32.encode(parameters), classes, temperature) {
-        let measured: Vec<f32> = usual.iter().map(|a| distance.of(&a.logits, &a.features)).collect();
+        let measured: Vec<f32> = usual.iter().map(|(a, _)| distance.of(&a.logits, &a.features)).collect();
         // With some hundred pictures the rate is about that of the farthest one: a tenth beyond it.
         limit.threshold = 1.1 * calibrate::upper_limit(measured, FALSE_REVIEW_RATE);
     }
