@@ -1,7 +1,10 @@
 //! The verbs of the command line, one file each: their arguments, what they do, what they print.
 
+pub mod check;
+pub mod classify;
 pub mod decode_worker;
 pub mod phantom;
 pub mod render;
 #[cfg(feature = "retrain")]
 pub mod train_phantom;
+pub mod try_bundle;

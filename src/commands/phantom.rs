@@ -69,7 +69,11 @@ fn size(text: &str) -> Result<(u32, u32), String> {
         Some((columns.trim().parse().ok()?, rows.trim().parse().ok()?))
     };
     match parse() {
-        Some((columns, rows)) if (64..=16_000).contains(&columns) && (64..=16_000).contains(&rows) => Ok((columns, rows)),
+        Some((columns, rows))
+            if (64..=16_000).contains(&columns) && (64..=16_000).contains(&rows) =>
+        {
+            Ok((columns, rows))
+        }
         Some(_) => Err("each side must be between 64 and 16000 pixels".to_owned()),
         None => Err("write columns and rows like 500x750".to_owned()),
     }
@@ -77,13 +81,19 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 
 /// Parses a share, 0 to 1.
 fn share(text: &str) -> Result<f32, String> {
-    text.parse().ok().filter(|s| (0.0..=1.0).contains(s)).ok_or_else(|| "write a share between 0 and 1, such as 0.05".to_owned())
+    text.parse()
+        .ok()
+        .filter(|s| (0.0..=1.0).contains(s))
+        .ok_or_else(|| "write a share between 0 and 1, such as 0.05".to_owned())
 }
 
 /// Plans, draws and writes; shows progress; prints what was written.
 pub fn run(args: &PhantomArgs) -> anyhow::Result<ExitCode> {
     if args.out.join("labels.csv").exists() {
-        bail!("{} already holds a set (labels.csv): choose another --out", args.out.display());
+        bail!(
+            "{} already holds a set (labels.csv): choose another --out",
+            args.out.display()
+        );
     }
     let plans = phantom::plan(&PlanOptions {
         count: args.count,
@@ -108,7 +118,10 @@ pub fn run(args: &PhantomArgs) -> anyhow::Result<ExitCode> {
         phantom::contact_sheet(sheet, &plans, 10)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&summary).context("cannot print the summary")?);
+        println!(
+            "{}",
+            serde_json::to_string(&summary).context("cannot print the summary")?
+        );
     } else {
         tell(args, &summary);
     }
@@ -120,7 +133,9 @@ fn progress(count: usize) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(count as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len}  {per_sec}  {eta} left") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:30} {pos} of {len}  {per_sec}  {eta} left")
+    {
         bar.set_style(style);
     }
     bar
@@ -128,7 +143,12 @@ fn progress(count: usize) -> ProgressBar {
 
 fn tell(args: &PhantomArgs, summary: &Summary) {
     let megabytes = summary.bytes as f64 / 1e6;
-    println!("{} images of {} patients, {megabytes:.1} MB, in {}", summary.images, summary.patients, args.out.display());
+    println!(
+        "{} images of {} patients, {megabytes:.1} MB, in {}",
+        summary.images,
+        summary.patients,
+        args.out.display()
+    );
     for (category, count) in &summary.categories {
         println!("  {category:<22} {count:>6}");
     }

@@ -163,6 +163,11 @@ impl Settling {
         self.writer == Some(true)
     }
 
+    /// What the last look found: whether open writers can be seen at all.
+    pub fn is_visible(&self) -> bool {
+        self.writer.is_some()
+    }
+
     /// Takes in an event.
     pub fn hint(&mut self, now: Moment, hint: Hint) {
         self.disturbed = true;
@@ -257,45 +262,6 @@ impl Settling {
 /// However long the limit, the file is looked at every two minutes: its events may have been missed.
 fn wait(now: Moment, rest: Duration) -> Step {
     Step::Wait(now + rest.min(SETTLE_BLIND))
-}
-
-/// Whether a name (of a file or a directory) says that it is hidden, temporary, partial, or an operating system's own:
-/// such things are never looked at. Covers what browsers, rsync, scp clients, editors, Windows, macOS and network storage
-/// write, and the hidden names under which radsort itself works.
-pub fn is_temporary(name: &[u8]) -> bool {
-    const ENDINGS: &[&[u8]] = &[
-        b"~",
-        b".part",
-        b".partial",
-        b".filepart",
-        b".tmp",
-        b".temp",
-        b".crdownload",
-        b".download",
-        b".swp",
-        b".opdownload",
-        b".!ut",
-        b".lock",
-    ];
-    const STARTS: &[&[u8]] = &[
-        b".",
-        b"~$",
-        b"@eadir",
-        b"#recycle",
-        b"#snapshot",
-        b"$recycle.bin",
-    ];
-    const NAMES: &[&[u8]] = &[
-        b"thumbs.db",
-        b"ehthumbs.db",
-        b"desktop.ini",
-        b"lost+found",
-        b"system volume information",
-    ];
-    let name = name.to_ascii_lowercase();
-    ENDINGS.iter().any(|ending| name.ends_with(ending))
-        || STARTS.iter().any(|start| name.starts_with(start))
-        || NAMES.contains(&name.as_slice())
 }
 
 #[cfg(test)]
@@ -475,41 +441,6 @@ mod tests {
         );
         let step = file.looked(secs(0), &look(here, Some(false), Undetermined), &RULES);
         assert_eq!(step, Step::Settled { truncated: false });
-    }
-
-    #[test]
-    fn names_that_say_temporary_are_known() {
-        for name in [
-            "a.dcm.part",
-            "A.TMP",
-            ".hidden",
-            ".a.dcm.Xy12Zq",
-            ".nfs000001",
-            "Thumbs.db",
-            ".DS_Store",
-            "a.dcm~",
-            "x.crdownload",
-            "y.filepart",
-            "~$report.doc",
-            "@eaDir",
-            "#recycle",
-            "$RECYCLE.BIN",
-            "desktop.ini",
-        ] {
-            assert!(is_temporary(name.as_bytes()), "{name}");
-        }
-        for name in [
-            "a.dcm",
-            "1.2.840.113619",
-            "part",
-            "IM0001",
-            "tmp",
-            "template.dcm",
-            "a.partly",
-            "DICOMDIR",
-        ] {
-            assert!(!is_temporary(name.as_bytes()), "{name}");
-        }
     }
 
     /// What a writer does in one turn.

@@ -88,3 +88,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     file.sync_all().map_err(failed)?;
     std::fs::rename(&hidden, path).map_err(failed)
 }
+
+#[cfg(test)]
+#[path = "bundle_writer_tests.rs"]
+mod tests;

@@ -340,7 +340,7 @@ fn recipe(task: &Task, effort: &Effort) -> Recipe {
         learning_rate: 3e-3,
         warm_up: 0.1,
         weight_decay: 0.02,
-        label_smoothing: 0.03,
+        label_smoothing: 0.01,
         average: 0.99,
         augmentation: Augmentation {
             shift: 0.04,

@@ -1,0 +1,615 @@
+//! The files of one drop directory that are known and not yet done with: who waits for what, in the order in which they
+//! were first seen. No input or output; the I/O thread asks the filesystem and tells.
+//!
+//! Promises: a file that was given out is not given out again before it is finished with; one that changes meanwhile is
+//! looked at again afterwards; forgetting a file happens only when it is known to be gone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::Verdict;
+use super::look::Outcome;
+use crate::domain::settle::{Hint, Look, Moment, Rules, Settling, Sight, Step};
+use crate::domain::{Fingerprint, RelPath};
+
+/// How often a file is looked at again that failed, or may not be read.
+const RETRY: Duration = Duration::from_mins(1);
+
+/// What a file waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A time, or a hint.
+    Waiting(Moment),
+    /// Being looked at, as soon as someone has time.
+    Due { structure: bool },
+    /// Someone is looking.
+    Looking,
+    /// Settled; ready to be taken, or taken. `disturbed`: something happened to it since.
+    Offered {
+        fingerprint: Fingerprint,
+        disturbed: bool,
+    },
+    /// It could not be taken; until a time, or until something happens to it.
+    Held { until: Moment, reason: String },
+    /// One-shot: it did not settle in time.
+    GivenUp,
+}
+
+/// How files are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Settling,
+    Short,
+    Open,
+    Offered,
+    Held,
+    GivenUp,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    path: RelPath,
+    first: Moment,
+    seen_us: i64,
+    machine: Settling,
+    phase: Phase,
+    generation: u64,
+    /// A scan found it that should have found nothing new, and no event has come since.
+    unannounced: bool,
+}
+
+impl Candidate {
+    fn class(&self) -> Class {
+        match self.phase {
+            Phase::Offered { .. } => Class::Offered,
+            Phase::Held { .. } => Class::Held,
+            Phase::GivenUp => Class::GivenUp,
+            _ if self.machine.is_open() => Class::Open,
+            _ if self.machine.is_short() => Class::Short,
+            _ => Class::Settling,
+        }
+    }
+}
+
+/// How many files are at what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// On their way to being settled, beside the next two.
+    pub settling: usize,
+    /// Shorter than their structure says.
+    pub short: usize,
+    /// Open for writing.
+    pub open: usize,
+    /// Settled: ready or taken, not finished with.
+    pub offered: usize,
+    /// Cannot be taken for now.
+    pub held: usize,
+    /// One-shot: did not settle in time.
+    pub given_up: usize,
+}
+
+impl Counts {
+    fn of(&mut self, class: Class) -> &mut usize {
+        match class {
+            Class::Settling => &mut self.settling,
+            Class::Short => &mut self.short,
+            Class::Open => &mut self.open,
+            Class::Offered => &mut self.offered,
+            Class::Held => &mut self.held,
+            Class::GivenUp => &mut self.given_up,
+        }
+    }
+
+    /// Those that will still be offered, or be finished with.
+    pub fn under_way(&self) -> usize {
+        self.settling + self.short + self.open + self.offered
+    }
+}
+
+/// A settled file, ready to be offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Files are offered in this order.
+    pub id: u64,
+    /// Where.
+    pub path: RelPath,
+    /// In which state.
+    pub fingerprint: Fingerprint,
+    /// When it was first seen, microseconds since the Unix epoch.
+    pub seen_us: i64,
+    /// It is short and has been for longer than the limit.
+    pub truncated: bool,
+}
+
+/// What the caller must do about a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Nothing.
+    None,
+    /// Offer it.
+    Offer(Ready),
+    /// It was offered and has changed: take it back ([`Queue::taken_back`]), or if it is taken already, tell
+    /// [`Queue::disturbed`].
+    TakeBack(u64),
+}
+
+/// How it became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An event, with what it says about the content.
+    Event(Option<Hint>),
+    /// A scan. `expected`: finding new files is no surprise (the first scan, one after lost events, a new directory).
+    Scan {
+        /// See above.
+        expected: bool,
+    },
+    /// Its time was up.
+    Timer,
+}
+
+/// Something that was seen: a path and what is there.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The path.
+    pub path: RelPath,
+    /// What `stat` says.
+    pub sight: Sight,
+    /// How it became known.
+    pub origin: Origin,
+    /// How long it is certain to have been at rest.
+    pub rested: Duration,
+    /// The wall clock, microseconds since the Unix epoch.
+    pub now_us: i64,
+}
+
+/// The files.
+#[derive(Debug)]
+pub struct Queue {
+    rules: Rules,
+    once: bool,
+    last_id: u64,
+    files: BTreeMap<u64, Candidate>,
+    ids: BTreeMap<RelPath, u64>,
+    timers: BTreeSet<(Moment, u64)>,
+    due: BTreeSet<u64>,
+    /// Files that stay where they are, in the state in which they were finished with.
+    left: HashMap<RelPath, (Fingerprint, u64)>,
+    generation: u64,
+    counts: Counts,
+    missed: u64,
+}
+
+impl Queue {
+    /// An empty one. `once`: files that do not settle within their settle time are given up.
+    pub fn new(rules: Rules, once: bool) -> Self {
+        Self {
+            rules,
+            once,
+            last_id: 0,
+            files: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            due: BTreeSet::new(),
+            left: HashMap::new(),
+            generation: 0,
+            counts: Counts::default(),
+            missed: 0,
+        }
+    }
+
+    /// How many files are at what.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many files stay where they are.
+    pub fn left(&self) -> usize {
+        self.left.len()
+    }
+
+    /// When the oldest file was first seen, microseconds since the Unix epoch.
+    pub fn oldest_us(&self) -> Option<i64> {
+        self.files.values().next().map(|file| file.seen_us)
+    }
+
+    /// Why files are held, with how many; the first thousand are counted.
+    pub fn held(&self) -> BTreeMap<String, usize> {
+        let mut reasons = BTreeMap::new();
+        if self.counts.held > 0 {
+            for file in self.files.values().take(1000) {
+                if let Phase::Held { reason, .. } = &file.phase {
+                    *reasons.entry(reason.clone()).or_default() += 1;
+                }
+            }
+        }
+        reasons
+    }
+
+    /// How many files no event announced, since the last call.
+    pub fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// When the next file's time is up.
+    pub fn next_timer(&self) -> Option<Moment> {
+        self.timers.first().map(|(moment, _)| *moment)
+    }
+
+    /// Files whose time is up, at most `limit`; each must be seen or be gone next.
+    pub fn expired(&mut self, now: Moment, limit: usize) -> Vec<RelPath> {
+        let mut paths = Vec::new();
+        while paths.len() < limit
+            && self
+                .timers
+                .first()
+                .is_some_and(|(moment, _)| *moment <= now)
+        {
+            let Some((_, id)) = self.timers.pop_first() else {
+                break;
+            };
+            paths.extend(self.files.get(&id).map(|file| file.path.clone()));
+        }
+        paths
+    }
+
+    /// The next file to look at, oldest first; it counts as being looked at from now on.
+    pub fn next_look(&mut self) -> Option<(u64, RelPath, bool)> {
+        let id = *self.due.first()?;
+        let file = self.files.get(&id)?;
+        let structure = matches!(file.phase, Phase::Due { structure: true });
+        let path = file.path.clone();
+        if std::mem::take(&mut self.files.get_mut(&id)?.unannounced) {
+            self.missed += 1;
+        }
+        self.set(id, Phase::Looking);
+        Some((id, path, structure))
+    }
+
+    /// Gives a file back that nobody had time to look at.
+    pub fn not_looked(&mut self, id: u64, structure: bool) {
+        self.set(id, Phase::Due { structure });
+    }
+
+    /// A file is there. `consumed` is asked about files that are new.
+    pub fn seen(
+        &mut self,
+        now: Moment,
+        seen: Seen,
+        consumed: impl FnOnce(&Fingerprint) -> bool,
+    ) -> Errand {
+        let fingerprint = seen.sight.fingerprint;
+        if let Some((left, generation)) = self.left.get_mut(&seen.path) {
+            *generation = self.generation;
+            if *left == fingerprint {
+                return Errand::None;
+            }
+            self.left.remove(&seen.path);
+        }
+        match self.ids.get(&seen.path) {
+            Some(id) => self.seen_again(now, *id, &seen),
+            None if consumed(&fingerprint) => {
+                self.left.insert(seen.path, (fingerprint, self.generation));
+                Errand::None
+            }
+            None => self.seen_first(now, seen),
+        }
+    }
+
+    fn seen_first(&mut self, now: Moment, seen: Seen) -> Errand {
+        self.last_id += 1;
+        let id = self.last_id;
+        let machine = Settling::new(now, seen.sight, seen.rested);
+        self.ids.insert(seen.path.clone(), id);
+        let file = Candidate {
+            path: seen.path,
+            first: now,
+            seen_us: seen.now_us,
+            machine,
+            phase: Phase::Looking,
+            generation: self.generation,
+            unannounced: seen.origin == Origin::Scan { expected: false },
+        };
+        *self.counts.of(file.class()) += 1;
+        self.files.insert(id, file);
+        self.settle(now, id, seen.sight, hint_of(seen.origin))
+    }
+
+    fn seen_again(&mut self, now: Moment, id: u64, seen: &Seen) -> Errand {
+        let generation = self.generation;
+        let Some(file) = self.files.get_mut(&id) else {
+            return Errand::None;
+        };
+        file.generation = generation;
+        let hint = hint_of(seen.origin);
+        let is_event = matches!(seen.origin, Origin::Event(_));
+        file.unannounced &= !is_event;
+        let changed = file.machine.sight() != seen.sight;
+        match &file.phase {
+            Phase::Looking => {
+                // Not to be decided on under the looker's eyes; it finds out.
+                match hint {
+                    Some(hint) => file.machine.hint(now, hint),
+                    None if changed => file.machine.hint(now, Hint::Written),
+                    None => {}
+                }
+                Errand::None
+            }
+            Phase::Offered { fingerprint, .. } => {
+                let same = *fingerprint == seen.sight.fingerprint && hint != Some(Hint::Written);
+                if same {
+                    Errand::None
+                } else {
+                    Errand::TakeBack(id)
+                }
+            }
+            Phase::Held { until, .. } => {
+                if is_event || changed || now >= *until {
+                    file.machine = Settling::new(now, seen.sight, Duration::ZERO);
+                    self.settle(now, id, seen.sight, hint)
+                } else {
+                    Errand::None
+                }
+            }
+            Phase::GivenUp => Errand::None,
+            Phase::Waiting(_) | Phase::Due { .. } => self.settle(now, id, seen.sight, hint),
+        }
+    }
+
+    /// Feeds the machine and does what it says.
+    fn settle(&mut self, now: Moment, id: u64, sight: Sight, hint: Option<Hint>) -> Errand {
+        let rules = self.rules;
+        let step = self.change(id, |file| {
+            if let Some(hint) = hint {
+                file.machine.hint(now, hint);
+            }
+            file.machine.seen(now, sight, &rules)
+        });
+        self.follow(now, id, step)
+    }
+
+    /// What a look found.
+    pub fn looked(&mut self, now: Moment, id: u64, outcome: Outcome) -> Errand {
+        if self
+            .files
+            .get(&id)
+            .is_none_or(|file| file.phase != Phase::Looking)
+        {
+            return Errand::None;
+        }
+        match outcome {
+            Outcome::Looked(look) => self.judge(now, id, &look),
+            Outcome::Gone => {
+                // Only a `stat` tells: an event may have brought a new file to the same name.
+                self.set(id, Phase::Waiting(now));
+                Errand::None
+            }
+            Outcome::Denied => self.hold(now, id, "radsort may not read it".to_owned(), RETRY),
+            Outcome::Failed(error) => {
+                self.hold(now, id, format!("it cannot be looked at: {error}"), RETRY)
+            }
+        }
+    }
+
+    fn judge(&mut self, now: Moment, id: u64, look: &Look) -> Errand {
+        let rules = self.rules;
+        let step = self.change(id, |file| file.machine.looked(now, look, &rules));
+        self.follow(now, id, step)
+    }
+
+    fn follow(&mut self, now: Moment, id: u64, step: Option<Step>) -> Errand {
+        let Some(file) = self.files.get(&id) else {
+            return Errand::None;
+        };
+        match step {
+            None => Errand::None,
+            Some(Step::Wait(until)) => {
+                let limit = file.first + self.rules.settle(file.machine.is_visible());
+                if self.once && now >= limit {
+                    self.set(id, Phase::GivenUp);
+                } else {
+                    let until = if self.once { until.min(limit) } else { until };
+                    self.set(id, Phase::Waiting(until));
+                }
+                Errand::None
+            }
+            Some(Step::Look { structure }) => {
+                self.set(id, Phase::Due { structure });
+                Errand::None
+            }
+            Some(Step::Settled { truncated }) => {
+                let fingerprint = file.machine.sight().fingerprint;
+                let ready = Ready {
+                    id,
+                    path: file.path.clone(),
+                    fingerprint,
+                    seen_us: file.seen_us,
+                    truncated,
+                };
+                self.set(
+                    id,
+                    Phase::Offered {
+                        fingerprint,
+                        disturbed: false,
+                    },
+                );
+                Errand::Offer(ready)
+            }
+        }
+    }
+
+    fn hold(&mut self, now: Moment, id: u64, reason: String, retry_after: Duration) -> Errand {
+        self.set(
+            id,
+            Phase::Held {
+                until: now + retry_after,
+                reason,
+            },
+        );
+        Errand::None
+    }
+
+    /// Nothing can be learned about a waiting file now: it is asked about again later.
+    pub fn postpone(&mut self, until: Moment, path: &RelPath) {
+        let Some(id) = self.ids.get(path).copied() else {
+            return;
+        };
+        let waits = |file: &Candidate| matches!(file.phase, Phase::Waiting(_) | Phase::Held { .. });
+        if self.files.get(&id).is_some_and(waits) {
+            self.set(id, Phase::Waiting(until));
+        }
+    }
+
+    /// There is no such file any more.
+    pub fn gone(&mut self, path: &RelPath) -> Errand {
+        self.left.remove(path);
+        let Some(id) = self.ids.get(path).copied() else {
+            return Errand::None;
+        };
+        match self.files.get(&id).map(|file| &file.phase) {
+            Some(Phase::Offered { .. }) => Errand::TakeBack(id),
+            _ => {
+                self.forget(id);
+                Errand::None
+            }
+        }
+    }
+
+    /// An offered file was taken back before anyone took it: it must be seen or be gone next.
+    pub fn taken_back(&mut self, now: Moment, id: u64) {
+        self.restart(now, id);
+    }
+
+    /// An offered file that is taken already has changed.
+    pub fn disturbed(&mut self, id: u64) {
+        let changed = self.change(id, |file| {
+            if let Phase::Offered { disturbed, .. } = &mut file.phase {
+                *disturbed = true;
+            }
+        });
+        debug_assert!(changed.is_some());
+    }
+
+    /// A taken file is finished with. True when something else happened to that name meanwhile: ask what is there now.
+    #[must_use]
+    pub fn finished(&mut self, now: Moment, path: &RelPath, verdict: Verdict) -> bool {
+        let Some(id) = self.ids.get(path).copied() else {
+            return false;
+        };
+        let Some(Phase::Offered { disturbed, .. }) =
+            self.files.get(&id).map(|file| file.phase.clone())
+        else {
+            return false;
+        };
+        match verdict {
+            Verdict::Gone => self.forget(id),
+            Verdict::Stays(fingerprint) => {
+                self.forget(id);
+                self.left
+                    .insert(path.clone(), (fingerprint, self.generation));
+            }
+            Verdict::Hold {
+                reason,
+                retry_after,
+            } if !disturbed => {
+                self.hold(now, id, reason, retry_after);
+            }
+            Verdict::Again | Verdict::Hold { .. } => self.restart(now, id),
+        }
+        disturbed
+    }
+
+    /// From the beginning: it must be quiet for its settle time again.
+    fn restart(&mut self, now: Moment, id: u64) {
+        self.change(id, |file| {
+            file.machine = Settling::new(now, file.machine.sight(), Duration::ZERO);
+            file.first = now;
+        });
+        self.set(id, Phase::Waiting(now));
+    }
+
+    /// A full scan begins.
+    pub fn begin_scan(&mut self) {
+        self.generation += 1;
+    }
+
+    /// A full scan ended: files that it did not come upon, to be asked about one by one. What stayed where it was and was
+    /// not seen again is forgotten, unless `partly`: some directories could not be read.
+    pub fn end_scan(&mut self, partly: bool) -> Vec<RelPath> {
+        let generation = self.generation;
+        if !partly {
+            self.left.retain(|_, (_, seen)| *seen == generation);
+        }
+        let unseen = |file: &&Candidate| {
+            file.generation != generation
+                && !matches!(file.phase, Phase::Offered { .. } | Phase::Looking)
+        };
+        self.files
+            .values()
+            .filter(unseen)
+            .map(|file| file.path.clone())
+            .collect()
+    }
+
+    /// Files below a directory, to be asked about one by one.
+    pub fn below(&self, directory: &RelPath) -> Vec<RelPath> {
+        let prefix = [directory.as_bytes(), b"/"].concat();
+        // Between "a" and "a/" sort names such as "a-b": they are passed over.
+        let from = self.ids.range(directory.clone()..).map(|(path, _)| path);
+        from.take_while(|path| {
+            path.as_bytes() < prefix.as_slice() || path.as_bytes().starts_with(&prefix)
+        })
+        .filter(|path| path.as_bytes().starts_with(&prefix))
+        .cloned()
+        .collect()
+    }
+
+    fn forget(&mut self, id: u64) {
+        self.set(id, Phase::GivenUp);
+        if let Some(file) = self.files.remove(&id) {
+            *self.counts.of(Class::GivenUp) -= 1;
+            self.ids.remove(&file.path);
+        }
+    }
+
+    fn set(&mut self, id: u64, phase: Phase) {
+        let Some(before) =
+            self.change(id, |file| std::mem::replace(&mut file.phase, phase.clone()))
+        else {
+            return;
+        };
+        match before {
+            Phase::Waiting(until) | Phase::Held { until, .. } => {
+                self.timers.remove(&(until, id));
+            }
+            Phase::Due { .. } => {
+                self.due.remove(&id);
+            }
+            _ => {}
+        }
+        match phase {
+            Phase::Waiting(until) | Phase::Held { until, .. } => {
+                self.timers.insert((until, id));
+            }
+            Phase::Due { .. } => {
+                self.due.insert(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Changes a file and keeps the counts right.
+    fn change<T>(&mut self, id: u64, change: impl FnOnce(&mut Candidate) -> T) -> Option<T> {
+        let file = self.files.get_mut(&id)?;
+        *self.counts.of(file.class()) -= 1;
+        let result = change(file);
+        *self.counts.of(file.class()) += 1;
+        Some(result)
+    }
+}
+
+fn hint_of(origin: Origin) -> Option<Hint> {
+    match origin {
+        Origin::Event(hint) => hint,
+        Origin::Scan { .. } | Origin::Timer => None,
+    }
+}
