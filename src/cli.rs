@@ -74,7 +74,7 @@ pub enum Verb {
     /// Train the shipped bundle on phantoms.
     #[cfg(feature = "retrain")]
     #[command(hide = true)]
-    TrainPhantomBundle(commands::train_phantom::TrainPhantomArgs),
+    TrainPhantomBundle(commands::train_phantom::Args),
     /// Load a bundle in a process of its own, as the service does before taking it up.
     #[command(hide = true)]
     TryBundle(commands::try_bundle::TryBundleArgs),
