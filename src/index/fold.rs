@@ -58,8 +58,8 @@ impl<'a> Changes<'a> {
                 self.amend(id, told(), |entry| entry.state = State::Released)?;
             }
             Record::Undone { id } => self.amend(id, told(), |entry| entry.state = State::Undone)?,
+            // Missing also ends an intent of which neither source nor target could be found after a crash.
             Record::Missing { id } => match self.take_open(id)? {
-                // It vanished while it was under way.
                 Some((began, intent)) => {
                     let mut entry = Entry::new(&intent, None, true, time_us);
                     entry.state = State::Missing;

@@ -593,3 +593,22 @@ fn nobody_else_may_look_into_the_index() {
         .mode();
     assert_eq!(mode & 0o777, 0o700);
 }
+
+#[test]
+fn a_file_that_was_lost_under_way_is_missing_and_not_forever_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index")).unwrap();
+    let intent = Record::Intent(Box::new(intent(1, Fate::Filed, Action::Move)));
+    let position = |offset| Position {
+        segment: 1,
+        offset,
+        hash: "h".into(),
+    };
+    let missing = Record::Missing { id: id(1) };
+    index
+        .apply(&[(position(0), 1, intent), (position(9), 2, missing)])
+        .unwrap();
+    assert!(index.open_intents().unwrap().is_empty());
+    let entry = index.get(&id(1)).unwrap().unwrap();
+    assert_eq!(entry.state, entry::State::Missing);
+}
