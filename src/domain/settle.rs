@@ -224,7 +224,7 @@ impl Settling {
         if proven || quiet >= limit {
             Step::Settled { truncated: short }
         } else {
-            wait(now, limit - quiet)
+            wait(now, limit.saturating_sub(quiet))
         }
     }
 
@@ -239,7 +239,7 @@ impl Settling {
         };
         let quiet = self.quiet(now);
         if quiet < limit {
-            wait(now, limit - quiet)
+            wait(now, limit.saturating_sub(quiet))
         } else {
             // A file that was short is read again: its length may have stayed, its bytes may not.
             Step::Look {

@@ -52,23 +52,33 @@ impl Pending {
         }
         let (hint, directory) = match event.kind {
             EventKind::Create(CreateKind::Folder) => (None, true),
-            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => (Some(Hint::Written), false),
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => {
+                (Some(Hint::Written), false)
+            }
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => (Some(Hint::Closed), false),
             // A rename into place is as good as a close; it may be a whole directory.
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Some(Hint::Closed), true),
-            EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => (None, true),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
+                (None, true)
+            }
             EventKind::Modify(ModifyKind::Metadata(_)) => (None, false),
             _ => return,
         };
         for path in &event.paths {
-            let Ok(below) = path.strip_prefix(root) else { continue };
+            let Ok(below) = path.strip_prefix(root) else {
+                continue;
+            };
             match RelPath::new(below.as_os_str().as_bytes()) {
                 Err(_) => self.root |= directory,
                 Ok(path) if ignore.path(&path) => {}
                 Ok(path) => {
                     let happened = self.paths.entry(path).or_default();
                     // Changed permissions say nothing about the content: an earlier hint stands.
-                    happened.hint = if hint.is_none() && !directory { happened.hint } else { hint };
+                    happened.hint = if hint.is_none() && !directory {
+                        happened.hint
+                    } else {
+                        hint
+                    };
                     happened.directory |= directory;
                 }
             }
@@ -98,7 +108,11 @@ pub enum CannotWatch {
 
 impl Events {
     /// Starts without any watch. `wake` is called when something happens after a [`Events::take`].
-    pub fn start(root: &Path, ignore: Ignore, wake: impl Fn() + Send + 'static) -> notify::Result<Self> {
+    pub fn start(
+        root: &Path,
+        ignore: Ignore,
+        wake: impl Fn() + Send + 'static,
+    ) -> notify::Result<Self> {
         let pending = Arc::new(Mutex::new(Pending::default()));
         let (shared, base) = (Arc::clone(&pending), root.to_owned());
         let handler = move |event: notify::Result<Event>| {
@@ -106,7 +120,9 @@ impl Events {
             let was_empty = pending.is_empty();
             match event {
                 Ok(event) => pending.note(&event, &base, &ignore),
-                Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => pending.exhausted = true,
+                Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
+                    pending.exhausted = true
+                }
                 Err(_) => pending.rescan = true,
             }
             let wakes = was_empty && !pending.is_empty();
@@ -116,7 +132,11 @@ impl Events {
             }
         };
         let watcher = notify::recommended_watcher(handler)?;
-        Ok(Self { watcher, root: root.to_owned(), pending })
+        Ok(Self {
+            watcher,
+            root: root.to_owned(),
+            pending,
+        })
     }
 
     /// Watches one directory (not what is below). Watching twice does no harm.
@@ -125,13 +145,17 @@ impl Events {
     /// hints about paths that the scan does not find.
     pub fn watch(&mut self, directory: Option<&RelPath>) -> Result<(), CannotWatch> {
         let path = match directory {
-            Some(directory) => self.root.join(std::ffi::OsStr::from_bytes(directory.as_bytes())),
+            Some(directory) => self
+                .root
+                .join(std::ffi::OsStr::from_bytes(directory.as_bytes())),
             None => self.root.clone(),
         };
-        self.watcher.watch(&path, RecursiveMode::NonRecursive).map_err(|error| match error.kind {
-            notify::ErrorKind::MaxFilesWatch => CannotWatch::Exhausted,
-            _ => CannotWatch::Other,
-        })
+        self.watcher
+            .watch(&path, RecursiveMode::NonRecursive)
+            .map_err(|error| match error.kind {
+                notify::ErrorKind::MaxFilesWatch => CannotWatch::Exhausted,
+                _ => CannotWatch::Other,
+            })
     }
 
     /// What happened since the last call.
@@ -143,7 +167,10 @@ impl Events {
     #[cfg(test)]
     pub fn inject(&self, event: &Event) {
         let ignore = Ignore::none();
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).note(event, &self.root, &ignore);
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(event, &self.root, &ignore);
     }
 }
 
@@ -168,7 +195,10 @@ mod tests {
     #[test]
     fn the_last_event_counts() {
         let hint = |kinds: &[EventKind]| pending(kinds).paths.values().next().unwrap().hint;
-        assert_eq!(hint(&[EventKind::Create(CreateKind::File), WRITE, CLOSE]), Some(Hint::Closed));
+        assert_eq!(
+            hint(&[EventKind::Create(CreateKind::File), WRITE, CLOSE]),
+            Some(Hint::Closed)
+        );
         assert_eq!(hint(&[WRITE, CLOSE, WRITE]), Some(Hint::Written));
         let metadata = EventKind::Modify(ModifyKind::Metadata(notify::event::MetadataKind::Any));
         assert_eq!(hint(&[CLOSE, metadata]), Some(Hint::Closed));
@@ -178,7 +208,11 @@ mod tests {
     #[test]
     fn an_overflow_and_too_many_paths_ask_for_a_scan() {
         let mut pending = pending(&[]);
-        pending.note(&Event::new(EventKind::Other).set_flag(Flag::Rescan), Path::new("/drop"), &Ignore::none());
+        pending.note(
+            &Event::new(EventKind::Other).set_flag(Flag::Rescan),
+            Path::new("/drop"),
+            &Ignore::none(),
+        );
         assert!(pending.rescan);
         pending.rescan = false;
         for number in 0..=LIMIT {
@@ -192,7 +226,9 @@ mod tests {
     #[test]
     fn reading_and_ignored_names_are_nothing() {
         let mut pending = pending(&[EventKind::Access(AccessKind::Open(AccessMode::Any))]);
-        let event = Event::new(CLOSE).add_path("/drop/.a.dcm.Xyz".into()).add_path("/drop/.tmp/a".into());
+        let event = Event::new(CLOSE)
+            .add_path("/drop/.a.dcm.Xyz".into())
+            .add_path("/drop/.tmp/a".into());
         pending.note(&event, Path::new("/drop"), &Ignore::none());
         assert!(pending.is_empty());
     }

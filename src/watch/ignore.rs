@@ -61,17 +61,27 @@ impl Ignore {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for pattern in patterns {
             if pattern.contains('/') {
-                paths.add(GlobBuilder::new(pattern.trim_start_matches('/')).literal_separator(true).build()?);
+                paths.add(
+                    GlobBuilder::new(pattern.trim_start_matches('/'))
+                        .literal_separator(true)
+                        .build()?,
+                );
             } else {
                 names.add(Glob::new(pattern)?);
             }
         }
-        Ok(Self { names: names.build()?, paths: paths.build()? })
+        Ok(Self {
+            names: names.build()?,
+            paths: paths.build()?,
+        })
     }
 
     /// Only the built-in names.
     pub fn none() -> Self {
-        Self { names: GlobSet::empty(), paths: GlobSet::empty() }
+        Self {
+            names: GlobSet::empty(),
+            paths: GlobSet::empty(),
+        }
     }
 
     /// Whether something directly in a directory that is not ignored itself is.
@@ -133,10 +143,24 @@ mod tests {
         let patterns = ["*.log", "old", "ct/**/raw", "/exact/one.dcm"].map(str::to_owned);
         let ignore = Ignore::new(&patterns).unwrap();
         let ignored = |path: &str| ignore.path(&RelPath::new(path).unwrap());
-        for path in ["a.log", "x/y/a.log", "old/a.dcm", "x/old/a.dcm", "ct/1/2/raw/a.dcm", "exact/one.dcm", ".git/a.dcm"] {
+        for path in [
+            "a.log",
+            "x/y/a.log",
+            "old/a.dcm",
+            "x/old/a.dcm",
+            "ct/1/2/raw/a.dcm",
+            "exact/one.dcm",
+            ".git/a.dcm",
+        ] {
             assert!(ignored(path), "{path}");
         }
-        for path in ["a.dcm", "older/a.dcm", "x/ct/1/raw/a.dcm", "exact/two.dcm", "x/exact/one.dcm"] {
+        for path in [
+            "a.dcm",
+            "older/a.dcm",
+            "x/ct/1/raw/a.dcm",
+            "exact/two.dcm",
+            "x/exact/one.dcm",
+        ] {
             assert!(!ignored(path), "{path}");
         }
         assert!(Ignore::new(&["a[".to_owned()]).is_err());

@@ -11,8 +11,8 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::Inspect;
-use crate::domain::settle::{Look, Sight};
 use crate::domain::RelPath;
+use crate::domain::settle::{Look, Sight};
 use crate::root::{Root, fingerprint};
 use crate::sys::lease;
 
@@ -61,14 +61,17 @@ impl Lookers {
         let (requests, receiver) = sync_channel(2 * LOOKERS);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..LOOKERS {
-            let (receiver, inspector, answer) = (Arc::clone(&receiver), Arc::clone(inspector), answer.clone());
+            let (receiver, inspector, answer) =
+                (Arc::clone(&receiver), Arc::clone(inspector), answer.clone());
             let work = move || {
                 while let Some(request) = next(&receiver) {
                     let outcome = look(&request, inspector.as_ref()).unwrap_or_else(judge);
                     answer(request.id, outcome);
                 }
             };
-            thread::Builder::new().name(format!("look:{name}").chars().take(15).collect()).spawn(work)?;
+            thread::Builder::new()
+                .name(format!("look:{name}").chars().take(15).collect())
+                .spawn(work)?;
         }
         Ok(Self { requests })
     }
@@ -80,7 +83,11 @@ impl Lookers {
 }
 
 fn next(receiver: &Mutex<Receiver<Request>>) -> Option<Request> {
-    receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    receiver
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .recv()
+        .ok()
 }
 
 fn judge(error: io::Error) -> Outcome {
@@ -101,11 +108,25 @@ fn look(request: &Request, inspector: &dyn Inspect) -> io::Result<Outcome> {
     };
     let before = sight(&file)?;
     let size = before.fingerprint.size;
-    let completeness = if request.structure { Some(inspector.completeness(&file, size)?) } else { None };
+    let completeness = if request.structure {
+        Some(inspector.completeness(&file, size)?)
+    } else {
+        None
+    };
     let holes = has_holes(&file, size);
-    let writer = if request.shows_writers { lease::open_for_writing(&file) } else { None };
+    let writer = if request.shows_writers {
+        lease::open_for_writing(&file)
+    } else {
+        None
+    };
     let after = sight(&file)?;
-    Ok(Outcome::Looked(Look { before, after, writer, holes, completeness }))
+    Ok(Outcome::Looked(Look {
+        before,
+        after,
+        writer,
+        holes,
+        completeness,
+    }))
 }
 
 fn sight(file: impl AsFd) -> io::Result<Sight> {
@@ -114,8 +135,14 @@ fn sight(file: impl AsFd) -> io::Result<Sight> {
 
 /// What `stat` told, as far as settling is concerned.
 pub fn sight_of(stat: &rustix::fs::Stat) -> Sight {
-    let ctime_ns = stat.st_ctime.saturating_mul(1_000_000_000).saturating_add_unsigned(stat.st_ctime_nsec);
-    Sight { fingerprint: fingerprint(stat), ctime_ns }
+    let ctime_ns = stat
+        .st_ctime
+        .saturating_mul(1_000_000_000)
+        .saturating_add_unsigned(stat.st_ctime_nsec);
+    Sight {
+        fingerprint: fingerprint(stat),
+        ctime_ns,
+    }
 }
 
 /// Whether parts of the file have never been written: a file made at its full length that is still filling up. Where the
@@ -141,6 +168,9 @@ mod tests {
         assert!(has_holes(&file, 1 << 20));
         file.write_all(&vec![1; 1 << 20]).unwrap();
         assert!(!has_holes(&file, 1 << 20));
-        assert!(!has_holes(&File::create_new(dir.path().join("empty")).unwrap(), 0));
+        assert!(!has_holes(
+            &File::create_new(dir.path().join("empty")).unwrap(),
+            0
+        ));
     }
 }

@@ -138,8 +138,10 @@ impl Watcher {
         inspector: Arc<dyn Inspect>,
         consumed: Consumed,
     ) -> Result<Self, WatchError> {
-        Root::open(&settings.path)
-            .map_err(|source| WatchError::Open { path: settings.path.clone(), source })?;
+        Root::open(&settings.path).map_err(|source| WatchError::Open {
+            path: settings.path.clone(),
+            source,
+        })?;
         Self::launch(settings, inspector, consumed, true)
     }
 
@@ -150,12 +152,17 @@ impl Watcher {
         once: bool,
     ) -> Result<Self, WatchError> {
         let name = settings.name.clone();
-        let ignore = Ignore::new(&settings.ignore)
-            .map_err(|source| WatchError::Ignore { name: name.clone(), source })?;
+        let ignore = Ignore::new(&settings.ignore).map_err(|source| WatchError::Ignore {
+            name: name.clone(),
+            source,
+        })?;
         let (commands, receiver) = mpsc::channel();
         let (publisher, status) = channel::channel(WatchStatus::new(&name, settings.path.clone()));
         let shared = Arc::new(Shared::default());
-        let failed = |source| WatchError::Thread { name: name.clone(), source };
+        let failed = |source| WatchError::Thread {
+            name: name.clone(),
+            source,
+        };
         let answers = commands.clone();
         let answer = move |id, outcome| drop(answers.send(Command::Looked(id, outcome)));
         let lookers = look::Lookers::start(&name, &inspector, answer).map_err(failed)?;
@@ -171,8 +178,16 @@ impl Watcher {
             receiver,
         };
         let label = format!("watch:{name}").chars().take(15).collect();
-        std::thread::Builder::new().name(label).spawn(move || thread::run(setup)).map_err(failed)?;
-        Ok(Self { shared, commands, status, max_rate: settings.max_rate })
+        std::thread::Builder::new()
+            .name(label)
+            .spawn(move || thread::run(setup))
+            .map_err(failed)?;
+        Ok(Self {
+            shared,
+            commands,
+            status,
+            max_rate: settings.max_rate,
+        })
     }
 
     /// The next settled file, the one first that was seen first; it must be [finished](Watcher::finished) with. Waits while
@@ -184,7 +199,11 @@ impl Watcher {
             tokio::pin!(woken);
             woken.as_mut().enable();
             let not_before = {
-                let mut offers = self.shared.offers.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut offers = self
+                    .shared
+                    .offers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 if offers.ended {
                     return None;
                 }
@@ -192,7 +211,9 @@ impl Watcher {
                 let not_before = offers.not_before.filter(|moment| *moment > now);
                 if !offers.is_shut() && not_before.is_none() {
                     if let Some((_, settled)) = offers.ready.pop_first() {
-                        offers.not_before = self.max_rate.map(|rate| now + Duration::from_secs_f64(1.0 / rate));
+                        offers.not_before = self
+                            .max_rate
+                            .map(|rate| now + Duration::from_secs_f64(1.0 / rate));
                         drop(offers);
                         self.tell(Command::Taken);
                         return Some(settled);
@@ -219,7 +240,12 @@ impl Watcher {
 
     /// The directory as it is open now, `None` while it is away.
     pub fn root(&self) -> Option<Arc<Root>> {
-        self.shared.offers.lock().unwrap_or_else(PoisonError::into_inner).root.clone()
+        self.shared
+            .offers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .root
+            .clone()
     }
 
     /// How it stands.
@@ -243,7 +269,11 @@ impl Watcher {
     }
 
     fn set_paused(&self, why: Option<String>) {
-        self.shared.offers.lock().unwrap_or_else(PoisonError::into_inner).paused = why;
+        self.shared
+            .offers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .paused = why;
         self.shared.wake.notify_waiters();
     }
 
@@ -276,6 +306,12 @@ impl Watcher {
         self.tell(Command::Stop);
     }
 
+    /// As if the kernel had sent an event.
+    #[cfg(test)]
+    fn inject(&self, event: notify::Event) {
+        self.tell(Command::Inject(event));
+    }
+
     fn tell(&self, command: Command) {
         // Fails only after the thread has ended; then there is nobody to care.
         let _ = self.commands.send(command);
@@ -290,7 +326,11 @@ impl Drop for Watcher {
 
 impl WatchStatus {
     fn new(name: &str, path: PathBuf) -> Self {
-        Self { name: name.to_owned(), path, ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            path,
+            ..Self::default()
+        }
     }
 }
 

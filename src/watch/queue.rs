@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::look::Outcome;
 use super::Verdict;
+use super::look::Outcome;
 use crate::domain::settle::{Hint, Look, Moment, Rules, Settling, Sight, Step};
 use crate::domain::{Fingerprint, RelPath};
 
@@ -25,7 +25,10 @@ enum Phase {
     /// Someone is looking.
     Looking,
     /// Settled; ready to be taken, or taken. `disturbed`: something happened to it since.
-    Offered { fingerprint: Fingerprint, disturbed: bool },
+    Offered {
+        fingerprint: Fingerprint,
+        disturbed: bool,
+    },
     /// It could not be taken; until a time, or until something happens to it.
     Held { until: Moment, reason: String },
     /// One-shot: it did not settle in time.
@@ -235,8 +238,15 @@ impl Queue {
     /// Files whose time is up, at most `limit`; each must be seen or be gone next.
     pub fn expired(&mut self, now: Moment, limit: usize) -> Vec<RelPath> {
         let mut paths = Vec::new();
-        while paths.len() < limit && self.timers.first().is_some_and(|(moment, _)| *moment <= now) {
-            let Some((_, id)) = self.timers.pop_first() else { break };
+        while paths.len() < limit
+            && self
+                .timers
+                .first()
+                .is_some_and(|(moment, _)| *moment <= now)
+        {
+            let Some((_, id)) = self.timers.pop_first() else {
+                break;
+            };
             paths.extend(self.files.get(&id).map(|file| file.path.clone()));
         }
         paths
@@ -261,7 +271,12 @@ impl Queue {
     }
 
     /// A file is there. `consumed` is asked about files that are new.
-    pub fn seen(&mut self, now: Moment, seen: Seen, consumed: impl FnOnce(&Fingerprint) -> bool) -> Errand {
+    pub fn seen(
+        &mut self,
+        now: Moment,
+        seen: Seen,
+        consumed: impl FnOnce(&Fingerprint) -> bool,
+    ) -> Errand {
         let fingerprint = seen.sight.fingerprint;
         if let Some((left, generation)) = self.left.get_mut(&seen.path) {
             *generation = self.generation;
@@ -301,7 +316,9 @@ impl Queue {
 
     fn seen_again(&mut self, now: Moment, id: u64, seen: &Seen) -> Errand {
         let generation = self.generation;
-        let Some(file) = self.files.get_mut(&id) else { return Errand::None };
+        let Some(file) = self.files.get_mut(&id) else {
+            return Errand::None;
+        };
         file.generation = generation;
         let hint = hint_of(seen.origin);
         let is_event = matches!(seen.origin, Origin::Event(_));
@@ -319,7 +336,11 @@ impl Queue {
             }
             Phase::Offered { fingerprint, .. } => {
                 let same = *fingerprint == seen.sight.fingerprint && hint != Some(Hint::Written);
-                if same { Errand::None } else { Errand::TakeBack(id) }
+                if same {
+                    Errand::None
+                } else {
+                    Errand::TakeBack(id)
+                }
             }
             Phase::Held { until, .. } => {
                 if is_event || changed || now >= *until {
@@ -348,7 +369,11 @@ impl Queue {
 
     /// What a look found.
     pub fn looked(&mut self, now: Moment, id: u64, outcome: Outcome) -> Errand {
-        if self.files.get(&id).is_none_or(|file| file.phase != Phase::Looking) {
+        if self
+            .files
+            .get(&id)
+            .is_none_or(|file| file.phase != Phase::Looking)
+        {
             return Errand::None;
         }
         match outcome {
@@ -359,7 +384,9 @@ impl Queue {
                 Errand::None
             }
             Outcome::Denied => self.hold(now, id, "radsort may not read it".to_owned(), RETRY),
-            Outcome::Failed(error) => self.hold(now, id, format!("it cannot be looked at: {error}"), RETRY),
+            Outcome::Failed(error) => {
+                self.hold(now, id, format!("it cannot be looked at: {error}"), RETRY)
+            }
         }
     }
 
@@ -370,7 +397,9 @@ impl Queue {
     }
 
     fn follow(&mut self, now: Moment, id: u64, step: Option<Step>) -> Errand {
-        let Some(file) = self.files.get(&id) else { return Errand::None };
+        let Some(file) = self.files.get(&id) else {
+            return Errand::None;
+        };
         match step {
             None => Errand::None,
             Some(Step::Wait(until)) => {
@@ -389,22 +418,41 @@ impl Queue {
             }
             Some(Step::Settled { truncated }) => {
                 let fingerprint = file.machine.sight().fingerprint;
-                let ready =
-                    Ready { id, path: file.path.clone(), fingerprint, seen_us: file.seen_us, truncated };
-                self.set(id, Phase::Offered { fingerprint, disturbed: false });
+                let ready = Ready {
+                    id,
+                    path: file.path.clone(),
+                    fingerprint,
+                    seen_us: file.seen_us,
+                    truncated,
+                };
+                self.set(
+                    id,
+                    Phase::Offered {
+                        fingerprint,
+                        disturbed: false,
+                    },
+                );
                 Errand::Offer(ready)
             }
         }
     }
 
     fn hold(&mut self, now: Moment, id: u64, reason: String, retry_after: Duration) -> Errand {
-        self.set(id, Phase::Held { until: now + retry_after, reason });
+        self.set(
+            id,
+            Phase::Held {
+                until: now + retry_after,
+                reason,
+            },
+        );
         Errand::None
     }
 
     /// Nothing can be learned about a waiting file now: it is asked about again later.
     pub fn postpone(&mut self, until: Moment, path: &RelPath) {
-        let Some(id) = self.ids.get(path).copied() else { return };
+        let Some(id) = self.ids.get(path).copied() else {
+            return;
+        };
         let waits = |file: &Candidate| matches!(file.phase, Phase::Waiting(_) | Phase::Held { .. });
         if self.files.get(&id).is_some_and(waits) {
             self.set(id, Phase::Waiting(until));
@@ -414,7 +462,9 @@ impl Queue {
     /// There is no such file any more.
     pub fn gone(&mut self, path: &RelPath) -> Errand {
         self.left.remove(path);
-        let Some(id) = self.ids.get(path).copied() else { return Errand::None };
+        let Some(id) = self.ids.get(path).copied() else {
+            return Errand::None;
+        };
         match self.files.get(&id).map(|file| &file.phase) {
             Some(Phase::Offered { .. }) => Errand::TakeBack(id),
             _ => {
@@ -442,17 +492,25 @@ impl Queue {
     /// A taken file is finished with. True when something else happened to that name meanwhile: ask what is there now.
     #[must_use]
     pub fn finished(&mut self, now: Moment, path: &RelPath, verdict: Verdict) -> bool {
-        let Some(id) = self.ids.get(path).copied() else { return false };
-        let Some(Phase::Offered { disturbed, .. }) = self.files.get(&id).map(|file| file.phase.clone()) else {
+        let Some(id) = self.ids.get(path).copied() else {
+            return false;
+        };
+        let Some(Phase::Offered { disturbed, .. }) =
+            self.files.get(&id).map(|file| file.phase.clone())
+        else {
             return false;
         };
         match verdict {
             Verdict::Gone => self.forget(id),
             Verdict::Stays(fingerprint) => {
                 self.forget(id);
-                self.left.insert(path.clone(), (fingerprint, self.generation));
+                self.left
+                    .insert(path.clone(), (fingerprint, self.generation));
             }
-            Verdict::Hold { reason, retry_after } if !disturbed => {
+            Verdict::Hold {
+                reason,
+                retry_after,
+            } if !disturbed => {
                 self.hold(now, id, reason, retry_after);
             }
             Verdict::Again | Verdict::Hold { .. } => self.restart(now, id),
@@ -482,9 +540,14 @@ impl Queue {
             self.left.retain(|_, (_, seen)| *seen == generation);
         }
         let unseen = |file: &&Candidate| {
-            file.generation != generation && !matches!(file.phase, Phase::Offered { .. } | Phase::Looking)
+            file.generation != generation
+                && !matches!(file.phase, Phase::Offered { .. } | Phase::Looking)
         };
-        self.files.values().filter(unseen).map(|file| file.path.clone()).collect()
+        self.files
+            .values()
+            .filter(unseen)
+            .map(|file| file.path.clone())
+            .collect()
     }
 
     /// Files below a directory, to be asked about one by one.
@@ -492,10 +555,12 @@ impl Queue {
         let prefix = [directory.as_bytes(), b"/"].concat();
         // Between "a" and "a/" sort names such as "a-b": they are passed over.
         let from = self.ids.range(directory.clone()..).map(|(path, _)| path);
-        from.take_while(|path| path.as_bytes() < prefix.as_slice() || path.as_bytes().starts_with(&prefix))
-            .filter(|path| path.as_bytes().starts_with(&prefix))
-            .cloned()
-            .collect()
+        from.take_while(|path| {
+            path.as_bytes() < prefix.as_slice() || path.as_bytes().starts_with(&prefix)
+        })
+        .filter(|path| path.as_bytes().starts_with(&prefix))
+        .cloned()
+        .collect()
     }
 
     fn forget(&mut self, id: u64) {
@@ -507,7 +572,9 @@ impl Queue {
     }
 
     fn set(&mut self, id: u64, phase: Phase) {
-        let Some(before) = self.change(id, |file| std::mem::replace(&mut file.phase, phase.clone())) else {
+        let Some(before) =
+            self.change(id, |file| std::mem::replace(&mut file.phase, phase.clone()))
+        else {
             return;
         };
         match before {

@@ -56,12 +56,20 @@ struct Listing {
 impl Scan {
     /// A walk through the whole drop directory.
     pub fn full(recursive: bool) -> Self {
-        Self { pending: vec![None], listing: None, recursive, passed_over: PassedOver::default() }
+        Self {
+            pending: vec![None],
+            listing: None,
+            recursive,
+            passed_over: PassedOver::default(),
+        }
     }
 
     /// A walk through single directories, added by [`Scan::add`].
     pub fn partial(recursive: bool) -> Self {
-        Self { pending: Vec::new(), ..Self::full(recursive) }
+        Self {
+            pending: Vec::new(),
+            ..Self::full(recursive)
+        }
     }
 
     /// Also walks this directory.
@@ -94,7 +102,8 @@ impl Scan {
             };
             let Some((name, kind)) = listing.names.next() else {
                 // Sub-directories come after the files, the first by name first.
-                self.pending.extend(std::mem::take(&mut listing.directories).into_iter().rev());
+                self.pending
+                    .extend(std::mem::take(&mut listing.directories).into_iter().rev());
                 self.listing = None;
                 continue;
             };
@@ -108,7 +117,11 @@ impl Scan {
             let stat = match kind {
                 FileType::Directory => None,
                 FileType::RegularFile | FileType::Unknown => {
-                    match rustix::fs::statat(listing.dir.as_fd(), name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+                    match rustix::fs::statat(
+                        listing.dir.as_fd(),
+                        name.as_slice(),
+                        AtFlags::SYMLINK_NOFOLLOW,
+                    ) {
                         Ok(stat) => Some(stat),
                         Err(Errno::NOENT) => continue,
                         Err(Errno::ACCESS | Errno::PERM) => {
@@ -161,10 +174,18 @@ impl Scan {
             }
         }
         names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-        if let Some(path) = path.clone().filter(|_| names.iter().any(|(name, _)| is_dicomdir(name))) {
+        if let Some(path) = path
+            .clone()
+            .filter(|_| names.iter().any(|(name, _)| is_dicomdir(name)))
+        {
             found.push(Found::Medium(path));
         }
-        self.listing = Some(Listing { path, dir, names: names.into_iter(), directories: Vec::new() });
+        self.listing = Some(Listing {
+            path,
+            dir,
+            names: names.into_iter(),
+            directories: Vec::new(),
+        });
         Ok(())
     }
 
@@ -187,7 +208,10 @@ pub fn is_dicomdir(name: &[u8]) -> bool {
 }
 
 /// The path of an entry of a directory (`None`: the root).
-pub fn below(directory: Option<&RelPath>, name: &[u8]) -> Result<RelPath, crate::domain::placement::RelPathError> {
+pub fn below(
+    directory: Option<&RelPath>,
+    name: &[u8],
+) -> Result<RelPath, crate::domain::placement::RelPathError> {
     match directory {
         Some(directory) => directory.join(name),
         None => RelPath::new(name),
@@ -206,8 +230,14 @@ pub fn is_mount_point(dir: &OwnedFd, root: &Root) -> io::Result<bool> {
 /// What statx(2) says about being a mount point, `None` where it does not say.
 pub fn mount_attribute(dir: impl AsFd) -> io::Result<Option<bool>> {
     match rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()) {
-        Ok(stat) if stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
-            Ok(Some(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
+        Ok(stat)
+            if stat
+                .stx_attributes_mask
+                .contains(StatxAttributes::MOUNT_ROOT) =>
+        {
+            Ok(Some(
+                stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+            ))
         }
         Ok(_) | Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => Ok(None),
         Err(error) => Err(error.into()),
@@ -221,8 +251,19 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     /// Walks everything, `budget` entries at a time.
-    fn walk(root: &Root, ignore: &[&str], recursive: bool, budget: usize) -> (Vec<String>, Vec<String>, PassedOver) {
-        let ignore = Ignore::new(&ignore.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap();
+    fn walk(
+        root: &Root,
+        ignore: &[&str],
+        recursive: bool,
+        budget: usize,
+    ) -> (Vec<String>, Vec<String>, PassedOver) {
+        let ignore = Ignore::new(
+            &ignore
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>(),
+        )
+        .unwrap();
         let mut scan = Scan::full(recursive);
         let (mut files, mut media) = (Vec::new(), Vec::new());
         while !scan.is_done() {
@@ -244,15 +285,42 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();
         };
-        ["b.dcm", "a.dcm", "sub/deep/c.dcm", "sub/d.dcm", "cd/dicomdir", "cd/x/1", ".hidden/e", "f.part", "log/g"].map(make);
+        [
+            "b.dcm",
+            "a.dcm",
+            "sub/deep/c.dcm",
+            "sub/d.dcm",
+            "cd/dicomdir",
+            "cd/x/1",
+            ".hidden/e",
+            "f.part",
+            "log/g",
+        ]
+        .map(make);
         symlink(dir.path(), dir.path().join("sub/loop")).unwrap();
         symlink("a.dcm", dir.path().join("alias.dcm")).unwrap();
         let root = Root::open(dir.path()).unwrap();
         for budget in [1, 2, 100] {
             let (files, media, passed_over) = walk(&root, &["log"], true, budget);
-            assert_eq!(files, ["a.dcm", "b.dcm", "cd/dicomdir", "cd/x/1", "sub/d.dcm", "sub/deep/c.dcm"]);
+            assert_eq!(
+                files,
+                [
+                    "a.dcm",
+                    "b.dcm",
+                    "cd/dicomdir",
+                    "cd/x/1",
+                    "sub/d.dcm",
+                    "sub/deep/c.dcm"
+                ]
+            );
             assert_eq!(media, ["cd"]);
-            assert_eq!(passed_over, PassedOver { links: 2, ..PassedOver::default() });
+            assert_eq!(
+                passed_over,
+                PassedOver {
+                    links: 2,
+                    ..PassedOver::default()
+                }
+            );
         }
         assert_eq!(walk(&root, &[], false, 100).0, ["a.dcm", "b.dcm"]);
     }
@@ -285,7 +353,11 @@ mod tests {
         assert!(!root.is_current());
         let mut scan = Scan::partial(true);
         scan.add(RelPath::new("gone").unwrap());
-        assert!(scan.turn(&root, &ignore, 10, &mut |_| {}).unwrap().is_empty());
+        assert!(
+            scan.turn(&root, &ignore, 10, &mut |_| {})
+                .unwrap()
+                .is_empty()
+        );
         assert!(scan.is_done());
     }
 }

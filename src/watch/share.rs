@@ -63,7 +63,10 @@ impl ShareKind {
     }
 
     fn from_magic(magic: u64) -> Self {
-        let known = KINDS.iter().find(|(known, _)| *known == magic).map(|(_, kind)| *kind);
+        let known = KINDS
+            .iter()
+            .find(|(known, _)| *known == magic)
+            .map(|(_, kind)| *kind);
         known.unwrap_or(Self::Unknown(magic))
     }
 
@@ -112,7 +115,14 @@ mod tests {
             (0x12, "unknown (0x12)", false, false),
         ] {
             let kind = ShareKind::from_magic(magic);
-            assert_eq!((kind.to_string().as_str(), kind.has_events(), kind.shows_writers()), (name, events, writers));
+            assert_eq!(
+                (
+                    kind.to_string().as_str(),
+                    kind.has_events(),
+                    kind.shows_writers()
+                ),
+                (name, events, writers)
+            );
         }
     }
 

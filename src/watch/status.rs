@@ -147,7 +147,10 @@ impl Offers {
 impl Shared {
     /// No more files will come.
     pub fn end(&self) {
-        self.offers.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        self.offers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ended = true;
         self.wake.notify_waiters();
     }
 
@@ -156,9 +159,14 @@ impl Shared {
         let since_us = self.working_since_us.load(Ordering::Relaxed);
         if since_us != 0 && now_us() - since_us > NOT_ANSWERING_US {
             status.state = WatchState::NotAnswering { since_us };
-        } else if let (WatchState::Online, Some(why)) =
-            (&status.state, &self.offers.lock().unwrap_or_else(PoisonError::into_inner).paused)
-        {
+        } else if let (WatchState::Online, Some(why)) = (
+            &status.state,
+            &self
+                .offers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .paused,
+        ) {
             status.state = WatchState::Paused { why: why.clone() };
         }
         status

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::fs::FileType;
@@ -132,12 +132,20 @@ struct IoThread {
 
 /// Runs until it is stopped.
 pub fn run(setup: Setup) {
-    let rules = Rules { settle: setup.settings.settle, truncated: setup.settings.truncated };
+    let rules = Rules {
+        settle: setup.settings.settle,
+        truncated: setup.settings.truncated,
+    };
     let status = setup.publisher.borrow().clone();
     let thread = IoThread {
         start: Instant::now(),
         queue: Queue::new(rules, setup.once),
-        online: Err(Offline { since_us: now_us(), why: String::new(), retry_at: Duration::ZERO, pause: Duration::ZERO }),
+        online: Err(Offline {
+            since_us: now_us(),
+            why: String::new(),
+            retry_at: Duration::ZERO,
+            pause: Duration::ZERO,
+        }),
         mounted: false,
         full: None,
         partial: Scan::partial(setup.settings.recursive),
@@ -157,13 +165,19 @@ pub fn run(setup: Setup) {
 impl IoThread {
     fn work(mut self) {
         loop {
-            self.setup.shared.working_since_us.store(now_us(), Ordering::Relaxed);
+            self.setup
+                .shared
+                .working_since_us
+                .store(now_us(), Ordering::Relaxed);
             let sleep_until = self.turn();
             self.publish();
             if self.setup.once && (self.is_through() || self.online.is_err()) {
                 self.setup.shared.end();
             }
-            self.setup.shared.working_since_us.store(0, Ordering::Relaxed);
+            self.setup
+                .shared
+                .working_since_us
+                .store(0, Ordering::Relaxed);
             let pause = sleep_until.saturating_sub(self.now());
             match self.setup.receiver.recv_timeout(pause) {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -208,7 +222,11 @@ impl IoThread {
             }
             #[cfg(test)]
             Command::Inject(event) => {
-                if let Ok(Online { events: Some(events), .. }) = &self.online {
+                if let Ok(Online {
+                    events: Some(events),
+                    ..
+                }) = &self.online
+                {
                     events.inject(&event);
                 }
             }
@@ -237,7 +255,11 @@ impl IoThread {
         }
         if self.full.is_none() && self.now() >= self.next_full {
             let polling = self.polling();
-            self.begin_scan(if polling { Occasion::Expected } else { Occasion::Periodic });
+            self.begin_scan(if polling {
+                Occasion::Expected
+            } else {
+                Occasion::Periodic
+            });
         }
         self.scan();
         self.hand_out_looks();
@@ -250,7 +272,11 @@ impl IoThread {
             Ok(online) => online,
             Err(offline) => return offline.retry_at,
         };
-        if self.full.is_some() || !self.partial.is_done() || !self.backlog.is_empty() || !self.asks.is_empty() {
+        if self.full.is_some()
+            || !self.partial.is_done()
+            || !self.backlog.is_empty()
+            || !self.asks.is_empty()
+        {
             return Duration::ZERO;
         }
         let timer = self.queue.next_timer().unwrap_or(Moment::MAX);
@@ -278,7 +304,9 @@ impl IoThread {
                 // What was ready was seen in the directory as it was before.
                 let ready = std::mem::take(&mut self.offers().ready);
                 let now = self.now();
-                ready.into_keys().for_each(|id| self.queue.taken_back(now, id));
+                ready
+                    .into_keys()
+                    .for_each(|id| self.queue.taken_back(now, id));
                 self.full = None;
                 self.interval = SCAN_SOON;
                 self.begin_scan(Occasion::Expected);
@@ -306,7 +334,13 @@ impl IoThread {
             }
         }
         self.mounted |= mounted;
-        Ok(Online { root: Arc::new(root), share, events, deaf, check_root: self.now() + CHECK_ROOT })
+        Ok(Online {
+            root: Arc::new(root),
+            share,
+            events,
+            deaf,
+            check_root: self.now() + CHECK_ROOT,
+        })
     }
 
     fn go_offline(&mut self, error: &io::Error) {
@@ -319,7 +353,12 @@ impl IoThread {
             tracing::warn!(watch = self.status.name, why, "drop directory is offline");
         }
         let pause = (2 * pause).clamp(Duration::from_secs(1), RETRY_LATE);
-        self.online = Err(Offline { since_us, why, retry_at: self.now() + pause, pause });
+        self.online = Err(Offline {
+            since_us,
+            why,
+            retry_at: self.now() + pause,
+            pause,
+        });
         self.set_root(None);
         self.full = None;
         self.partial = Scan::partial(self.setup.settings.recursive);
@@ -367,7 +406,14 @@ impl IoThread {
     // Events.
 
     fn take_events(&mut self) {
-        let Ok(Online { events: Some(events), deaf, .. }) = &mut self.online else { return };
+        let Ok(Online {
+            events: Some(events),
+            deaf,
+            ..
+        }) = &mut self.online
+        else {
+            return;
+        };
         let pending = events.take();
         if pending.exhausted && deaf.is_none() {
             *deaf = Some(exhausted());
@@ -385,7 +431,9 @@ impl IoThread {
 
     fn work_off_backlog(&mut self) {
         for _ in 0..SLICE {
-            let Some((path, happened)) = self.backlog.pop_front() else { break };
+            let Some((path, happened)) = self.backlog.pop_front() else {
+                break;
+            };
             if is_dicomdir(path.file_name()) {
                 self.media.extend(path.parent());
             }
@@ -409,15 +457,21 @@ impl IoThread {
     }
 
     fn is_directory(&self, path: &RelPath) -> io::Result<bool> {
-        Ok(self.stat(path)?.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
+        Ok(self
+            .stat(path)?
+            .is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
     }
 
     fn stat(&self, path: &RelPath) -> io::Result<Option<rustix::fs::Stat>> {
-        let Ok(online) = &self.online else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Ok(online) = &self.online else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         match online.root.stat(path) {
             Ok(stat) => Ok(Some(stat)),
             Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::PERM) => Ok(None),
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::PERM) => {
+                    Ok(None)
+                }
                 _ => Err(error),
             },
         }
@@ -445,19 +499,39 @@ impl IoThread {
     }
 
     fn see(&mut self, path: RelPath, sight: Sight, origin: Origin) {
-        let rested = if self.setup.once { self.rested(&sight) } else { Duration::ZERO };
-        let seen = Seen { path, sight, origin, rested, now_us: now_us() };
+        let rested = if self.setup.once {
+            self.rested(&sight)
+        } else {
+            Duration::ZERO
+        };
+        let seen = Seen {
+            path,
+            sight,
+            origin,
+            rested,
+            now_us: now_us(),
+        };
         let consumed = Arc::clone(&self.setup.consumed);
-        let errand = self.queue.seen(self.now(), seen, |fingerprint| consumed(fingerprint));
+        let errand = self
+            .queue
+            .seen(self.now(), seen, |fingerprint| consumed(fingerprint));
         self.run_errand(errand);
     }
 
     /// How long a file has been at rest by its own times. A share's clock is trusted only roughly.
     fn rested(&self, sight: &Sight) -> Duration {
-        let shows_writers = self.online.as_ref().is_ok_and(|online| online.share.shows_writers());
-        let age_ns = (now_us() * 1000).saturating_sub(sight.fingerprint.mtime_ns.max(sight.ctime_ns));
+        let shows_writers = self
+            .online
+            .as_ref()
+            .is_ok_and(|online| online.share.shows_writers());
+        let age_ns =
+            (now_us() * 1000).saturating_sub(sight.fingerprint.mtime_ns.max(sight.ctime_ns));
         let age = Duration::from_nanos(u64::try_from(age_ns).unwrap_or(0));
-        if shows_writers { age } else { age.saturating_sub(CLOCK_DOUBT) }
+        if shows_writers {
+            age
+        } else {
+            age.saturating_sub(CLOCK_DOUBT)
+        }
     }
 
     // Scans.
@@ -465,25 +539,37 @@ impl IoThread {
     fn polling(&self) -> bool {
         match (&self.online, self.setup.settings.mode) {
             (_, WatchMode::Poll) => true,
-            (Ok(online), mode) => online.deaf.is_some() || (mode == WatchMode::Auto && !online.share.has_events()),
+            (Ok(online), mode) => {
+                online.deaf.is_some() || (mode == WatchMode::Auto && !online.share.has_events())
+            }
             (Err(_), _) => false,
         }
     }
 
     fn begin_scan(&mut self, occasion: Occasion) {
-        if self.online.is_err() || (self.setup.once && self.status.full_scans > 0) || !self.check_root_now() {
+        if self.online.is_err()
+            || (self.setup.once && self.status.full_scans > 0)
+            || !self.check_root_now()
+        {
             return;
         }
         if self.full.is_none() {
             self.queue.begin_scan();
             self.media_found = BTreeSet::new();
-            self.full = Some((Scan::full(self.setup.settings.recursive), occasion, self.now()));
+            self.full = Some((
+                Scan::full(self.setup.settings.recursive),
+                occasion,
+                self.now(),
+            ));
         }
     }
 
     /// A slice of the scans that are under way.
     fn scan(&mut self) {
-        let mut partial = std::mem::replace(&mut self.partial, Scan::partial(self.setup.settings.recursive));
+        let mut partial = std::mem::replace(
+            &mut self.partial,
+            Scan::partial(self.setup.settings.recursive),
+        );
         if !partial.is_done() {
             if self.scan_slice(&mut partial, Occasion::Expected) {
                 self.partial = partial;
@@ -492,7 +578,9 @@ impl IoThread {
                 self.next_full = self.next_full.min(self.now() + RETRY_LATE);
             }
         }
-        let Some((mut scan, occasion, began)) = self.full.take() else { return };
+        let Some((mut scan, occasion, began)) = self.full.take() else {
+            return;
+        };
         if !self.scan_slice(&mut scan, occasion) {
             self.next_full = self.now() + RETRY_LATE;
         } else if scan.is_done() {
@@ -504,7 +592,9 @@ impl IoThread {
 
     /// False when it failed.
     fn scan_slice(&mut self, scan: &mut Scan, occasion: Occasion) -> bool {
-        let Ok(online) = &mut self.online else { return false };
+        let Ok(online) = &mut self.online else {
+            return false;
+        };
         let (events, deaf) = (&mut online.events, &mut online.deaf);
         let mut enter = |directory: Option<&RelPath>| {
             let Some(events) = events else { return };
@@ -514,7 +604,9 @@ impl IoThread {
         };
         match scan.turn(&online.root, &self.setup.ignore, SLICE, &mut enter) {
             Ok(found) => {
-                let origin = Origin::Scan { expected: occasion == Occasion::Expected };
+                let origin = Origin::Scan {
+                    expected: occasion == Occasion::Expected,
+                };
                 for found in found {
                     match found {
                         Found::File(path, stat) => self.see(path, sight_of(&stat), origin),
@@ -538,7 +630,8 @@ impl IoThread {
             return;
         }
         let now = self.now();
-        self.asks.extend(self.queue.end_scan(scan.passed_over.unreadable > 0));
+        self.asks
+            .extend(self.queue.end_scan(scan.passed_over.unreadable > 0));
         self.media = std::mem::take(&mut self.media_found);
         self.status.full_scans += 1;
         self.status.last_full_scan_us = Some(now_us());
@@ -546,13 +639,20 @@ impl IoThread {
         self.status.mounts = scan.passed_over.mounts;
         self.status.links = scan.passed_over.links;
         let pause = if self.polling() {
-            self.setup.settings.poll_interval.max(now.saturating_sub(began))
+            self.setup
+                .settings
+                .poll_interval
+                .max(now.saturating_sub(began))
         } else {
             let pause = self.interval;
             self.interval = (2 * self.interval).min(SCAN_LATE);
             pause
         };
-        self.next_full = if self.setup.once { Moment::MAX } else { now + pause };
+        self.next_full = if self.setup.once {
+            Moment::MAX
+        } else {
+            now + pause
+        };
     }
 
     /// A periodic scan that finds what no event announced makes the next ones come sooner.
@@ -572,8 +672,16 @@ impl IoThread {
         let (root, shows_writers) = (Arc::clone(&online.root), online.share.shows_writers());
         let ready = self.offers().ready.len();
         while ready + self.looking < READY {
-            let Some((id, path, structure)) = self.queue.next_look() else { return };
-            let request = Request { id, root: Arc::clone(&root), path, structure, shows_writers };
+            let Some((id, path, structure)) = self.queue.next_look() else {
+                return;
+            };
+            let request = Request {
+                id,
+                root: Arc::clone(&root),
+                path,
+                structure,
+                shows_writers,
+            };
             if !self.setup.lookers.ask(request) {
                 return self.queue.not_looked(id, structure);
             }
@@ -597,8 +705,11 @@ impl IoThread {
     }
 
     fn offer(&mut self, ready: Ready) {
-        let Ok(online) = &self.online else { return self.queue.taken_back(self.now(), ready.id) };
-        let media = std::iter::successors(ready.path.parent(), RelPath::parent).any(|folder| self.media.contains(&folder));
+        let Ok(online) = &self.online else {
+            return self.queue.taken_back(self.now(), ready.id);
+        };
+        let media = std::iter::successors(ready.path.parent(), RelPath::parent)
+            .any(|folder| self.media.contains(&folder));
         let settled = Settled {
             root: Arc::clone(&online.root),
             path: ready.path,
@@ -613,7 +724,11 @@ impl IoThread {
     }
 
     fn offers(&self) -> std::sync::MutexGuard<'_, super::status::Offers> {
-        self.setup.shared.offers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.setup
+            .shared
+            .offers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish(&mut self) {
@@ -634,11 +749,16 @@ impl IoThread {
         status.scanning = self.full.is_some();
         status.state = match &self.online {
             Ok(_) => WatchState::Online,
-            Err(offline) => WatchState::Offline { since_us: offline.since_us, why: offline.why.clone() },
+            Err(offline) => WatchState::Offline {
+                since_us: offline.since_us,
+                why: offline.why.clone(),
+            },
         };
         let polling = self.polling();
         self.status.notices = match &self.online {
-            Ok(Online { deaf: Some(why), .. }) => Notices::PollingBecause(why.clone()),
+            Ok(Online {
+                deaf: Some(why), ..
+            }) => Notices::PollingBecause(why.clone()),
             _ if polling => Notices::Polling,
             _ => Notices::Events,
         };
@@ -654,5 +774,6 @@ impl IoThread {
 }
 
 fn exhausted() -> String {
-    "the limit of inotify watches is reached; raise it with sysctl fs.inotify.max_user_watches".to_owned()
+    "the limit of inotify watches is reached; raise it with sysctl fs.inotify.max_user_watches"
+        .to_owned()
 }
