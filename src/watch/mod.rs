@@ -335,4 +335,6 @@ impl WatchStatus {
 }
 
 #[cfg(test)]
+mod queue_tests;
+#[cfg(test)]
 mod tests;
