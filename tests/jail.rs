@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use radsort::config::settings::DecoderSettings;
+use radsort::decode::RenderSpec;
 use radsort::decode::pool::{DecodeError, Pool, PoolError};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +18,7 @@ fn settings(count: usize) -> DecoderSettings {
         count,
         memory: 256 << 20,
         cpu_time: Duration::from_secs(30),
-        wall_time: Duration::from_secs(60),
+        wall_time: Duration::from_mins(1),
         permits_per_watch: 4,
     }
 }
@@ -33,6 +34,17 @@ fn file(content: &[u8]) -> (File, u64) {
     (File::open(file.path()).unwrap(), content.len() as u64)
 }
 
+/// The pool answers, whatever it is.
+fn answers(pool: &Pool, file: &File, size: u64) {
+    let error = pool.inspect(file, size).err();
+    assert_eq!(error.map(|error| error.to_string()), None);
+}
+
+/// What a small network asks for.
+fn spec() -> RenderSpec {
+    serde_json::from_str(r#"{"height": 32, "width": 16}"#).unwrap()
+}
+
 const HARMLESS: &[u8] = b"this is no DICOM";
 
 #[test]
@@ -46,12 +58,7 @@ fn a_harmless_file_is_answered_again_and_again() {
     let pool = pool(&settings(2));
     let (file, size) = file(HARMLESS);
     for _ in 0..20 {
-        assert_eq!(
-            pool.inspect(&file, size)
-                .err()
-                .map(|error| error.to_string()),
-            None
-        );
+        answers(&pool, &file, size);
     }
 }
 
@@ -63,13 +70,8 @@ fn many_threads_share_a_pool() {
         for _ in 0..8 {
             scope.spawn(|| {
                 (0..5).for_each(|_| {
-                    assert_eq!(
-                        pool.inspect(&file, size)
-                            .err()
-                            .map(|error| error.to_string()),
-                        None
-                    )
-                })
+                    answers(&pool, &file, size);
+                });
             });
         }
     });
@@ -134,6 +136,41 @@ fn a_file_whose_disk_fails_is_to_settle_again() {
     }
 }
 
+#[test]
+fn the_jail_changes_nothing_of_what_a_decoder_says() {
+    let radiographs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/radiographs");
+    let Ok(entries) = std::fs::read_dir(&radiographs) else {
+        eprintln!("SKIPPED: {} is missing", radiographs.display());
+        return;
+    };
+    let settings = DecoderSettings {
+        memory: 1 << 30,
+        ..settings(1)
+    };
+    let pool = pool(&settings);
+    let specs = [spec()];
+    for path in entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+    {
+        let file = File::open(&path).unwrap();
+        let size = file.metadata().unwrap().len();
+        match (
+            pool.decode(&file, size, &specs),
+            radsort::decode::decode(&file, size, &specs),
+        ) {
+            (Ok(inside), Ok(outside)) => assert_eq!(inside.radiographs, outside.radiographs),
+            (Err(DecodeError::Fault(inside)), Err(outside)) => assert_eq!(inside, outside),
+            (inside, outside) => panic!(
+                "{}: inside {:?}, outside {:?}",
+                path.display(),
+                inside.err(),
+                outside.err()
+            ),
+        }
+    }
+}
+
 /// The zygotes that this thread has started.
 fn my_zygotes() -> Vec<Pid> {
     let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
@@ -149,12 +186,7 @@ fn a_zygote_that_was_killed_is_replaced() {
     let (file, size) = file(HARMLESS);
     let before = my_zygotes();
     kill_process(before[0], Signal::KILL).unwrap();
-    assert_eq!(
-        pool.inspect(&file, size)
-            .err()
-            .map(|error| error.to_string()),
-        None
-    );
+    answers(&pool, &file, size);
     assert_ne!(my_zygotes(), before);
 }
 
@@ -166,12 +198,7 @@ fn a_zygote_outlives_the_signals_that_stop_the_service() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         kill_process(before[0], signal).unwrap();
     }
-    assert_eq!(
-        pool.inspect(&file, size)
-            .err()
-            .map(|error| error.to_string()),
-        None
-    );
+    answers(&pool, &file, size);
     assert_eq!(my_zygotes(), before);
     drop(pool);
     assert_eq!(my_zygotes(), []);
@@ -198,7 +225,6 @@ fn a_zygote_ends_with_its_parent() {
 
 #[cfg(feature = "failpoints")]
 mod hostile {
-    use radsort::decode::RenderSpec;
     use radsort::decode::misbehave::FORBIDDEN;
     use radsort::domain::Reason;
     use radsort::sys::process::is_forbidden;
@@ -210,9 +236,7 @@ mod hostile {
         content.resize(128, 0);
         content.extend_from_slice(b"DICM");
         let (file, size) = file(&content);
-        let specs: Vec<RenderSpec> =
-            serde_json::from_str(r#"[{"height": 32, "width": 16}]"#).unwrap();
-        match pool.decode(&file, size, &specs) {
+        match pool.decode(&file, size, &[spec()]) {
             Err(DecodeError::Fault(fault)) => (fault.reason, fault.detail),
             Err(other) => panic!("{behaviour}: {other}"),
             Ok(_) => panic!("{behaviour}: decoded"),
@@ -227,12 +251,7 @@ mod hostile {
         assert!(detail.len() > 10 && !detail.contains("secret"), "{detail}");
         eprintln!("{behaviour}: {detail}");
         let (file, size) = file(HARMLESS);
-        assert_eq!(
-            pool.inspect(&file, size)
-                .err()
-                .map(|error| error.to_string()),
-            None
-        );
+        answers(&pool, &file, size);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub mod pixels;
 pub mod pool;
 pub mod protocol;
 pub mod render;
+#[cfg(test)]
+mod tests;
 pub mod worker;
 
 pub use header::inspect;

@@ -13,10 +13,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use chain::Reader;
 use chain::{Chain, Line, Step, hash_line, segment_path, segments};
-pub use chain::{Position, Reader};
 
-use super::record::{Record, RecordId};
+use super::record::{Position, Record, RecordId};
 
 /// The version that is written; lines of any version are read.
 const VERSION: u32 = 1;
@@ -106,7 +106,7 @@ pub struct Ledger {
     dir: PathBuf,
     instance: String,
     next_number: u64,
-    segment: u64,
+    segment: u32,
     segment_size: u64,
     file: File,
     /// Where the next line begins: the segment's length after the last commit.
@@ -163,6 +163,7 @@ impl Ledger {
                     end: line_end,
                     line,
                 } => {
+                    let line = *line;
                     if let Some(record) = line.record {
                         group.push((at, line.t, record));
                         continue;
@@ -219,6 +220,11 @@ impl Ledger {
     /// The ledger's random instance id, 16 hexadecimal digits.
     pub fn instance(&self) -> &str {
         &self.instance
+    }
+
+    /// The number that the next record id gets.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
     }
 
     /// A new record id. Ids that are never recorded leave a gap, which means nothing.
@@ -398,7 +404,7 @@ fn sync_dir(dir: &Path) -> Result<(), LedgerError> {
 
 /// Copies what follows `end` in the last segment to a `.torn` file, then cuts it off; a segment of which nothing is
 /// left goes altogether.
-fn move_torn_end_aside(dir: &Path, segment: u64, end: u64) -> Result<Option<PathBuf>, LedgerError> {
+fn move_torn_end_aside(dir: &Path, segment: u32, end: u64) -> Result<Option<PathBuf>, LedgerError> {
     let Some(last) = segments(dir)?.pop() else {
         return Ok(None);
     };
@@ -459,25 +465,32 @@ fn number_of(id: &RecordId, instance: &str) -> u64 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Random bytes in hexadecimal.
+/// Random bytes in hexadecimal; `path` is for the message.
 pub(super) fn random_hex<const N: usize>(path: &Path) -> Result<String, LedgerError> {
-    use std::fmt::Write as _;
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
         .map_err(|error| LedgerError::io(path, io::Error::other(error.to_string())))?;
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+    Ok(hex(&bytes))
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
-    }))
+    })
 }
 
 /// Failpoint: the disk is full.
+#[allow(clippy::unnecessary_wraps)]
 fn fail_write() -> io::Result<()> {
     fail::fail_point!("ledger-write", |_| Err(io::ErrorKind::StorageFull.into()));
     Ok(())
 }
 
 /// Failpoint: the disk fails to sync.
+#[allow(clippy::unnecessary_wraps)]
 fn fail_sync() -> io::Result<()> {
     fail::fail_point!("ledger-sync", |_| Err(io::Error::from_raw_os_error(5)));
     Ok(())

@@ -6,5 +6,23 @@
 //! [`consumed`] remembers what was copied, observed or left, [`quarantine`] lists and gives back, [`secrets`] holds the key
 //! of the pseudonyms.
 
+mod carry;
+pub mod catalogue;
+pub mod consumed;
+pub mod destinations;
+pub mod failpoints;
+pub mod filer;
 pub mod ledger;
+pub mod names;
+mod prepare;
+pub mod quarantine;
 pub mod record;
+pub mod recover;
+pub mod replay;
+pub mod request;
+pub mod secrets;
+mod share;
+mod worker;
+
+#[cfg(test)]
+mod tests;

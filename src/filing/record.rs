@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::ledger::Position;
 use crate::config::settings::Action;
 use crate::domain::{CategoryId, Dossier, Fingerprint, Placement, Reason, RelPath};
 
@@ -16,6 +15,17 @@ impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A line of the ledger, which need not be the last: reading goes on behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The segment's number, from 1 on.
+    pub segment: u32,
+    /// The line's first byte in the segment.
+    pub offset: u64,
+    /// The line's hash, which the next line carries: BLAKE3 without the newline, its first 32 hexadecimal digits.
+    pub hash: String,
 }
 
 /// BLAKE3 of a file's bytes, 64 hexadecimal digits.
@@ -129,6 +139,9 @@ pub struct Intent {
     /// The hidden name (in the same directory) under which a file that must be copied is claimed first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<RelPath>,
+    /// The permission bits that it gets when it is renamed; `None`: it keeps its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_mode: Option<u32>,
     /// What was learned and decided.
     pub dossier: Dossier,
 }

@@ -117,7 +117,7 @@ impl Entry {
     }
 
     /// A file in the library that radsort did not put there.
-    pub(super) fn adopted(id: &RecordId, at: &Placement, digest: &Digest, time_us: i64) -> Self {
+    pub(crate) fn adopted(id: &RecordId, at: &Placement, digest: &Digest, time_us: i64) -> Self {
         Self {
             id: id.clone(),
             state: State::Live,
@@ -170,12 +170,6 @@ impl Entry {
         self.placed
             && self.state == State::Live
             && matches!(self.fate, Fate::Filed | Fate::Review | Fate::Other)
-    }
-
-    /// Whether its source is still in the drop directory and must not be taken again.
-    pub(super) fn consumed(&self) -> bool {
-        self.state != State::Released
-            && (!self.placed || matches!(self.action, Some(Action::Copy | Action::Observe)))
     }
 }
 

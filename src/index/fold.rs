@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::filing::record::{Intent, Position, Record, RecordId};
 
 use super::entry::{self, Entry, State, Story, Told};
-use super::store::{Part, Trees};
+use super::store::{Part, Trees, hash};
 use super::{IndexError, keys};
 
 /// What a group of records changes.
@@ -55,11 +55,11 @@ impl<'a> Changes<'a> {
                 self.replace(&Entry::adopted(id, at, digest, time_us), &[told()])?;
             }
             Record::Released { id, .. } => {
-                self.amend(id, told(), |entry| entry.state = State::Released)?
+                self.amend(id, told(), |entry| entry.state = State::Released)?;
             }
             Record::Undone { id } => self.amend(id, told(), |entry| entry.state = State::Undone)?,
             Record::Missing { id } => {
-                self.amend(id, told(), |entry| entry.state = State::Missing)?
+                self.amend(id, told(), |entry| entry.state = State::Missing)?;
             }
             Record::Moved { id, to } => self.amend(id, told(), |entry| entry.move_to(to))?,
             Record::Label {
@@ -83,6 +83,30 @@ impl<'a> Changes<'a> {
     pub(super) fn reached(&mut self, position: &Position) -> Result<(), IndexError> {
         let value = entry::encode(position).map_err(|err| IndexError::value(Part::Meta, err))?;
         self.put(Part::Meta, super::CURSOR, value);
+        Ok(())
+    }
+
+    /// Brings the checksum up to date: the last thing before the changes are written.
+    pub(super) fn seal(&mut self) -> Result<(), IndexError> {
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        let mut sum = self.trees.kept_sum()?;
+        for ((part, key), value) in self
+            .writes
+            .iter()
+            .filter(|((part, _), _)| *part != Part::Meta)
+        {
+            if let Some(old) = self.trees.tree(*part).get(key)? {
+                sum ^= hash(*part, key, &old);
+            }
+            if let Some(new) = value {
+                sum ^= hash(*part, key, new);
+            }
+        }
+        let value =
+            entry::encode(&format!("{sum:x}")).map_err(|err| IndexError::value(Part::Meta, err))?;
+        self.put(Part::Meta, super::SUM, value);
         Ok(())
     }
 

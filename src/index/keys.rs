@@ -4,7 +4,7 @@
 //! Within one value they are therefore in the order of time, and two files never share a key.
 
 use crate::domain::placement::RootId;
-use crate::domain::{Fingerprint, Placement, RelPath};
+use crate::domain::{Placement, RelPath};
 
 use super::entry::{Entry, State};
 
@@ -30,8 +30,6 @@ pub(super) enum Kind {
     Place = b'p',
     /// All entries that came through a watch, by where they lay in it.
     Source = b'w',
-    /// Entries whose source must not be taken again, by its fingerprint.
-    Consumed = b'x',
 }
 
 /// The beginning that all keys of one kind and value share.
@@ -66,15 +64,6 @@ pub(super) fn source(watch: &str, from: &RelPath) -> Vec<u8> {
     [watch.as_bytes(), b"/", from.as_bytes()].concat()
 }
 
-/// The value under which a fingerprint is found: text, as raw numbers would hold NULs.
-pub(super) fn fingerprint(seen: &Fingerprint) -> Vec<u8> {
-    format!(
-        "{:x}.{:x}.{:x}.{:x}",
-        seen.dev, seen.ino, seen.size, seen.mtime_ns
-    )
-    .into_bytes()
-}
-
 /// The keys that lead to an entry.
 pub(super) fn of(entry: &Entry) -> Vec<Vec<u8>> {
     let mut keys = Vec::with_capacity(10);
@@ -106,9 +95,6 @@ pub(super) fn of(entry: &Entry) -> Vec<Vec<u8>> {
     }
     if let (Some(watch), Some(from)) = (&entry.watch, &entry.from) {
         add(Kind::Source, &source(watch, from));
-    }
-    if let Some(seen) = entry.fingerprint.as_ref().filter(|_| entry.consumed()) {
-        add(Kind::Consumed, &fingerprint(seen));
     }
     keys
 }

@@ -9,12 +9,14 @@ mod fold;
 mod generation;
 mod keys;
 pub mod query;
+pub mod start;
 mod store;
 pub mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -22,7 +24,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::placement::RootId;
-use crate::domain::{Fingerprint, Placement, RelPath, Uid};
+use crate::domain::{Placement, RelPath, Uid};
 use crate::filing::record::{Digest, Intent, Position, Record, RecordId};
 
 pub use entry::{Entry, State, Story};
@@ -38,6 +40,7 @@ const VERSION: u32 = 1;
 
 const CURSOR: &[u8] = b"cursor";
 const SESSION: &[u8] = b"session";
+const SUM: &[u8] = b"sum";
 const VERSION_KEY: &[u8] = b"version";
 
 /// How many records a rebuild writes at once.
@@ -89,6 +92,19 @@ pub enum IndexError {
 impl IndexError {
     pub(crate) fn value(part: Part, source: serde_json::Error) -> Self {
         Self::Value { part, source }
+    }
+
+    pub(crate) fn ledger(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Ledger(source.into())
+    }
+
+    /// Whether building the index again is the remedy.
+    pub fn asks_for_rebuild(&self) -> bool {
+        match self {
+            Self::NeedsRebuild { .. } | Self::Value { .. } => true,
+            Self::Storage(err) => !matches!(err, sled::Error::Io(_)),
+            Self::Locked(_) | Self::Ledger(_) | Self::Io { .. } => false,
+        }
     }
 
     fn io(path: &Path, source: impl Into<std::io::Error>) -> Self {
@@ -147,7 +163,7 @@ impl Index {
             Err(why) => Err(why),
         };
         match opened {
-            Ok(trees) => Self::start(dir, trees, lock, boot_id),
+            Ok(trees) => Self::begin(dir, trees, lock, boot_id),
             Err(why) => {
                 let aside = Some(move_aside(dir)?);
                 Err(IndexError::NeedsRebuild {
@@ -176,7 +192,7 @@ impl Index {
         let trees = build(&next, ledger, progress)?;
         generation::make_current(dir, &next)?;
         generation::remove_others(dir, &next)?;
-        Self::start(dir, trees, lock, boot_id()?)
+        Self::begin(dir, trees, lock, boot_id()?)
     }
 
     /// The same for an index that is open: readers see the old one until the new one is complete, writers wait.
@@ -197,7 +213,7 @@ impl Index {
         Ok(())
     }
 
-    fn start(dir: &Path, trees: Trees, lock: File, boot_id: String) -> Result<Self> {
+    fn begin(dir: &Path, trees: Trees, lock: File, boot_id: String) -> Result<Self> {
         begin_session(&trees, boot_id)?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -231,6 +247,7 @@ impl Index {
         if changes.writes.is_empty() {
             Ok(())
         } else {
+            changes.seal()?;
             trees.commit(&changes)
         }
     }
@@ -298,21 +315,6 @@ impl Index {
         self.list(Kind::Study, study.as_str().as_bytes())
     }
 
-    /// Whether this very file has been copied, observed or left before, and must not be taken again.
-    pub fn consumed(&self, seen: &Fingerprint) -> Result<bool> {
-        Ok(self
-            .newest(Kind::Consumed, &keys::fingerprint(seen), Entry::consumed)?
-            .is_some())
-    }
-
-    /// The same by name and bytes, for when device numbers have changed (a remount, a restored disk).
-    pub fn consumed_bytes(&self, watch: &str, from: &RelPath, digest: &Digest) -> Result<bool> {
-        let same = |entry: &Entry| entry.digest == *digest && entry.consumed();
-        Ok(self
-            .newest(Kind::Source, &keys::source(watch, from), same)?
-            .is_some())
-    }
-
     /// Intents that are not closed, in no particular order: what recovery has to look at.
     pub fn open_intents(&self) -> Result<Vec<Intent>> {
         let trees = self.trees();
@@ -358,19 +360,22 @@ impl Index {
             let Ok(below) = Path::new(what).strip_prefix(path) else {
                 continue;
             };
-            let Ok(path) = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(below.as_os_str()))
-            else {
+            let Some(below) = below.to_str() else {
                 continue;
             };
-            if let RootId::Watch(name) = root {
-                found.extend(self.from_source(name, &path)?);
+            // As it is, and as radsort prints paths that are not UTF-8 (`%XX`).
+            let readings = [RelPath::new(below), RelPath::try_from(below.to_owned())];
+            for path in readings.into_iter().flatten() {
+                if let RootId::Watch(name) = root {
+                    found.extend(self.from_source(name, &path)?);
+                }
+                found.extend(self.at_place(&Placement {
+                    root: root.clone(),
+                    path,
+                })?);
             }
-            found.extend(self.at_place(&Placement {
-                root: root.clone(),
-                path,
-            })?);
         }
-        found.sort_by_key(|entry| std::cmp::Reverse(entry.filed_us));
+        found.sort_by(|a, b| (b.filed_us, &b.id).cmp(&(a.filed_us, &a.id)));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
     }
@@ -464,6 +469,9 @@ fn trustworthy(trees: &Trees, boot_id: &str) -> std::result::Result<(), String> 
     let version = trees.get::<u32>(Part::Meta, VERSION_KEY).map_err(fault)?;
     let session = trees.get::<Session>(Part::Meta, SESSION).map_err(fault)?;
     trees.get::<Position>(Part::Meta, CURSOR).map_err(fault)?;
+    if trees.kept_sum().map_err(fault)? != trees.sum().map_err(fault)? {
+        return Err("its checksum is wrong: it has been damaged".to_owned());
+    }
     match (version, session) {
         (None, None) if trees.tree(Part::Entries).is_empty() => Ok(()),
         (Some(VERSION), Some(session)) if session.clean || session.boot_id == boot_id => Ok(()),
@@ -526,7 +534,12 @@ fn broken_ones(dir: &Path) -> Vec<PathBuf> {
 /// Opens a generation and says why it cannot be believed, if it cannot.
 fn open_trusted(dir: &Path, boot_id: &str) -> Result<std::result::Result<Trees, String>> {
     match Trees::open(dir) {
-        Ok(trees) => Ok(trustworthy(&trees, boot_id).map(|()| trees)),
+        // sled can also panic when it first reads what is damaged.
+        Ok(trees) => Ok(
+            catch_unwind(AssertUnwindSafe(|| trustworthy(&trees, boot_id)))
+                .unwrap_or_else(|_| Err("sled panicked while reading it".to_owned()))
+                .map(|()| trees),
+        ),
         Err(OpenFault::Unusable(why)) => Ok(Err(why)),
         Err(OpenFault::Locked) => Err(IndexError::Locked(dir.to_owned())),
         Err(OpenFault::Io(source)) => Err(IndexError::io(dir, source)),
@@ -565,20 +578,39 @@ where
     let mut changes = Changes::new(trees);
     let mut folded = 0u64;
     for record in ledger {
-        let (position, time_us, record) = record.map_err(|err| IndexError::Ledger(err.into()))?;
+        let (position, time_us, record) = record.map_err(IndexError::ledger)?;
         changes.fold(time_us, &record)?;
         changes.reached(&position)?;
         folded += 1;
         if folded.is_multiple_of(REBUILD_BATCH as u64) {
+            changes.seal()?;
             trees.batch(&changes)?;
             changes = Changes::new(trees);
             progress(folded);
         }
     }
+    changes.seal()?;
     trees.batch(&changes)?;
     progress(folded);
     Ok(())
 }
 
+/// Removes a directory and the lock beside it, if they are there.
+fn remove(dir: &Path) -> Result<()> {
+    let lock = beside(dir, "lock");
+    for (path, removed) in [
+        (dir, std::fs::remove_dir_all(dir)),
+        (&lock, std::fs::remove_file(&lock)),
+    ] {
+        match removed {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(IndexError::io(path, err));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,7 +16,7 @@ use super::{IndexError, entry};
 const CACHE: u64 = 64 << 20;
 
 /// The trees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// Id → entry.
     Entries,
@@ -161,6 +161,26 @@ impl Trees {
         Ok(())
     }
 
+    /// The checksum as it was when the last changes were written.
+    pub(super) fn kept_sum(&self) -> Result<Sum, IndexError> {
+        let kept = self.get::<String>(Part::Meta, super::SUM)?;
+        Ok(kept
+            .and_then(|sum| Sum::from_str_radix(&sum, 16).ok())
+            .unwrap_or(0))
+    }
+
+    /// The XOR of the hashes of everything but [`Part::Meta`]; what [`Changes::seal`] keeps up to date.
+    pub(super) fn sum(&self) -> Result<Sum, IndexError> {
+        let mut sum = 0;
+        for part in Part::ALL.into_iter().filter(|part| *part != Part::Meta) {
+            for item in self.tree(part) {
+                let (key, value) = item?;
+                sum ^= hash(part, &key, &value);
+            }
+        }
+        Ok(sum)
+    }
+
     /// Hands everything to the disk and waits for it. sled's own flush is `sync_file_range`, which promises nothing.
     pub(super) fn sync(&self, dir: &Path) -> Result<(), IndexError> {
         self.db.flush()?;
@@ -169,6 +189,21 @@ impl Trees {
             source,
         })
     }
+}
+
+/// A checksum of the whole content. sled 0.34 overlooks some kinds of damage and then simply lacks keys.
+pub(super) type Sum = u128;
+
+/// What one key and its value add to the [`Sum`].
+pub(super) fn hash(part: Part, key: &[u8], value: &[u8]) -> Sum {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[part as u8]);
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    let mut bytes = [0; 16];
+    hasher.finalize_xof().fill(&mut bytes);
+    Sum::from_le_bytes(bytes)
 }
 
 /// Syncs every file and directory below `dir`.

@@ -69,7 +69,7 @@ impl Cascade {
             match wish {
                 Wish::Require(_) => return Err(RuntimeError::GpuRequired { why }.into()),
                 Wish::IfThere if !machine_has_gpu() => {
-                    tracing::info!(why, "no GPU on this machine: the model runs on the CPU")
+                    tracing::info!(why, "no GPU on this machine: the model runs on the CPU");
                 }
                 _ => {
                     tracing::warn!(why, "THE MODEL RUNS ON THE CPU, NOT ON THE GPU");

@@ -89,13 +89,13 @@ impl Thresholds {
         for (name, below) in &review.below_by_category {
             let id = rules.known(name, &of_bundle)?;
             let least = of_bundle.get(&id).copied().unwrap_or(1.0);
-            rules.at_least(&format!("below for {name}"), *below, least)?;
+            rules.at_least(&format!("categories.{name}"), *below, least)?;
             categories.insert(id, *below);
         }
         let mut view = bundle.manifest().view_thresholds;
         if let Some(site) = review.view {
-            rules.at_least("view.sure", site.sure, view.sure)?;
-            rules.at_most("view.margin", site.margin, view.margin)?;
+            rules.at_least("view-sure", site.sure, view.sure)?;
+            rules.at_most("view-margin", site.margin, view.margin)?;
             view = site;
         }
         Ok(Self { categories, view })

@@ -123,8 +123,6 @@ pub(super) struct Vertebra {
     pub half_width: f32,
     pub half_depth: f32,
     pub half_height: f32,
-    /// Height of the disc above, mm.
-    pub disc: f32,
     /// Turn about the long axis: -1..1, positive towards the image's right.
     pub twist: f32,
 }
@@ -202,7 +200,6 @@ impl Spine {
         let (mut along, mut p) = (0.0f32, P(0.0, 0.0));
         let levels = (0..=C2).map(|number| {
             let (height, width, depth) = SIZES[number].scaled(patient.size);
-            let disc = height * disc_share(number);
             let share = (along + height / 2.0) / (length * patient.size);
             let (slope, offset) = lean(share);
             let tilt = slope.atan();
@@ -215,8 +212,7 @@ impl Spine {
                 angle: tilt,
                 half_width: width / 2.0,
                 half_depth: depth / 2.0,
-                half_height: (height - disc) / 2.0,
-                disc,
+                half_height: height * (1.0 - disc_share(number)) / 2.0,
                 twist: (offset * 6.0).clamp(-1.0, 1.0),
             }
         });
@@ -225,27 +221,28 @@ impl Spine {
         }
     }
 
-    /// As seen from the side, the front towards +x, with `remaining` of the frontal curves adding a little to the tilt.
+    /// As seen from the side, the front towards +x. The patient stands upright: C7 comes to lie over the sacrum.
     pub(super) fn lateral(patient: &Patient) -> Self {
+        let unbalanced = Self::leaning(patient, 0.0).levels[C7].centre;
+        // Bending at the hips brings C7 back over the sacrum; a little is left as it is.
+        Self::leaning(patient, 0.85 * (unbalanced.0 / -unbalanced.1).atan())
+    }
+
+    /// The lateral spine with every vertebra tilted back by `back` radians.
+    fn leaning(patient: &Patient, back: f32) -> Self {
         let lumbar = patient.slope - patient.lordosis;
         let cervical = lumbar + patient.kyphosis;
         // The long axis' forward lean at the sacrum, the thoracolumbar junction, T1 and the skull.
-        let lean = |number: f32| {
-            table(
-                &[
-                    (-0.5, patient.slope * 0.85),
-                    (6.0, lumbar),
-                    (17.0, cervical),
-                    (23.0, cervical * 0.2 - 0.1),
-                ],
-                number,
-            )
-        };
+        let leans = [
+            (-0.5, patient.slope * 0.85),
+            (6.0, lumbar),
+            (17.0, cervical),
+            (23.0, cervical * 0.2 - 0.1),
+        ];
         let mut p = P(0.0, 0.0);
         let levels = (0..=C2).map(|number| {
             let (height, width, depth) = SIZES[number].scaled(patient.size);
-            let disc = height * disc_share(number);
-            let tilt = lean(number as f32);
+            let tilt = table(&leans, number as f32) - back;
             let centre = p.plus(tilt.sin() * height / 2.0, -tilt.cos() * height / 2.0);
             p = p.plus(tilt.sin() * height, -tilt.cos() * height);
             Vertebra {
@@ -253,8 +250,7 @@ impl Spine {
                 angle: tilt,
                 half_width: width / 2.0,
                 half_depth: depth / 2.0,
-                half_height: (height - disc) / 2.0,
-                disc,
+                half_height: height * (1.0 - disc_share(number)) / 2.0,
                 twist: 0.0,
             }
         });

@@ -363,3 +363,61 @@ pub(super) fn table(rows: &[(f32, f32)], place: f32) -> f32 {
     }
     last.1
 }
+
+/// A smooth contour through (place, value) rows, read off quickly: sampled every millimetre, flat beyond the ends.
+#[derive(Debug, Clone)]
+pub(super) struct Profile {
+    start: f32,
+    values: Vec<f32>,
+}
+
+impl Profile {
+    /// `rows` must be in rising order of place.
+    pub(super) fn new(rows: &[(f32, f32)]) -> Self {
+        let (first, last) = (rows[0].0, rows[rows.len() - 1].0);
+        let slope = |i: usize| {
+            let (a, b) = (rows[i.saturating_sub(1)], rows[(i + 1).min(rows.len() - 1)]);
+            (b.1 - a.1) / (b.0 - a.0).max(1e-3)
+        };
+        let mut at = 0;
+        let values = (0..=(last - first).max(1.0) as usize + 1)
+            .map(|mm| {
+                let place = first + mm as f32;
+                while at + 2 < rows.len() && place > rows[at + 1].0 {
+                    at += 1;
+                }
+                let (a, b) = (rows[at], rows[at + 1]);
+                let span = (b.0 - a.0).max(1e-3);
+                let t = ((place - a.0) / span).clamp(0.0, 1.0);
+                let (t2, t3) = (t * t, t * t * t);
+                // Cubic Hermite: passes through the rows without the steps that smoothing piece by piece leaves.
+                (2.0 * t3 - 3.0 * t2 + 1.0) * a.1
+                    + (t3 - 2.0 * t2 + t) * span * slope(at)
+                    + (3.0 * t2 - 2.0 * t3) * b.1
+                    + (t3 - t2) * span * slope(at + 1)
+            })
+            .collect();
+        Self {
+            start: first,
+            values,
+        }
+    }
+
+    /// The first row's place.
+    pub(super) fn start(&self) -> f32 {
+        self.start
+    }
+
+    /// The value at `place`.
+    pub(super) fn at(&self, place: f32) -> f32 {
+        let x = (place - self.start).clamp(0.0, self.values.len() as f32 - 1.001);
+        let (i, t) = (x as usize, x.fract());
+        self.values[i] + (self.values[i + 1] - self.values[i]) * t
+    }
+}
+
+/// The rounding of an edge: 0 at the edge, 1 from one unit inside on, round like a circle in between.
+pub(super) fn round_edge(inside: f32) -> f32 {
+    let out = 1.0 - inside.clamp(0.0, 1.0);
+    (1.0 - out * out).sqrt()
+}

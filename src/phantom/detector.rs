@@ -29,6 +29,8 @@ pub(super) struct Detector {
     /// Collimated field as shares of the picture: left, top, right, bottom.
     field: [f32; 4],
     skew: f32,
+    /// Where the shutter cuts, mm inside the shadow's edge.
+    shutter_edge: f32,
     /// Standard deviation of ln(signal) for a 0.15 mm pixel at full exposure.
     noise: f32,
     scatter: f32,
@@ -113,14 +115,15 @@ impl Detector {
             surround,
             field,
             skew: dice.normal(0.0, 0.006),
+            shutter_edge: dice.between(-1.5, 4.0),
             noise,
             scatter: dice.between(0.15, 0.5),
-            equalise: if dice.chance(0.2) {
-                0.0
+            equalise: if dice.chance(0.15) {
+                dice.between(0.0, 0.2)
             } else {
-                dice.between(0.15, 0.62)
+                dice.between(0.35, 0.75)
             },
-            tone: dice.between(0.75, 1.25),
+            tone: dice.between(0.95, 1.75),
             heel: dice.normal(0.0, 0.16),
             grid: dice
                 .chance(0.5)
@@ -159,8 +162,8 @@ impl Detector {
                 (70.0, 0.05),
                 (32.0, 0.03),
                 (15.0, 0.018),
-                (7.0, 0.012),
-                (3.4, 0.011),
+                (7.0, 0.016),
+                (3.4, 0.014),
                 (1.7, 0.010),
             ],
         );
@@ -246,7 +249,7 @@ impl Detector {
             &low.data,
             low.columns,
             low.rows,
-            (14.0 / pixel) as usize + 1,
+            (24.0 / pixel) as usize + 1,
         );
         for (value, mean) in low.data.iter_mut().zip(&wide) {
             *value -= self.equalise * mean;
@@ -277,6 +280,8 @@ impl Detector {
         let (right, bottom) = (self.field[2] * columns as f32, self.field[3] * rows as f32);
         let penumbra = (1.2 * frame.scale).max(0.7);
         let lead = span * 0.32 + 0.25;
+        // The workstation cuts inside the lead or leaves a bright rim of it.
+        let shutter_edge = self.shutter_edge * frame.scale;
         let shutter = if self.photometric == Photometric::Monochrome2 {
             0.0
         } else {
@@ -319,7 +324,7 @@ impl Detector {
                     if inside < penumbra {
                         let dark = rise(penumbra, -penumbra, inside);
                         a += (last + lead - a).max(0.0) * dark * 0.9;
-                        hidden = self.surround == Surround::Shutter && inside < -penumbra;
+                        hidden = self.surround == Surround::Shutter && inside < shutter_edge;
                     }
                 }
                 let place = ((a - first) / span + 0.2) / 1.6 * 256.0;

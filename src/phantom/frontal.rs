@@ -3,50 +3,80 @@
 use std::f32::consts::PI;
 
 use super::anatomy::{C2, C7, L5, Patient, Spine, T1, T12, Vertebra};
-use super::canvas::{Canvas, P, Tube, ridge, rise, smooth, table};
+use super::canvas::{Canvas, P, Profile, Tube, ridge, rise, round_edge, smooth, table};
 use super::dice::Dice;
 
 /// Attenuation of soft tissue, and how much less an inflated lung has, nepers a millimetre.
 pub(super) const TISSUE: f32 = 0.0185;
 pub(super) const AIR: f32 = -0.0115;
 
-/// Half the width of the trunk and its depth front to back, at a height above (negative) or below the sacrum's top.
+/// The trunk's shape at each height above (negative) or below the sacrum's top.
 struct Trunk {
-    half_width: Vec<(f32, f32)>,
-    depth: Vec<(f32, f32)>,
+    middle: Profile,
+    half_width: Profile,
+    /// Front to back.
+    depth: Profile,
+    /// The chest's inner half width.
+    chest: Profile,
 }
 
 impl Trunk {
-    fn new(patient: &Patient, top: f32) -> Self {
+    fn new(patient: &Patient, spine: &Spine, pose: &mut Dice) -> Self {
         let k = patient.size;
         let g = patient.girth;
+        let top = spine.top().1;
         let hips = if patient.female { 1.04 } else { 0.97 };
+        // The trunk follows the spine a third of the way.
+        let shift = pose.normal(0.0, 3.0) * k;
+        let middle: Vec<(f32, f32)> = std::iter::once((top - 220.0 * k, spine.levels[C2].centre.0))
+            .chain(std::iter::once((top - 30.0 * k, spine.top().0 * 0.9)))
+            .chain((0..9).map(|i| {
+                let y = top * (1.0 - i as f32 / 9.0);
+                let share = 0.38 + 0.4 * rise(0.25, 0.0, i as f32 / 9.0);
+                (y + 12.0, spine.axis_at(y).0 * share + shift)
+            }))
+            .chain([(30.0, 0.0), (250.0 * k, 0.0)])
+            .collect();
+        let half_width = [
+            (top - 210.0 * k * patient.head, 60.0 * k * patient.head),
+            (top - 120.0 * k, 64.0 * k * patient.head.sqrt()),
+            (top - 72.0 * k, 54.0 * k * g),
+            (top - 42.0 * k, 62.0 * k * g),
+            (top - 14.0 * k, 104.0 * k * g),
+            (top + 8.0 * k, 152.0 * k * g.sqrt()),
+            (top + 40.0 * k, 172.0 * k * g.sqrt()),
+            (top + 90.0 * k, 166.0 * k * g),
+            (top + 140.0 * k, 158.0 * k * g),
+            (-170.0 * k, 143.0 * k * g),
+            (-70.0 * k, 128.0 * k * g),
+            (5.0 * k, 148.0 * k * g * hips),
+            (95.0 * k, 172.0 * k * g * hips),
+            (200.0 * k, 166.0 * k * g * hips),
+        ];
+        let depth = [
+            (top - 120.0 * k, 150.0 * k * patient.head),
+            (top - 60.0 * k, 105.0 * k * g),
+            (top, 120.0 * k * g),
+            (top + 120.0 * k, 190.0 * k * g),
+            (-150.0 * k, 200.0 * k * g),
+            (-60.0 * k, 172.0 * k * g),
+            (30.0 * k, 196.0 * k * g),
+            (160.0 * k, 180.0 * k * g),
+        ];
+        let c = k * g.sqrt();
+        let chest = [
+            (top - 30.0 * c, 34.0 * c),
+            (top + 10.0 * c, 74.0 * c),
+            (top + 60.0 * c, 106.0 * c),
+            (top + 130.0 * c, 126.0 * c),
+            (top + 210.0 * c, 136.0 * c),
+            (top + 290.0 * c, 131.0 * c),
+        ];
         Self {
-            half_width: vec![
-                (top - 210.0 * k * patient.head, 62.0 * k * patient.head),
-                (top - 120.0 * k, 66.0 * k * patient.head.sqrt()),
-                (top - 72.0 * k, 54.0 * k * g),
-                (top - 40.0 * k, 62.0 * k * g),
-                (top - 12.0 * k, 120.0 * k * g),
-                (top + 20.0 * k, 184.0 * k * g.sqrt()),
-                (top + 75.0 * k, 172.0 * k * g),
-                (top + 130.0 * k, 158.0 * k * g),
-                (-170.0 * k, 143.0 * k * g),
-                (-70.0 * k, 128.0 * k * g),
-                (0.0, 148.0 * k * g * hips),
-                (95.0 * k, 172.0 * k * g * hips),
-                (200.0 * k, 168.0 * k * g * hips),
-            ],
-            depth: vec![
-                (top - 120.0 * k, 150.0 * k * patient.head),
-                (top - 60.0 * k, 105.0 * k * g),
-                (top, 120.0 * k * g),
-                (top + 120.0 * k, 190.0 * k * g),
-                (-150.0 * k, 200.0 * k * g),
-                (-60.0 * k, 172.0 * k * g),
-                (30.0 * k, 200.0 * k * g),
-                (160.0 * k, 185.0 * k * g),
-            ],
+            middle: Profile::new(&middle),
+            half_width: Profile::new(&half_width),
+            depth: Profile::new(&depth),
+            chest: Profile::new(&chest),
         }
     }
 }
@@ -54,84 +84,119 @@ impl Trunk {
 /// Paints everything that belongs to the patient; devices are painted elsewhere.
 pub(super) fn paint(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut Dice) {
     let mut shapes = Dice::new(patient.shapes, "frontal", 0);
-    soft_tissue(canvas, patient, spine, pose);
-    lungs(canvas, patient, spine, &mut shapes, pose);
+    let trunk = Trunk::new(patient, spine, pose);
+    soft_tissue(canvas, patient, &trunk, pose);
+    lungs(canvas, patient, spine, &trunk, &mut shapes, pose);
     bowel(canvas, patient, pose);
-    ribs(canvas, patient, spine, &mut shapes);
+    ribs(canvas, patient, spine, &trunk, &mut shapes);
     pelvis(canvas, patient, &mut shapes);
     shoulders(canvas, patient, spine, pose);
-    skull(canvas, patient, spine);
+    skull(canvas, patient, spine, &mut shapes);
     for number in (L5..=C2).rev() {
         vertebra(canvas, patient, &spine.levels[number], number);
     }
 }
 
-fn soft_tissue(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut Dice) {
+fn soft_tissue(canvas: &mut Canvas, patient: &Patient, trunk: &Trunk, pose: &mut Dice) {
     let k = patient.size;
-    let top = spine.top().1;
-    let trunk = Trunk::new(patient, top);
-    let lean = spine.top().0;
+    let g = patient.girth;
     let crotch = 135.0 * k;
     let gap = pose.between(4.0, 40.0) * k;
-    let waist_shift = pose.normal(0.0, 4.0) * k - spine.axis_at(top * 0.5).0 * 0.25;
     canvas.everywhere(|p, value| {
-        let half = table(&trunk.half_width, p.1);
-        let depth = table(&trunk.depth, p.1);
-        let middle =
-            lean * rise(0.0, top, p.1) + waist_shift * (PI * (p.1 / top).clamp(0.0, 1.0)).sin();
-        let u = (p.0 - middle) / half;
-        let mut through = depth * body(u);
+        let half = trunk.half_width.at(p.1);
+        let depth = trunk.depth.at(p.1);
+        let x = p.0 - trunk.middle.at(p.1);
+        let mut through = depth * body(x / half);
         if p.1 > crotch {
             // Two thighs instead of one trunk.
             let leg = (half - gap * rise(crotch, crotch + 60.0 * k, p.1)) / 2.0;
-            let u = (p.0.abs() - (half - leg)) / leg;
-            let legs = depth * 0.95 * body(u);
+            let legs = depth * 0.95 * body((p.0.abs() - (half - leg)) / leg);
             through += (legs - through) * rise(crotch, crotch + 25.0 * k, p.1);
         }
         value + through * TISSUE
     });
-    // Arms: hanging at the sides, a little away from the trunk.
+    // Arms: hanging at the sides, a little away from the trunk. Where arm and trunk overlap they are one body.
     let spread = pose.between(0.02, 0.3);
-    for side in [-1.0, 1.0] {
-        let shoulder = P(
-            lean + side * 168.0 * k * patient.girth.sqrt(),
-            top + 34.0 * k,
-        );
+    let top = trunk.chest.start() + 30.0 * k * g.sqrt();
+    let lean = trunk.middle.at(top + 30.0 * k);
+    let mut arms = Canvas::new(canvas.columns, canvas.rows, canvas.frame);
+    let joints = |side: f32| {
+        let shoulder = P(lean + side * 163.0 * k * g.sqrt(), top + 36.0 * k);
         let elbow = shoulder.plus(side * 285.0 * k * spread.sin(), 285.0 * k * spread.cos());
-        let wrist = elbow.plus(side * 40.0 * k, 230.0 * k);
-        let soft = |start: f32, end: f32| Tube {
-            radius: (start * k * patient.girth, end * k * patient.girth),
-            wall: 0.0,
-            mu: (TISSUE, TISSUE),
-        };
-        canvas.tube(&[shoulder, elbow], soft(40.0, 36.0));
-        canvas.tube(&[elbow, wrist], soft(35.0, 25.0));
+        (shoulder, elbow, elbow.plus(side * 36.0 * k, 230.0 * k))
+    };
+    for side in [-1.0, 1.0] {
+        let (shoulder, elbow, wrist) = joints(side);
+        let line = smooth(
+            &[
+                shoulder.plus(side * 4.0 * k, 2.0 * k),
+                shoulder.toward(elbow, 0.5).plus(side * 3.0, 0.0),
+                elbow,
+                elbow.toward(wrist, 0.4),
+                wrist,
+            ],
+            8,
+            false,
+        );
+        arms.tube(
+            &line,
+            Tube {
+                radius: (41.0 * k * g, 27.0 * k * g),
+                wall: 0.0,
+                mu: (TISSUE, TISSUE),
+            },
+        );
+    }
+    for (value, arm) in canvas.data.iter_mut().zip(&arms.data) {
+        if *arm > 0.0 {
+            *value = (value.powi(3) + arm.powi(3)).cbrt();
+        }
+    }
+    let m = patient.mineral;
+    for side in [-1.0, 1.0] {
+        let (shoulder, elbow, wrist) = joints(side);
         let bone = |start: f32, end: f32| Tube {
             radius: (start * k, end * k),
             wall: 3.2 * k,
-            mu: (0.045 * patient.mineral, 0.008),
+            mu: (0.040 * m, 0.006),
         };
-        canvas.tube(&[shoulder.plus(0.0, 12.0 * k), elbow], bone(12.0, 11.0));
+        canvas.tube(
+            &[shoulder.plus(0.0, 8.0 * k), elbow.plus(0.0, -4.0 * k)],
+            bone(12.0, 10.5),
+        );
+        canvas.blob(
+            elbow.plus(0.0, -3.0 * k),
+            0.0,
+            (22.0 * k, 9.0 * k),
+            0.26 * m,
+        );
         canvas.tube(
             &[
-                elbow.plus(7.0 * side * k, 4.0),
+                elbow.plus(9.0 * side * k, 8.0 * k),
                 wrist.plus(9.0 * side * k, 0.0),
             ],
-            bone(8.0, 7.0),
+            bone(8.5, 7.0),
         );
         canvas.tube(
             &[
-                elbow.plus(-7.0 * side * k, 2.0),
+                elbow.plus(-8.0 * side * k, 2.0),
                 wrist.plus(-7.0 * side * k, 0.0),
             ],
-            bone(9.0, 6.0),
+            bone(9.5, 6.0),
         );
         canvas.ellipsoid(
-            shoulder.plus(-side * 6.0 * k, 2.0 * k),
+            shoulder.plus(-side * 5.0 * k, -2.0 * k),
             0.0,
             (24.0 * k, 25.0 * k),
-            44.0 * k,
-            0.011,
+            46.0 * k,
+            0.008 * m,
+        );
+        canvas.ellipsoid(
+            shoulder.plus(side * 13.0 * k, 4.0 * k),
+            0.3 * side,
+            (10.0 * k, 16.0 * k),
+            20.0 * k,
+            0.008 * m,
         );
     }
 }
@@ -142,98 +207,92 @@ fn body(u: f32) -> f32 {
     if q > 0.0 { q.powf(0.42) } else { 0.0 }
 }
 
-/// The chest's inner half width at a height between apex and diaphragm.
-fn chest(patient: &Patient, top: f32) -> Vec<(f32, f32)> {
-    let k = patient.size * patient.girth.sqrt();
-    vec![
-        (top - 22.0 * k, 40.0 * k),
-        (top + 10.0 * k, 72.0 * k),
-        (top + 60.0 * k, 105.0 * k),
-        (top + 130.0 * k, 124.0 * k),
-        (top + 210.0 * k, 134.0 * k),
-        (top + 270.0 * k, 132.0 * k),
-    ]
-}
-
 fn lungs(
     canvas: &mut Canvas,
     patient: &Patient,
     spine: &Spine,
+    trunk: &Trunk,
     shapes: &mut Dice,
     pose: &mut Dice,
 ) {
     let k = patient.size;
     let top = spine.top().1;
-    let apex = top + 2.0 * k;
+    let apex = top - 4.0 * k;
     // A deep breath puts the right dome at T10; the left one lies a little lower.
     let breath = pose.normal(0.0, 9.0) * k;
     let dome = spine.levels[T12 + 2].centre.1 - 14.0 * k + breath;
-    let outer = chest(patient, top);
-    let depth = 150.0 * k * patient.girth;
-    let soft = canvas.pixel().max(1.2);
+    let depth = 158.0 * k * patient.girth;
+    let inner = Profile::new(&[
+        (apex, 20.0 * k),
+        (apex + 70.0 * k, 23.0 * k),
+        (dome, 20.0 * k),
+        (dome + 90.0 * k, 24.0 * k),
+    ]);
+    // Air is collected apart from the trunk, so that the heart can take back air but no more than there is.
+    let mut air = Canvas::new(canvas.columns, canvas.rows, canvas.frame);
     // Anatomical left lies at the image's right.
-    for (side, lower, inner) in [(-1.0f32, 0.0, 26.0 * k), (1.0, 9.0 * k, 24.0 * k)] {
-        let (apex_x, lean) = (spine.top().0, spine.axis_at(dome).0);
-        canvas.everywhere(|p, value| {
+    for (side, lower) in [(-1.0f32, 0.0), (1.0, 9.0 * k)] {
+        air.everywhere(|p, value| {
             if p.1 < apex || p.1 > dome + 75.0 * k {
                 return value;
             }
-            let down = (p.1 - apex) / (dome - apex);
-            let middle =
-                apex_x + (lean * 0.5 - apex_x) * down.min(1.0) + 0.35 * spine.axis_at(p.1).0;
-            let x = (p.0 - middle) * side;
-            let wall = table(&outer, p.1) * rise(-0.02, 0.16, down).sqrt();
-            let u = (x - inner) / (wall - inner);
-            if !(0.0..1.0).contains(&u) {
+            let x = (p.0 - trunk.middle.at(p.1)) * side;
+            let from_apex = (p.1 - apex) / (46.0 * k);
+            let wall = trunk.chest.at(p.1) * (0.62 + 0.38 * round_edge(from_apex));
+            let (from_wall, from_inner) = (wall - x, x - inner.at(p.1));
+            if from_wall <= 0.0 || from_inner <= 0.0 {
                 return value;
             }
             // The dome: highest a little medial of the middle, down to the costophrenic angle at the wall.
+            let u = from_inner / (from_inner + from_wall);
             let floor = dome
                 + lower
                 + 62.0 * k * (u - 0.38).max(0.0).powi(2) * 2.6
                 + 26.0 * k * (0.38 - u).max(0.0).powi(2);
-            let above = rise(-soft, soft, floor - p.1);
-            let thin = rise(0.0, 60.0 * k, floor - p.1) * 0.45 + 0.55;
-            let profile = (1.0 - (2.0 * u - 0.9).abs().powf(2.4) * 0.93)
-                .max(0.0)
-                .powf(0.55)
-                * rise(0.0, 0.06, u)
-                * rise(0.0, 0.05, 1.0 - u);
-            value + depth * profile * thin * above * AIR
+            let above = floor - p.1;
+            // In front the dome is higher than behind: the lung thins out towards it, then stops.
+            let base = 0.40 * round_edge(above / (2.5 * k)) + 0.60 * rise(0.0, 58.0 * k, above);
+            let shape = round_edge(from_wall / (34.0 * k))
+                * (0.45 + 0.55 * round_edge(from_inner / (30.0 * k)))
+                * round_edge(from_inner / (5.0 * k));
+            value + depth * shape * base * round_edge(from_apex * 0.8) * AIR
         });
     }
-    vessels(canvas, patient, spine, dome, shapes);
     // Heart: two thirds to the patient's left, resting on the diaphragm; great vessels above it.
-    let axis = spine.axis_at(dome - 45.0 * k).0 * 0.4;
-    let tissue = TISSUE * 0.62;
-    canvas.ellipsoid(
-        P(axis + 20.0 * k, dome - 32.0 * k),
-        0.55,
-        (66.0 * k, 48.0 * k),
-        92.0 * k,
-        tissue,
+    let axis = trunk.middle.at(dome - 45.0 * k);
+    let back = -AIR * 0.82;
+    air.ellipsoid(
+        P(axis + 22.0 * k, dome - 30.0 * k),
+        0.6,
+        (68.0 * k, 50.0 * k),
+        165.0 * k,
+        back,
     );
-    canvas.ellipsoid(
-        P(axis - 14.0 * k, dome - 44.0 * k),
+    air.ellipsoid(
+        P(axis - 10.0 * k, dome - 46.0 * k),
         1.3,
-        (46.0 * k, 34.0 * k),
-        62.0 * k,
-        tissue,
+        (50.0 * k, 35.0 * k),
+        140.0 * k,
+        back,
     );
-    canvas.ellipsoid(
-        P(axis + 22.0 * k, apex + 66.0 * k),
+    air.ellipsoid(
+        P(axis + 20.0 * k, apex + 68.0 * k),
         0.2,
-        (18.0 * k, 17.0 * k),
-        34.0 * k,
-        tissue,
+        (19.0 * k, 17.0 * k),
+        90.0 * k,
+        back,
     );
-    canvas.ellipsoid(
-        P(axis + 2.0 * k, apex + 78.0 * k),
+    air.ellipsoid(
+        P(axis, apex + 85.0 * k),
         1.57,
-        (80.0 * k, 24.0 * k),
-        40.0 * k,
-        tissue,
+        (84.0 * k, 27.0 * k),
+        110.0 * k,
+        back,
     );
+    vessels(&mut air, patient, spine, dome, shapes);
+    for (value, air) in canvas.data.iter_mut().zip(&air.data) {
+        *value = (*value + air.min(0.0)).max(0.0);
+    }
     // Windpipe, dividing at T5.
     let carina = P(
         spine.levels[12].centre.0 * 0.6 + 2.0 * k,
@@ -241,17 +300,20 @@ fn lungs(
     );
     let throat = spine.levels[C7 + 2].centre;
     let windpipe = smooth(&[throat, spine.top().plus(2.0 * k, 0.0), carina], 8, false);
-    let air = |r: f32, mu: f32| Tube {
+    let tube = |r: f32, mu: f32| Tube {
         radius: (r * k, r * k),
         wall: 0.0,
         mu: (mu, mu),
     };
-    canvas.tube(&windpipe, air(8.0, -0.017));
+    canvas.tube(&windpipe, tube(8.0, -0.015));
     canvas.tube(
-        &[carina, carina.plus(-32.0 * k, 30.0 * k)],
-        air(6.0, -0.012),
+        &[carina, carina.plus(-30.0 * k, 28.0 * k)],
+        tube(5.5, -0.010),
     );
-    canvas.tube(&[carina, carina.plus(38.0 * k, 26.0 * k)], air(5.5, -0.012));
+    canvas.tube(
+        &[carina, carina.plus(36.0 * k, 24.0 * k)],
+        tube(5.0, -0.010),
+    );
 }
 
 /// Vessels that fan out from both hila and get thinner.
@@ -354,10 +416,8 @@ fn bowel(canvas: &mut Canvas, patient: &Patient, pose: &mut Dice) {
     }
 }
 
-fn ribs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, shapes: &mut Dice) {
+fn ribs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, trunk: &Trunk, shapes: &mut Dice) {
     let k = patient.size;
-    let top = spine.top().1;
-    let outer = chest(patient, top);
     for number in 0..12 {
         let level = spine.levels[T1 - number];
         let n = number as f32;
@@ -393,10 +453,10 @@ fn ribs(canvas: &mut Canvas, patient: &Patient, spine: &Spine, shapes: &mut Dice
                 -level.half_height * 0.6,
             );
             let lateral_height = level.centre.1 + drop * 0.42;
-            let reach = (table(&outer, lateral_height) + 4.0 * k)
-                * if number == 0 { 0.72 } else { 1.0 }
-                * hump;
-            let middle = level.centre.0 * 0.45;
+            let chest = trunk.chest.at(lateral_height) + 4.0 * k;
+            let skin = trunk.half_width.at(lateral_height) - 11.0 * k;
+            let reach = (chest * if number == 0 { 0.72 } else { 1.0 } * hump).min(skin);
+            let middle = trunk.middle.at(lateral_height);
             let line: Vec<P> = (0..=26)
                 .map(|step| {
                     let phi = end * step as f32 / 26.0;
@@ -437,9 +497,9 @@ fn vertebra(canvas: &mut Canvas, patient: &Patient, v: &Vertebra, number: usize)
         let end = h * (0.97 - 0.06 * (1.0 - a * a)) - y.abs();
         let corner = (side.min(end)).min((side + end) * 0.62 - 0.7);
         let inside = rise(-pixel * 0.5 - 0.3, pixel * 0.5 + 0.3, corner);
-        let cancellous = depth * (1.0 - 0.55 * a * a).max(0.0).sqrt() * 0.0098;
-        let shell = 0.17 * ridge(side - 0.8, line * 1.6, pixel)
-            + 0.26 * ridge(end - 0.7, line * 1.7, pixel);
+        let cancellous = depth * (1.0 - 0.55 * a * a).max(0.0).sqrt() * 0.0092;
+        let shell = 0.12 * ridge(side - 0.8, line * 1.6, pixel)
+            + 0.20 * ridge(end - 0.7, line * 1.7, pixel);
         inside * m * (cancellous + shell)
     });
     let shift = v.twist * w * 0.34;
@@ -480,24 +540,31 @@ fn vertebra(canvas: &mut Canvas, patient: &Patient, v: &Vertebra, number: usize)
         );
         canvas.tube(&[root, tip], process(h * 0.24, h * 0.17));
     }
-    // Laminae, the facets' overlap, and the spinous process seen end on.
+    // Laminae, the facets' overlap across the disc, and the spinous process seen end on.
     for side in [-1.0f32, 1.0] {
         let lamina = v
             .centre
-            .step(v.angle, side * w * 0.36 + shift * 1.3, h * 0.45);
-        canvas.blob(lamina, v.angle + side * 0.7, (w * 0.36, h * 0.2), 0.15 * m);
+            .step(v.angle, side * w * 0.34 + shift * 1.3, h * 0.42);
         canvas.blob(
-            v.centre.step(v.angle, side * w * 0.48 + shift, h * 1.05),
-            v.angle,
-            (w * 0.16, h * 0.34),
-            0.16 * m,
+            lamina,
+            v.angle + side * 0.75,
+            (w * 0.40, h * 0.22),
+            0.17 * m,
+        );
+        let facet = v.centre.step(v.angle, side * w * 0.50 + shift, h * 1.08);
+        canvas.tube(
+            &[
+                facet.step(v.angle, -side * w * 0.04, -h * 0.34),
+                facet.step(v.angle, side * w * 0.03, h * 0.34),
+            ],
+            process(w * 0.15, w * 0.13),
         );
     }
-    let low = if number < T12 { 0.55 } else { 1.05 };
+    let low = if number < T12 { 0.85 } else { 1.1 };
     let tip = v.centre.step(v.angle, shift * 1.9, h * low);
     canvas.tube(
-        &[tip.step(v.angle, -shift * 0.2, -h * 0.7), tip],
-        process(h * 0.14, h * 0.22),
+        &[tip.step(v.angle, -shift * 0.2, -h * 0.75), tip],
+        process(h * 0.13, h * 0.22),
     );
 }
 
@@ -530,7 +597,7 @@ fn pelvis(canvas: &mut Canvas, patient: &Patient, shapes: &mut Dice) {
         let bone = |r0: f32, r1: f32| Tube {
             radius: (r0 * k, r1 * k),
             wall: 2.0 * k,
-            mu: (0.022 * m, 0.011 * m),
+            mu: (0.020 * m, 0.006 * m),
         };
         let pubis = smooth(
             &[
@@ -578,7 +645,7 @@ fn pelvis(canvas: &mut Canvas, patient: &Patient, shapes: &mut Dice) {
         );
         // Hip: head, socket, neck, greater trochanter, shaft.
         let head = at(90.0, 92.0);
-        canvas.ellipsoid(head, 0.0, (23.0 * k, 23.0 * k), 46.0 * k, 0.0125 * m);
+        canvas.ellipsoid(head, 0.0, (23.0 * k, 23.0 * k), 46.0 * k, 0.0065 * m);
         let ring: Vec<P> = (0..=20)
             .map(|i| {
                 head.step(0.0, 0.0, 0.0).plus(
@@ -738,15 +805,17 @@ fn shoulders(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut D
     );
 }
 
-fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine) {
+fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine, shapes: &mut Dice) {
     let k = patient.size * patient.head;
     let m = patient.mineral;
     let base = spine.levels[C2]
         .centre
         .plus(0.0, -spine.levels[C2].half_height);
+    // The chin is held up or down a little, which moves the jaw against the skull.
+    let chin = shapes.normal(0.0, 5.0);
     let at = |x: f32, y: f32| P(base.0 + x * k, base.1 + y * k);
     // Braincase: a thick shell. The trunk's tissue already stands for what is inside.
-    canvas.ellipsoid(at(0.0, -66.0), 0.0, (74.0 * k, 92.0 * k), 160.0 * k, 0.004);
+    canvas.ellipsoid(at(0.0, -66.0), 0.0, (74.0 * k, 92.0 * k), 160.0 * k, 0.003);
     let shell: Vec<P> = (0..=60)
         .map(|i| {
             let a = 2.0 * PI * i as f32 / 60.0;
@@ -761,31 +830,32 @@ fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine) {
         Tube {
             radius: (4.0 * k, 4.0 * k),
             wall: 0.0,
-            mu: (0.06 * m, 0.06 * m),
+            mu: (0.045 * m, 0.045 * m),
         },
     );
-    canvas.blob(at(0.0, -8.0), 0.0, (50.0 * k, 13.0 * k), 0.42 * m);
+    canvas.blob(at(0.0, -8.0), 0.0, (50.0 * k, 13.0 * k), 0.34 * m);
     for side in [-1.0, 1.0] {
         canvas.blob(
-            at(side * 44.0, -18.0),
+            at(side * 44.0, -16.0),
             side * 0.6,
-            (22.0 * k, 12.0 * k),
-            0.40 * m,
+            (20.0 * k, 13.0 * k),
+            0.36 * m,
         );
-        canvas.blob(at(side * 20.0, -38.0), 0.0, (15.0 * k, 12.0 * k), -0.28);
-        canvas.blob(at(side * 32.0, -64.0), 0.0, (16.0 * k, 13.0 * k), -0.22);
+        canvas.blob(at(side * 22.0, -36.0), 0.0, (15.0 * k, 12.0 * k), -0.24);
+        canvas.blob(at(side * 32.0, -64.0), 0.0, (16.0 * k, 13.0 * k), -0.20);
+        canvas.blob(at(side * 9.0, -42.0), 0.0, (5.0 * k, 16.0 * k), -0.16);
     }
     // Lower jaw and teeth.
     let jaw = smooth(
         &[
             at(-50.0, -28.0),
-            at(-49.0, 6.0),
-            at(-38.0, 30.0),
-            at(-16.0, 45.0),
-            at(0.0, 48.0),
-            at(16.0, 45.0),
-            at(38.0, 30.0),
-            at(49.0, 6.0),
+            at(-49.0, 8.0),
+            at(-39.0, 30.0 + chin),
+            at(-18.0, 46.0 + chin),
+            at(0.0, 49.0 + chin),
+            at(18.0, 46.0 + chin),
+            at(39.0, 30.0 + chin),
+            at(49.0, 8.0),
             at(50.0, -28.0),
         ],
         5,
@@ -794,21 +864,24 @@ fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine) {
     canvas.tube(
         &jaw,
         Tube {
-            radius: (9.0 * k, 9.0 * k),
-            wall: 2.6 * k,
-            mu: (0.03 * m, 0.012 * m),
+            radius: (10.0 * k, 10.0 * k),
+            wall: 2.4 * k,
+            mu: (0.026 * m, 0.010 * m),
         },
     );
-    for row in [14.0, 26.0] {
-        for i in 0..9 {
-            let x = (i as f32 - 4.0) * 7.0;
+    for (row, drop) in [(13.0, 0.004), (25.0 + chin, 0.012)] {
+        for i in 0..10 {
+            let x = (i as f32 - 4.5) * 5.6 + shapes.normal(0.0, 0.5);
+            let tooth = at(x, row - x * x * drop + shapes.normal(0.0, 0.8));
+            let width = shapes.between(2.2, 3.2);
             canvas.ellipsoid(
-                at(x, row - x * x * 0.006),
-                0.0,
-                (3.2 * k, 6.8 * k),
-                9.0 * k,
-                0.06 * m,
+                tooth,
+                x * 0.008,
+                (width * k, shapes.between(6.0, 7.6) * k),
+                8.0 * k,
+                0.042 * m,
             );
         }
     }
+    canvas.blob(at(0.0, 19.0), 0.0, (30.0 * k, 16.0 * k), 0.10 * m);
 }

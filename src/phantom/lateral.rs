@@ -3,15 +3,15 @@
 use std::f32::consts::PI;
 
 use super::anatomy::{C2, C7, L5, Patient, Spine, T1, T12, Vertebra};
-use super::canvas::{Canvas, P, Tube, ridge, rise, smooth, table};
+use super::canvas::{Canvas, P, Profile, Tube, ridge, rise, round_edge, smooth, table};
 use super::dice::Dice;
 use super::frontal::{AIR, TISSUE};
 
 /// The skin's contour: back and front of the trunk at each height, and the trunk's width (the beam's way).
 pub(super) struct Contour {
-    back: Vec<(f32, f32)>,
-    front: Vec<(f32, f32)>,
-    width: Vec<(f32, f32)>,
+    back: Profile,
+    front: Profile,
+    width: Profile,
 }
 
 impl Contour {
@@ -21,54 +21,59 @@ impl Contour {
         let top = spine.top();
         let level = |n: usize| spine.levels[n].centre;
         let depth = |mm: f32| mm * k * g;
-        let back_of = |n: usize, mm: f32| (level(n).1, level(n).0 - mm * k);
         let head = patient.head;
-        let back = vec![
+        let behind = |n: usize, mm: f32| (level(n).1, level(n).0 - mm * k * g.sqrt());
+        let back = [
             (top.1 - 215.0 * k * head, level(C2).0 - 92.0 * k * head),
-            (level(C2).1 - 6.0 * k, level(C2).0 - 66.0 * k * head.sqrt()),
-            back_of(C2 - 2, 54.0 * g),
-            back_of(C7, 62.0 * g),
-            back_of(T1 - 4, 70.0 * g),
-            back_of(T1 - 7, 68.0 * g),
-            back_of(T12, 68.0 * g),
-            back_of(2, 78.0 * g),
-            (10.0 * k, -92.0 * k * g),
-            (85.0 * k, -128.0 * k * g),
-            (150.0 * k, -95.0 * k * g),
-            (260.0 * k, -78.0 * k * g),
+            (level(C2).1 - 6.0 * k, level(C2).0 - 64.0 * k * head.sqrt()),
+            behind(C2 - 2, 52.0),
+            behind(C7, 60.0),
+            behind(T1 - 4, 68.0),
+            behind(T1 - 7, 67.0),
+            behind(T12, 67.0),
+            behind(2, 76.0),
+            (8.0 * k, -88.0 * k * g.sqrt()),
+            (70.0 * k, -116.0 * k * g),
+            (115.0 * k, -112.0 * k * g),
+            (165.0 * k, -84.0 * k * g),
+            (260.0 * k, -76.0 * k * g),
         ];
-        let chest = level(T1 - 6);
-        let front = vec![
+        let chest = level(T1 - 6).0;
+        let front = [
             (top.1 - 215.0 * k * head, level(C2).0 + 96.0 * k * head),
             (level(C2).1 + 8.0 * k, level(C2).0 + 88.0 * k * head),
-            (level(C2 - 2).1 + 14.0 * k, level(C2 - 2).0 + depth(50.0)),
-            (level(C7).1 + 10.0 * k, level(C7).0 + depth(52.0)),
-            (top.1 + 46.0 * k, top.0 + depth(92.0)),
-            (top.1 + 130.0 * k, chest.0 + depth(142.0)),
-            (-200.0 * k, chest.0 + depth(152.0)),
-            (-110.0 * k, depth(128.0)),
-            (-30.0 * k, depth(122.0)),
+            (level(C2 - 2).1 + 14.0 * k, level(C2 - 2).0 + depth(52.0)),
+            (level(C7).1 + 8.0 * k, level(C7).0 + depth(50.0)),
+            (top.1 + 40.0 * k, top.0 + depth(84.0)),
+            (top.1 + 120.0 * k, chest + depth(136.0)),
+            (-205.0 * k, chest + depth(146.0)),
+            (-110.0 * k, chest * 0.4 + depth(128.0)),
+            (-30.0 * k, depth(120.0)),
             (60.0 * k, depth(102.0)),
             (140.0 * k, depth(88.0)),
             (260.0 * k, depth(80.0)),
         ];
-        let width = vec![
+        let width = [
             (top.1 - 120.0 * k, 140.0 * k * head),
-            (top.1 - 50.0 * k, 118.0 * k * g),
-            (top.1 - 5.0 * k, 250.0 * k * g),
-            (top.1 + 40.0 * k, 330.0 * k * g),
-            (top.1 + 95.0 * k, 290.0 * k * g),
-            (-150.0 * k, 275.0 * k * g),
+            (top.1 - 50.0 * k, 116.0 * k * g),
+            (top.1 - 5.0 * k, 200.0 * k * g),
+            (top.1 + 40.0 * k, 262.0 * k * g),
+            (top.1 + 95.0 * k, 280.0 * k * g),
+            (-150.0 * k, 272.0 * k * g),
             (-60.0 * k, 250.0 * k * g),
-            (70.0 * k, 315.0 * k * g),
-            (200.0 * k, 270.0 * k * g),
+            (70.0 * k, 308.0 * k * g),
+            (200.0 * k, 262.0 * k * g),
         ];
-        Self { back, front, width }
+        Self {
+            back: Profile::new(&back),
+            front: Profile::new(&front),
+            width: Profile::new(&width),
+        }
     }
 
     /// Back and front of the skin at height `y`.
     pub(super) fn at(&self, y: f32) -> (f32, f32) {
-        (table(&self.back, y), table(&self.front, y))
+        (self.back.at(y), self.front.at(y))
     }
 }
 
@@ -81,7 +86,7 @@ pub(super) fn paint(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose:
         let u = (2.0 * p.0 - front - back) / (front - back);
         let q = 1.0 - u.abs().powf(2.4);
         if q > 0.0 {
-            value + table(&contour.width, p.1) * q.powf(0.5) * TISSUE * 0.86
+            value + contour.width.at(p.1) * q.sqrt() * TISSUE * 0.84
         } else {
             value
         }
@@ -89,12 +94,13 @@ pub(super) fn paint(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose:
     if patient.female && patient.age > 11.5 {
         let y = spine.levels[T1 - 7].centre.1;
         let front = contour.at(y).1;
+        let k = patient.size;
         canvas.ellipsoid(
-            P(front - 8.0, y),
-            0.25,
-            (38.0 * patient.size, 46.0 * patient.size),
-            120.0,
-            TISSUE * 0.8,
+            P(front - 12.0 * k, y),
+            0.3,
+            (34.0 * k, 46.0 * k),
+            80.0 * k,
+            TISSUE * 0.7,
         );
     }
     arms(canvas, patient, spine, pose);
@@ -102,7 +108,7 @@ pub(super) fn paint(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose:
     bowel(canvas, patient, pose);
     ribs(canvas, patient, spine, &contour, &mut shapes);
     pelvis(canvas, patient, spine, &mut shapes, pose);
-    skull(canvas, patient, spine);
+    skull(canvas, patient, spine, &mut shapes);
     for number in (L5..=C2).rev() {
         vertebra(canvas, patient, &spine.levels[number], number);
     }
@@ -110,6 +116,8 @@ pub(super) fn paint(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose:
 
 fn arms(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut Dice) {
     let k = patient.size;
+    let g = patient.girth;
+    let m = patient.mineral;
     let top = spine.top();
     // Fists on the collar bones, or arms held out to a bar.
     let fists = pose.chance(0.6);
@@ -120,7 +128,7 @@ fn arms(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut Dice) 
     };
     for side in [-1.0f32, 1.0] {
         let shoulder = top.plus(
-            (8.0 + side * pose.between(2.0, 12.0)) * k,
+            (10.0 + side * pose.between(2.0, 12.0)) * k,
             (36.0 + side * 4.0) * k,
         );
         let angle = forward + side * pose.between(0.0, 0.12);
@@ -130,20 +138,39 @@ fn arms(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut Dice) 
         } else {
             elbow.step(angle - 0.15, 230.0 * k, 0.0)
         };
-        let soft = |r: f32| Tube {
-            radius: (r * k * patient.girth, r * 0.85 * k * patient.girth),
-            wall: 0.0,
-            mu: (TISSUE * 0.8, TISSUE * 0.8),
-        };
-        canvas.tube(&[shoulder, elbow], soft(38.0));
-        canvas.tube(&[elbow, wrist], soft(30.0));
-        let m = patient.mineral;
+        let mut arm = Canvas::new(canvas.columns, canvas.rows, canvas.frame);
+        let line = smooth(
+            &[
+                shoulder,
+                shoulder.toward(elbow, 0.5),
+                elbow,
+                elbow.toward(wrist, 0.4),
+                wrist,
+            ],
+            8,
+            false,
+        );
+        arm.tube(
+            &line,
+            Tube {
+                radius: (37.0 * k * g, 26.0 * k * g),
+                wall: 0.0,
+                mu: (TISSUE * 0.8, TISSUE * 0.8),
+            },
+        );
+        // Arm and shoulder are one body where they meet, two farther out.
+        for (value, arm) in canvas.data.iter_mut().zip(&arm.data) {
+            if *arm > 0.0 {
+                *value = (value.powi(2) + arm.powi(2)).sqrt() * 0.75 + (*value + arm) * 0.25;
+            }
+        }
         let bone = |r0: f32, r1: f32| Tube {
             radius: (r0 * k, r1 * k),
             wall: 3.0 * k,
-            mu: (0.038 * m, 0.007),
+            mu: (0.034 * m, 0.005),
         };
         canvas.tube(&[shoulder, elbow], bone(12.0, 10.5));
+        canvas.blob(elbow, angle, (14.0 * k, 16.0 * k), 0.22 * m);
         canvas.tube(
             &[elbow.plus(0.0, 6.0), wrist.plus(0.0, 8.0)],
             bone(8.0, 6.5),
@@ -152,13 +179,13 @@ fn arms(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut Dice) 
             &[elbow.plus(0.0, -4.0), wrist.plus(0.0, -6.0)],
             bone(8.0, 6.0),
         );
-        canvas.ellipsoid(shoulder, 0.0, (23.0 * k, 24.0 * k), 44.0 * k, 0.0095 * m);
+        canvas.ellipsoid(shoulder, 0.0, (23.0 * k, 24.0 * k), 44.0 * k, 0.0065 * m);
         // Scapula, edge on.
         let blade = smooth(
             &[
                 shoulder.plus(-18.0 * k, 4.0 * k),
-                shoulder.plus(-52.0 * k, 50.0 * k),
-                shoulder.plus(-50.0 * k, 118.0 * k),
+                shoulder.plus(-50.0 * k, 50.0 * k),
+                shoulder.plus(-48.0 * k, 118.0 * k),
             ],
             6,
             false,
@@ -168,7 +195,7 @@ fn arms(canvas: &mut Canvas, patient: &Patient, spine: &Spine, pose: &mut Dice) 
             Tube {
                 radius: (7.0 * k, 3.5 * k),
                 wall: 1.5 * k,
-                mu: (0.018 * m, 0.007 * m),
+                mu: (0.014 * m, 0.005 * m),
             },
         );
     }
@@ -186,41 +213,43 @@ fn lungs(
     let top = spine.top();
     let breath = pose.normal(0.0, 9.0) * k;
     let dome = spine.levels[T12 + 2].centre.1 - 8.0 * k + breath;
-    let apex = top.1 + 4.0 * k;
-    let soft = canvas.pixel().max(1.4);
-    let width = 205.0 * k * patient.girth;
-    for (lower, share) in [(0.0, 0.5), (10.0 * k, 0.5)] {
-        canvas.everywhere(|p, value| {
-            if p.1 < apex || p.1 > dome + 110.0 * k {
+    let apex = top.1 - 2.0 * k;
+    let width = 96.0 * k * patient.girth;
+    let mut air = Canvas::new(canvas.columns, canvas.rows, canvas.frame);
+    for lower in [0.0, 10.0 * k] {
+        air.everywhere(|p, value| {
+            if p.1 < apex || p.1 > dome + 120.0 * k {
                 return value;
             }
             let (skin_back, skin_front) = contour.at(p.1);
-            let (back, front) = (skin_back + 26.0 * k, skin_front - 20.0 * k);
-            let down = (p.1 - apex) / (dome - apex);
-            let front = back + (front - back) * rise(-0.1, 0.34, down).sqrt();
-            let u = (p.0 - back) / (front - back);
-            if !(0.0..1.0).contains(&u) {
+            let from_apex = (p.1 - apex) / (80.0 * k);
+            // The apex is narrow and lies at the back.
+            let back = skin_back + 24.0 * k + 14.0 * k * (1.0 - round_edge(from_apex * 2.0));
+            let front =
+                back + (skin_front - 18.0 * k - back) * (0.30 + 0.70 * round_edge(from_apex * 0.8));
+            let (from_back, from_front) = (p.0 - back, front - p.0);
+            if from_back <= 0.0 || from_front <= 0.0 {
                 return value;
             }
+            let u = from_back / (front - back);
             // The diaphragm: high in front, deep behind.
             let floor = dome
                 + lower
                 + 92.0 * k * (0.62 - u).max(0.0).powi(2) * 2.4
                 + 26.0 * k * (u - 0.62).max(0.0).powi(2) * 4.0;
-            let above = rise(-soft, soft, floor - p.1);
-            let across = (1.0 - (2.0 * u - 1.0).abs().powf(3.0)).max(0.0).powf(0.6)
-                * rise(0.0, 0.05, u)
-                * rise(0.0, 0.06, 1.0 - u);
-            let high = rise(-0.05, 0.4, down) * 0.6 + 0.4;
-            let thin = rise(0.0, 50.0 * k, floor - p.1) * 0.4 + 0.6;
-            value + width * share * across * high * thin * above * AIR * 0.92
+            let above = floor - p.1;
+            let base = 0.42 * round_edge(above / (2.5 * k)) + 0.58 * rise(0.0, 55.0 * k, above);
+            let shape = round_edge(from_back / (42.0 * k))
+                * (0.35 * round_edge(from_front / (8.0 * k))
+                    + 0.65 * round_edge(from_front / (46.0 * k)));
+            let high = 0.45 + 0.55 * rise(0.0, 1.6, from_apex);
+            value + width * shape * base * high * round_edge(from_apex * 2.5) * AIR
         });
     }
     let hilum = spine.levels[11].centre.plus(46.0 * k, 4.0 * k);
-    canvas.blob(hilum, 0.6, (16.0 * k, 20.0 * k), 0.25);
-    for _ in 0..34 {
+    for _ in 0..30 {
         let mut direction = shapes.between(0.0, 2.0 * PI);
-        let mut p = hilum;
+        let mut p = hilum.plus(shapes.normal(0.0, 8.0) * k, shapes.normal(0.0, 10.0) * k);
         let mut line = vec![p];
         for _ in 0..shapes.whole(4, 10) {
             direction += shapes.normal(0.0, 0.18);
@@ -231,23 +260,23 @@ fn lungs(
             }
         }
         if line.len() > 1 {
-            canvas.tube(
+            air.tube(
                 &line,
                 Tube {
-                    radius: (shapes.between(1.3, 3.2) * k, 0.5 * k),
+                    radius: (shapes.between(1.2, 2.8) * k, 0.5 * k),
                     wall: 0.0,
-                    mu: (0.015, 0.015),
+                    mu: (0.012, 0.012),
                 },
             );
         }
     }
     let front = contour.at(dome).1;
-    canvas.ellipsoid(
-        P(front - 72.0 * k, dome - 34.0 * k),
+    air.ellipsoid(
+        P(front - 70.0 * k, dome - 34.0 * k),
         -0.7,
-        (58.0 * k, 44.0 * k),
+        (60.0 * k, 46.0 * k),
         112.0 * k,
-        TISSUE * 0.55,
+        -AIR * 0.8,
     );
     // Aortic arch and the descending aorta in front of the spine.
     let arch = smooth(
@@ -261,7 +290,7 @@ fn lungs(
         6,
         false,
     );
-    canvas.tube(
+    air.tube(
         &arch,
         Tube {
             radius: (12.0 * k, 9.0 * k),
@@ -269,6 +298,10 @@ fn lungs(
             mu: (0.008, 0.008),
         },
     );
+    air.blob(hilum, 0.6, (18.0 * k, 22.0 * k), 0.22);
+    for (value, air) in canvas.data.iter_mut().zip(&air.data) {
+        *value = (*value + air.min(0.0)).max(0.0);
+    }
     let windpipe = smooth(
         &[
             spine.levels[C7 + 2].centre.plus(26.0 * k, 0.0),
@@ -283,7 +316,7 @@ fn lungs(
         Tube {
             radius: (8.5 * k, 7.5 * k),
             wall: 0.0,
-            mu: (-0.019, -0.019),
+            mu: (-0.016, -0.016),
         },
     );
     // Breastbone.
@@ -291,7 +324,7 @@ fn lungs(
         .iter()
         .map(|&mm| {
             let y = top.1 + mm * k;
-            P(contour.at(y).1 - 17.0 * k, y)
+            P(contour.at(y).1 - 15.0 * k, y)
         })
         .collect();
     canvas.tube(
@@ -299,7 +332,7 @@ fn lungs(
         Tube {
             radius: (5.5 * k, 4.5 * k),
             wall: 1.1 * k,
-            mu: (0.024 * patient.mineral, 0.010),
+            mu: (0.022 * patient.mineral, 0.009),
         },
     );
 }
@@ -408,14 +441,15 @@ fn vertebra(canvas: &mut Canvas, patient: &Patient, v: &Vertebra, number: usize)
         let end = h * (0.97 - 0.07 * (1.0 - a * a)) - y.abs();
         let corner = side.min(end).min((side + end) * 0.62 - 0.7);
         let inside = rise(-pixel * 0.5 - 0.3, pixel * 0.5 + 0.3, corner);
-        let shell = 0.20 * ridge(side - 0.8, line * 1.5, pixel)
-            + 0.36 * ridge(end - 0.7, line * 1.7, pixel);
-        inside * m * (width * 0.0092 + shell)
+        // Both rims of each endplate show, a little apart, because the beam is never quite along the disc.
+        let rims = 0.24 * ridge(end - 0.6, line * 1.6, pixel)
+            + 0.13 * ridge(end - 3.0 * line, line * 1.8, pixel);
+        inside * m * (width * 0.0078 + 0.15 * ridge(side - 0.8, line * 1.5, pixel) + rims)
     });
     let bone = |r0: f32, r1: f32| Tube {
         radius: (r0, r1),
-        wall: 1.1 * patient.size,
-        mu: (0.030 * m, 0.010 * m),
+        wall: 1.2 * patient.size,
+        mu: (0.036 * m, 0.012 * m),
     };
     // Pedicle from the upper half of the body backwards, joint processes up and down, spinous process behind.
     let root = v.centre.step(v.angle, -d * 0.9, -h * 0.4);
@@ -501,7 +535,7 @@ fn pelvis(
             true,
         );
         canvas.plate(&wing, 0.10 * m, 0.16 * m, 2.6);
-        canvas.ellipsoid(head, 0.0, (23.5 * k, 23.5 * k), 46.0 * k, 0.010 * m);
+        canvas.ellipsoid(head, 0.0, (23.5 * k, 23.5 * k), 46.0 * k, 0.0055 * m);
         let ring: Vec<P> = (0..=22)
             .map(|i| {
                 let a = PI * 0.85 + 1.3 * PI * i as f32 / 22.0;
@@ -519,7 +553,7 @@ fn pelvis(
         let bone = |r0: f32, r1: f32| Tube {
             radius: (r0 * k, r1 * k),
             wall: 2.0 * k,
-            mu: (0.022 * m, 0.009 * m),
+            mu: (0.016 * m, 0.004 * m),
         };
         let sit = smooth(
             &[
@@ -548,7 +582,7 @@ fn pelvis(
         let shaft = Tube {
             radius: (17.0 * k, 14.0 * k),
             wall: 4.4 * k,
-            mu: (0.028 * m, 0.007 * m),
+            mu: (0.024 * m, 0.004 * m),
         };
         canvas.tube(
             &smooth(&[at(2.0, 16.0), at(-6.0, 60.0), at(4.0, 210.0)], 6, false),
@@ -557,7 +591,7 @@ fn pelvis(
     }
 }
 
-fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine) {
+fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine, shapes: &mut Dice) {
     let k = patient.size * patient.head;
     let m = patient.mineral;
     let base = spine.levels[C2]
@@ -615,17 +649,22 @@ fn skull(canvas: &mut Canvas, patient: &Patient, spine: &Spine) {
             },
         );
     }
-    for row in [10.0, 24.0] {
-        for i in 0..7 {
+    for row in [11.0, 24.0] {
+        for i in 0..8 {
+            let tooth = at(
+                42.0 + 6.4 * i as f32 + shapes.normal(0.0, 0.8),
+                row + shapes.normal(0.0, 1.0),
+            );
             canvas.ellipsoid(
-                at(46.0 + 7.0 * i as f32, row),
-                0.0,
-                (3.6 * k, 7.0 * k),
-                14.0 * k,
-                0.055 * m,
+                tooth,
+                shapes.normal(0.0, 0.12),
+                (shapes.between(2.8, 4.4) * k, shapes.between(6.0, 8.0) * k),
+                12.0 * k,
+                0.036 * m,
             );
         }
     }
+    canvas.blob(at(64.0, 18.0), 0.0, (30.0 * k, 14.0 * k), 0.12 * m);
     // Hyoid bone and the arch of C1.
     canvas.tube(
         &[at(40.0, 58.0), at(58.0, 56.0)],

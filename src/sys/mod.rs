@@ -2,10 +2,9 @@
 //!
 //! Each file has one subject, keeps its `unsafe` blocks a few lines long, says in a `SAFETY` comment why each is
 //! sound, and exposes only safe functions.
-pub mod openjpeg_encode;
-pub mod turbojpeg_encode;
 
 pub mod lease;
+pub mod openjpeg_encode;
 pub mod process;
-
 pub mod turbojpeg;
+pub mod turbojpeg_encode;

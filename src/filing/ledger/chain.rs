@@ -11,21 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::LedgerError;
-use crate::filing::record::Record;
+use crate::filing::record::{Position, Record};
 
 /// The longest line that is read; a record is a few kilobytes.
 const LONGEST_LINE: u64 = 16 << 20;
-
-/// A line of the ledger: its number, where it begins, and its hash, which every line after it depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Position {
-    /// The segment, from 1.
-    pub segment: u64,
-    /// The line's first byte in the segment.
-    pub offset: u64,
-    /// BLAKE3 of the line without its newline, the first 32 hexadecimal digits.
-    pub hash: String,
-}
 
 /// One line as it is written. Exactly one of `ledger`, `record` and `commit` is there; a later version may add fields.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,12 +42,12 @@ pub(super) fn hash_line(line: &[u8]) -> String {
 }
 
 /// The path of a segment.
-pub(super) fn segment_path(dir: &Path, segment: u64) -> PathBuf {
+pub(super) fn segment_path(dir: &Path, segment: u32) -> PathBuf {
     dir.join(format!("{segment:08}.jsonl"))
 }
 
 /// The numbers of all segments, in order; a gap is corruption.
-pub(super) fn segments(dir: &Path) -> Result<Vec<u64>, LedgerError> {
+pub(super) fn segments(dir: &Path) -> Result<Vec<u32>, LedgerError> {
     let mut numbers = Vec::new();
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(numbers),
@@ -71,7 +60,7 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<u64>, LedgerError> {
         let number = name
             .to_str()
             .and_then(|name| name.strip_suffix(".jsonl"))
-            .and_then(|stem| stem.parse::<u64>().ok());
+            .and_then(|stem| stem.parse::<u32>().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();
@@ -92,7 +81,11 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<u64>, LedgerError> {
 /// What comes next in a ledger.
 pub(super) enum Step {
     /// A valid line at its position; `end` is where the next begins.
-    Line { at: Position, end: u64, line: Line },
+    Line {
+        at: Position,
+        end: u64,
+        line: Box<Line>,
+    },
     /// Nothing more; `torn` says what is wrong with what follows the last valid line, if anything follows.
     End { torn: Option<String> },
 }
@@ -100,8 +93,8 @@ pub(super) enum Step {
 /// Walks over lines, checking the chain.
 pub(super) struct Chain {
     dir: PathBuf,
-    ahead: VecDeque<u64>,
-    segment: u64,
+    ahead: VecDeque<u32>,
+    segment: u32,
     offset: u64,
     reader: Option<BufReader<File>>,
     prev: String,
@@ -112,7 +105,7 @@ pub(super) struct Chain {
 impl Chain {
     /// Starts at the beginning, or behind the line at `from`, which must be there with that hash.
     pub fn new(dir: &Path, from: Option<&Position>) -> Result<Self, LedgerError> {
-        let mut ahead: VecDeque<u64> = segments(dir)?.into();
+        let mut ahead: VecDeque<u32> = segments(dir)?.into();
         let Some(from) = from else {
             let dir = dir.to_owned();
             return Ok(Self {
@@ -216,7 +209,7 @@ impl Chain {
         Ok(Step::Line {
             at,
             end: self.offset,
-            line,
+            line: Box::new(line),
         })
     }
 

@@ -1,0 +1,236 @@
+//! Where radsort writes: library, quarantine, duplicates and state, on which disks, with how much room.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::fs::Access;
+
+use super::{Findings, Probe, may, probe_name, share_kind};
+use crate::config::Settings;
+use crate::index::{Index, IndexError};
+use crate::watch::ShareKind;
+
+/// Below so many free bytes a disk is an error, or a warning.
+const SPACE: (u64, u64) = (256 << 20, 5 << 30);
+
+/// Library, quarantine and duplicates: can be written to, and have room.
+pub(super) fn check_destinations(settings: &Settings, findings: &mut Findings) {
+    let library = &settings.library;
+    for (what, path) in [
+        ("library", &library.path),
+        ("quarantine", &library.quarantine),
+        ("duplicates", &library.duplicates),
+    ] {
+        let below_library = path != &library.path && path.starts_with(&library.path);
+        let existing = path
+            .ancestors()
+            .find(|dir| dir.exists())
+            .unwrap_or(Path::new("/"));
+        if let Err(error) = try_writing(existing) {
+            let advice = "The daemon's user must be able to make files and directories there.";
+            findings.error(what, format!("{}: {error}", existing.display()), advice);
+            continue;
+        }
+        if existing == path || below_library {
+            let kind = share_kind(existing)
+                .map_or_else(|error| error.to_string(), |kind| kind.to_string());
+            findings.ok(
+                what,
+                format!("{} ({kind}) can be written to", path.display()),
+            );
+        } else {
+            findings.warning(
+                what,
+                format!(
+                    "{} does not exist yet; it can be made in {}",
+                    path.display(),
+                    existing.display()
+                ),
+                "If it is a mount point or a share, it is not there now.",
+            );
+        }
+        if !below_library {
+            check_space(what, existing, findings);
+        }
+    }
+}
+
+/// Makes a directory and a file in it, syncs, and removes both.
+fn try_writing(dir: &Path) -> io::Result<()> {
+    let made = dir.join(probe_name());
+    DirBuilder::new().create(&made)?;
+    let tried = (|| {
+        let file = Probe(made.join("probe.part"));
+        let mut opened = File::create_new(&file.0)?;
+        opened.write_all(b"radsort check")?;
+        opened.sync_all()
+    })();
+    std::fs::remove_dir(&made).and(tried)
+}
+
+fn check_space(what: &str, path: &Path, findings: &mut Findings) {
+    let what = format!("{what} space");
+    let stat = match rustix::fs::statvfs(path) {
+        Ok(stat) => stat,
+        Err(error) => return findings.error(&what, format!("{}: {error}", path.display()), ""),
+    };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    // Some filesystems (btrfs, shares) have no fixed number of inodes and say 0.
+    let inodes = (stat.f_files > 0).then_some(stat.f_favail);
+    let inodes_text = inodes.map_or(String::new(), |inodes| format!(", {inodes} inodes"));
+    let message = format!("{}: {} free{inodes_text}", path.display(), bytes(free));
+    let inodes = inodes.unwrap_or(u64::MAX);
+    if free < SPACE.0 || inodes < 1000 {
+        findings.error(
+            &what,
+            message,
+            "Make room: when it is full, intake stops (nothing is lost).",
+        );
+    } else if free < SPACE.1 || inodes < 100_000 {
+        findings.warning(
+            &what,
+            message,
+            "Make room soon: when it is full, intake stops (nothing is lost).",
+        );
+    } else {
+        findings.ok(&what, message);
+    }
+}
+
+/// The state directory: on a local disk, private, with an index that opens.
+pub(super) fn check_state(settings: &Settings, running: bool, findings: &mut Findings) {
+    let state = &settings.state;
+    let existing = state
+        .ancestors()
+        .find(|dir| dir.exists())
+        .unwrap_or(Path::new("/"));
+    match share_kind(existing) {
+        Ok(kind @ ShareKind::Remote(_)) => findings.error(
+            "state",
+            format!("{} is on {kind}", state.display()),
+            "Ledger and index need a local disk: set [state] path to one.",
+        ),
+        Ok(kind @ ShareKind::Unknown(_)) => findings.warning(
+            "state",
+            format!("{} is on a filesystem that radsort does not know: {kind}", state.display()),
+            "Make sure that it is a local disk that honours fdatasync.",
+        ),
+        Ok(kind @ (ShareKind::Memory | ShareKind::Overlay)) => findings.warning(
+            "state",
+            format!("{} is on {kind}", state.display()),
+            "The ledger would be gone after a restart of the machine or container: set [state] path to a disk or volume.",
+        ),
+        Ok(kind) => findings.ok("state", format!("{} ({kind})", state.display())),
+        Err(error) => findings.error("state", format!("{}: {error}", existing.display()), ""),
+    }
+    check_space("state", existing, findings);
+    if existing != state {
+        return match may(existing, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) => findings.ok("index", "none yet; it is made at the first start"),
+            Err(error) => findings.error(
+                "state",
+                format!(
+                    "{} does not exist, and cannot be made in {}: {error}",
+                    state.display(),
+                    existing.display()
+                ),
+                "Make it, owned by the daemon's user, mode 0700 (systemd: StateDirectory=radsort).",
+            ),
+        };
+    }
+    match std::fs::metadata(state) {
+        Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.warning(
+            "state",
+            format!(
+                "{} has mode {:04o}: others can look into it",
+                state.display(),
+                metadata.mode() & 0o7777
+            ),
+            "Ledger and index hold source paths, which can hold names: chmod 0700.",
+        ),
+        _ => {}
+    }
+    if let Err(error) = may(state, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        return findings.error(
+            "state",
+            format!("{}: {error}", state.display()),
+            "The daemon's user must own it.",
+        );
+    }
+    check_index(state, running, findings);
+}
+
+/// Opens the index, if there is one that is ours to open (it would be given to this user).
+fn check_index(state: &Path, running: bool, findings: &mut Findings) {
+    let dir = state.join("index");
+    let mine = |metadata: std::fs::Metadata| metadata.uid() == rustix::process::geteuid().as_raw();
+    match std::fs::metadata(&dir).map(mine) {
+        Err(_) => return findings.ok("index", "none yet; it is made at the first start"),
+        Ok(false) => {
+            return findings.ok(
+                "index",
+                format!("{}: not tried, it belongs to another user", dir.display()),
+            );
+        }
+        Ok(true) if running => {
+            return findings.ok(
+                "index",
+                format!("{}: held by the running daemon", dir.display()),
+            );
+        }
+        Ok(true) => {}
+    }
+    match Index::open(&dir) {
+        Ok(index) => match index.close() {
+            Ok(()) => findings.ok("index", format!("{} opens", dir.display())),
+            Err(error) => findings.error(
+                "index",
+                error,
+                "If the disk is sound, run `radsort reindex`.",
+            ),
+        },
+        Err(IndexError::Locked(_)) => findings.ok(
+            "index",
+            format!("{}: held by another radsort process", dir.display()),
+        ),
+        Err(error @ IndexError::NeedsRebuild { .. }) => findings.warning("index", error, ""),
+        Err(error) => findings.error(
+            "index",
+            error,
+            "If the disk is sound, run `radsort reindex`.",
+        ),
+    }
+}
+
+/// `4.2 GiB`.
+fn bytes(n: u64) -> String {
+    let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB")];
+    let unit = units.iter().find(|(size, _)| n >= *size);
+    unit.map_or_else(
+        || format!("{n} bytes"),
+        |(size, name)| format!("{:.1} {name}", n as f64 / *size as f64),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn trying_to_write_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        try_writing(dir.path()).unwrap();
+        assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+        assert!(try_writing(&dir.path().join("gone")).is_err());
+    }
+
+    #[test]
+    fn sizes_are_told_in_units_for_people() {
+        assert_eq!(bytes(5 << 30), "5.0 GiB");
+        assert_eq!(bytes(1 << 20), "1.0 MiB");
+        assert_eq!(bytes(17), "17 bytes");
+    }
+}

@@ -1,0 +1,276 @@
+//! Drop directories: whether files in them can be noticed, read and taken.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
+use rustix::io::Errno;
+
+use super::{Findings, Probe, may, probe_name, share_kind};
+use crate::config::Settings;
+use crate::config::settings::{Action, WatchMode, WatchSettings};
+use crate::watch::ShareKind;
+
+/// At most so many directories are counted below a drop directory.
+const COUNTED: usize = 500_000;
+
+/// One drop directory: what the daemon may do there, by doing it.
+pub(super) fn check(watch: &WatchSettings, library: &Path, findings: &mut Findings) {
+    let what = format!("watch {}", watch.name);
+    let path = watch.path.display();
+    if let Err(error) = std::fs::read_dir(&watch.path)
+        .and_then(|_| may(&watch.path, Access::READ_OK | Access::EXEC_OK))
+    {
+        return findings.error(
+            &what,
+            format!("{path}: {error}"),
+            "The daemon must be able to list and enter it.",
+        );
+    }
+    let notice = match (share_kind(&watch.path), watch.mode) {
+        (Ok(kind), WatchMode::Events) if !kind.has_events() => {
+            findings.warning(
+                &what,
+                format!("{path} is on {kind}, which tells nothing about changes made elsewhere, but mode = \"events\""),
+                "Set mode = \"auto\" or \"poll\"; else such files are only found by the scans from time to time.",
+            );
+            "events".to_owned()
+        }
+        (Ok(kind), WatchMode::Auto) if !kind.has_events() => format!("{kind}, polled"),
+        (Ok(kind), WatchMode::Poll) => format!("{kind}, polled"),
+        (Ok(kind), _) => format!("{kind}, events"),
+        (Err(error), _) => format!("kind of filesystem unknown ({error})"),
+    };
+    match watch.action {
+        Action::Observe => findings.ok(
+            &what,
+            format!("{path} ({notice}): observed, nothing is touched"),
+        ),
+        Action::Copy => findings.ok(
+            &what,
+            format!("{path} ({notice}): copied from, nothing is removed"),
+        ),
+        Action::Move => check_taking(watch, library, &notice, &what, findings),
+    }
+    check_readable(watch, &what, findings);
+}
+
+/// How a file gets from a drop directory into the library.
+#[derive(Debug, PartialEq, Eq)]
+enum Taking {
+    Rename,
+    LinkAndUnlink,
+    Copy(&'static str),
+    Not(String),
+}
+
+fn check_taking(
+    watch: &WatchSettings,
+    library: &Path,
+    notice: &str,
+    what: &str,
+    findings: &mut Findings,
+) {
+    let path = watch.path.display();
+    let taking = try_taking(&watch.path, library);
+    let own = match &taking {
+        Taking::Rename => "renamed into the library".to_owned(),
+        Taking::LinkAndUnlink => "linked into the library, then unlinked".to_owned(),
+        Taking::Copy(why) => format!("copied into the library, then removed ({why})"),
+        Taking::Not(why) => {
+            return findings.error(
+                what,
+                format!("{path}: files cannot be taken: {why}"),
+                "Give the daemon write permission on the drop directory (and all below it), or set action = \"copy\".",
+            );
+        }
+    };
+    match sticky_against_us(&watch.path) {
+        Ok(true) => findings.warning(
+            what,
+            format!("{path} ({notice}): own files are {own}; files of other owners cannot be taken at all (sticky directory)"),
+            "Take the sticky bit away (chmod -t), make the daemon's user the directory's owner, or set action = \"copy\".",
+        ),
+        Ok(false) => {
+            // Only what is trusted keeps another owner when it is moved.
+            let alike = watch.trusted || matches!(taking, Taking::Copy(_));
+            let others = if alike { own.clone() } else { "copied, then removed".to_owned() };
+            findings.ok(what, format!("{path} ({notice}): own files are {own}; files of other owners are {others}"));
+        }
+        Err(error) => findings.error(what, format!("{path}: {error}"), ""),
+    }
+}
+
+/// Tries it with an empty hidden file.
+fn try_taking(drop: &Path, library: &Path) -> Taking {
+    let name = probe_name();
+    let (from, to) = (Probe(drop.join(&name)), Probe(library.join(&name)));
+    if let Err(error) = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&from.0)
+    {
+        return Taking::Not(error.to_string());
+    }
+    match rustix::fs::renameat_with(CWD, &from.0, CWD, &to.0, RenameFlags::NOREPLACE) {
+        Ok(()) => Taking::Rename,
+        Err(Errno::XDEV) => copied(&from, "another filesystem"),
+        Err(Errno::NOENT) if !library.exists() => copied(&from, "the library does not exist yet"),
+        Err(_) => match rustix::fs::linkat(CWD, &from.0, CWD, &to.0, AtFlags::empty()) {
+            Ok(()) => match rustix::fs::unlink(&from.0) {
+                Ok(()) => Taking::LinkAndUnlink,
+                Err(error) => Taking::Not(error.to_string()),
+            },
+            Err(_) => copied(
+                &from,
+                "the filesystem refuses to rename or link without clobbering",
+            ),
+        },
+    }
+}
+
+/// A file that is copied must be removable where it was.
+fn copied(from: &Probe, why: &'static str) -> Taking {
+    match rustix::fs::unlink(&from.0) {
+        Ok(()) => Taking::Copy(why),
+        Err(error) => Taking::Not(error.to_string()),
+    }
+}
+
+/// Whether the directory is sticky and neither it nor root is ours, so that others' files cannot be renamed or removed.
+fn sticky_against_us(dir: &Path) -> io::Result<bool> {
+    let metadata = std::fs::metadata(dir)?;
+    let me = rustix::process::geteuid().as_raw();
+    Ok(metadata.mode() & 0o1000 != 0 && metadata.uid() != me && me != 0)
+}
+
+/// Whether the files that lie there now can be read.
+fn check_readable(watch: &WatchSettings, what: &str, findings: &mut Findings) {
+    let files = std::fs::read_dir(&watch.path)
+        .into_iter()
+        .flatten()
+        .flatten();
+    let files = files
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        .take(100);
+    let (mut seen, mut refused) = (0, 0);
+    for file in files {
+        seen += 1;
+        refused += usize::from(may(&file.path(), Access::READ_OK).is_err());
+    }
+    if refused > 0 {
+        findings.warning(
+            what,
+            format!("{refused} of the first {seen} files there cannot be read by this user"),
+            "Let the senders write group-readable files and make the daemon a member of that group, \
+             or give the directory a default ACL.",
+        );
+    }
+}
+
+/// inotify needs a watch for each directory.
+pub(super) fn check_inotify(settings: &Settings, findings: &mut Findings) {
+    let limit = |name: &str| -> Option<usize> {
+        let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
+        text.trim().parse().ok()
+    };
+    let by_events = |watch: &&WatchSettings| {
+        watch.mode != WatchMode::Poll && share_kind(&watch.path).is_ok_and(ShareKind::has_events)
+    };
+    let needed: usize = settings
+        .watches
+        .iter()
+        .filter(by_events)
+        .map(|watch| directories(&watch.path, watch.recursive))
+        .sum();
+    let Some(watches) = limit("max_user_watches") else {
+        return findings.warning("inotify", "its limits cannot be read", "Is /proc mounted?");
+    };
+    let queue = limit("max_queued_events").unwrap_or(0);
+    let message = format!(
+        "{needed} directories, {watches} watches allowed for this user, {queue} events queued"
+    );
+    if needed > watches {
+        findings.error(
+            "inotify",
+            message,
+            "Raise the limit: sysctl fs.inotify.max_user_watches=… (and in /etc/sysctl.d/), or set mode = \"poll\".",
+        );
+    } else if needed > watches / 2 {
+        findings.warning(
+            "inotify",
+            message,
+            "Other programs of this user share the limit; raise fs.inotify.max_user_watches.",
+        );
+    } else {
+        findings.ok("inotify", message);
+    }
+}
+
+/// The directories of a watch, itself included; links are not followed.
+fn directories(root: &Path, recursive: bool) -> usize {
+    let (mut count, mut open) = (1, vec![root.to_owned()]);
+    while let Some(dir) = open.pop().filter(|_| recursive && count < COUNTED) {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        open.extend(below.inspect(|_| count += 1).map(|entry| entry.path()));
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn empty(dir: &Path) -> bool {
+        std::fs::read_dir(dir).unwrap().next().is_none()
+    }
+
+    #[test]
+    fn trying_to_take_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (drop, library) = (dir.path().join("drop"), dir.path().join("library"));
+        std::fs::create_dir(&drop).unwrap();
+        std::fs::create_dir(&library).unwrap();
+        assert_eq!(try_taking(&drop, &library), Taking::Rename);
+        assert!(empty(&drop) && empty(&library));
+        std::fs::remove_dir(&library).unwrap();
+        assert_eq!(
+            try_taking(&drop, &library),
+            Taking::Copy("the library does not exist yet")
+        );
+        assert!(empty(&drop));
+        assert!(matches!(try_taking(&library, &drop), Taking::Not(_)));
+    }
+
+    #[test]
+    fn another_filesystem_means_copying() {
+        let here = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+            return eprintln!("SKIPPED: needs /dev/shm");
+        };
+        let device = |dir: &Path| dir.metadata().unwrap().dev();
+        if device(here.path()) == device(memory.path()) {
+            return eprintln!("SKIPPED: needs two filesystems");
+        }
+        assert_eq!(
+            try_taking(here.path(), memory.path()),
+            Taking::Copy("another filesystem")
+        );
+        assert!(empty(here.path()) && empty(memory.path()));
+    }
+
+    #[test]
+    fn each_directory_is_counted_once_and_links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::create_dir(dir.path().join("c")).unwrap();
+        std::os::unix::fs::symlink("..", dir.path().join("a/up")).unwrap();
+        assert_eq!(directories(dir.path(), true), 4);
+        assert_eq!(directories(dir.path(), false), 1);
+    }
+}

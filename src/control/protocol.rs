@@ -1,0 +1,405 @@
+//! What is said on the control socket. One JSON object a line, each with the protocol version `v`.
+//!
+//! A client sends one request and reads replies until `done` or `error`, then may send the next. Replies that take
+//! long are interspersed with `alive`. A line that cannot be understood is answered with `error`, never with a
+//! hang-up, unless it is longer than [`MAX_LINE`]. Fields may be added; a client ignores what it does not know.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::status::Status;
+use crate::index::entry::{Entry, Story};
+use crate::index::query::Query;
+use crate::index::verify::{Difference, Summary};
+
+/// Raised when an older side would misunderstand a newer one.
+pub const VERSION: u32 = 1;
+
+/// Bytes that a line may have, newline included.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How the daemon is: one `status`.
+    Status {},
+    /// Entries, each an `entry`.
+    Query {
+        /// Which.
+        query: Query,
+    },
+    /// How many entries: one `count`.
+    Count {
+        /// Which.
+        query: Query,
+    },
+    /// The whole story of one file: a `story` for each that fits.
+    Show {
+        /// A record id, a SOP Instance UID or an absolute path.
+        what: String,
+    },
+    /// Read the configuration and the model again; `done` once they are in use.
+    Reload {},
+    /// Sort directories that are not watched: `sort-progress`, then one `sorted`.
+    Sort {
+        /// Absolute paths.
+        dirs: Vec<PathBuf>,
+        /// Decide only.
+        dry_run: bool,
+    },
+    /// What lies in the quarantine, each an `entry`.
+    QuarantineList {},
+    /// Put files back where they came from: one `released` each.
+    QuarantineRelease {
+        /// Record ids, SOP Instance UIDs or absolute paths.
+        what: Vec<String>,
+    },
+    /// Build the index again: `progress`, then one `reindexed`.
+    Reindex {},
+    /// Compare ledger, index and folders: `progress` and `difference`, then one `verified`.
+    Verify {
+        /// Also read every file.
+        digests: bool,
+    },
+    /// Every file that gets its fate from now on, each an `entry`, until the client hangs up.
+    Subscribe {},
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// How the daemon is.
+    Status(Box<Status>),
+    /// One file.
+    Entry(Box<Entry>),
+    /// How many.
+    Count {
+        /// Entries.
+        count: u64,
+    },
+    /// The whole story of one file.
+    Story(Box<Story>),
+    /// How far a pass over directories is.
+    SortProgress(SortProgress),
+    /// The end of a pass over directories.
+    Sorted(SortSummary),
+    /// What became of one file that was to be released.
+    Released(Released),
+    /// How far a long task is.
+    Progress(Progress),
+    /// The index has been built again.
+    Reindexed {
+        /// Records of the ledger.
+        records: u64,
+    },
+    /// Something that does not agree.
+    Difference(Difference),
+    /// The end of a comparison.
+    Verified(Summary),
+    /// Still at it.
+    Alive {},
+    /// The request has been answered in full.
+    Done {},
+    /// The request cannot be answered (any further).
+    Error(Refusal),
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: Code,
+    /// For people: what happened and what to do. Holds no patient's identity.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// Something went wrong on the daemon's side; the chain of causes is told.
+    pub fn failed(error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !message.ends_with(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = error.source();
+        }
+        Self::new(Code::Failed, message)
+    }
+}
+
+/// Kinds of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The line is no request that this daemon knows.
+    BadRequest,
+    /// The line has another protocol version.
+    Version,
+    /// Nothing fits.
+    NotFound,
+    /// The peer may not do this.
+    Forbidden,
+    /// Too many clients, or the same task is running.
+    Busy,
+    /// It was tried and went wrong.
+    Failed,
+    /// The daemon is about to stop.
+    Stopping,
+    /// A kind that a later version uses.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How far a long task is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done, for people.
+    pub stage: String,
+    /// How many are done.
+    pub done: u64,
+    /// Of how many, when that is known.
+    pub total: Option<u64>,
+}
+
+/// How far a pass over directories is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SortProgress {
+    /// Files found so far.
+    pub found: u64,
+    /// Whether all have been found.
+    pub complete: bool,
+    /// What became of them so far.
+    pub so_far: SortSummary,
+}
+
+/// What became of the files of a pass over directories.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SortSummary {
+    /// In a category's folder.
+    pub filed: u64,
+    /// In review, conflicts included.
+    pub review: u64,
+    /// In `_other/`.
+    pub other: u64,
+    /// Left where they are.
+    pub left: u64,
+    /// In the quarantine.
+    pub quarantined: u64,
+    /// Known already.
+    pub duplicates: u64,
+    /// Not settled, or not ours to take.
+    pub waiting: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// What became of one file that was to be released from the quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// As it was asked for.
+    pub what: String,
+    /// Where it is now, absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Why it is still in the quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    v: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// A message as a line, newline included.
+pub fn to_line<T: Serialize>(body: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let mut line = serde_json::to_vec(&Envelope { v: VERSION, body })?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Reads a request; whatever the bytes, the answer is a request or a refusal that says what is wrong.
+pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
+    let bad = |why: String| Refusal::new(Code::BadRequest, why);
+    let value: serde_json::Value = serde_json::from_slice(line)
+        .map_err(|err| bad(format!("not a JSON object on one line: {err}")))?;
+    let serde_json::Value::Object(mut message) = value else {
+        return Err(bad("not a JSON object".to_owned()));
+    };
+    match message.remove("v").as_ref().map(serde_json::Value::as_u64) {
+        Some(Some(version)) if version == u64::from(VERSION) => {}
+        Some(Some(version)) => {
+            let text = format!("protocol version {version} is not spoken here, only {VERSION}");
+            return Err(Refusal::new(Code::Version, text));
+        }
+        _ => {
+            return Err(bad(format!(
+                "the protocol version is missing: \"v\": {VERSION}"
+            )));
+        }
+    }
+    Request::deserialize(serde_json::Value::Object(message)).map_err(|err| bad(err.to_string()))
+}
+
+/// Reads a reply.
+pub fn parse_reply(line: &[u8]) -> Result<Reply, String> {
+    let envelope: Envelope<serde_json::Value> =
+        serde_json::from_slice(line).map_err(|err| err.to_string())?;
+    if envelope.v != VERSION {
+        return Err(format!(
+            "it speaks protocol version {}, this program {VERSION}",
+            envelope.v
+        ));
+    }
+    Reply::deserialize(envelope.body).map_err(|err| err.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn requests() -> Vec<Request> {
+        let query = Query {
+            below: Some(0.7),
+            limit: Some(3),
+            ..Query::default()
+        };
+        vec![
+            Request::Status {},
+            Request::Query {
+                query: query.clone(),
+            },
+            Request::Count { query },
+            Request::Show {
+                what: "1.2.3".into(),
+            },
+            Request::Reload {},
+            Request::Sort {
+                dirs: vec!["/a/b c".into()],
+                dry_run: true,
+            },
+            Request::QuarantineList {},
+            Request::QuarantineRelease {
+                what: vec!["1.2.3".into(), "/q/x.dcm".into()],
+            },
+            Request::Reindex {},
+            Request::Verify { digests: true },
+            Request::Subscribe {},
+        ]
+    }
+
+    #[test]
+    fn every_request_survives_the_wire() {
+        for request in requests() {
+            let line = to_line(&request).unwrap();
+            assert!(!line[..line.len() - 1].contains(&b'\n'));
+            assert_eq!(parse_request(&line).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn every_reply_survives_the_wire() {
+        for reply in [
+            Reply::Status(Box::default()),
+            Reply::Count { count: 7 },
+            Reply::SortProgress(SortProgress {
+                found: 3,
+                ..SortProgress::default()
+            }),
+            Reply::Sorted(SortSummary {
+                filed: 2,
+                seconds: 1.5,
+                ..SortSummary::default()
+            }),
+            Reply::Released(Released {
+                what: "x".into(),
+                to: None,
+                error: Some("gone".into()),
+            }),
+            Reply::Progress(Progress {
+                stage: "reading".into(),
+                done: 1,
+                total: None,
+            }),
+            Reply::Reindexed { records: 5 },
+            Reply::Alive {},
+            Reply::Done {},
+            Reply::Error(Refusal::new(Code::Busy, "too many")),
+        ] {
+            assert_eq!(parse_reply(&to_line(&reply).unwrap()).unwrap(), reply);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_is_said() {
+        let refused = |line: &str| parse_request(line.as_bytes()).unwrap_err();
+        assert_eq!(refused(r#"{"v":2,"request":"status"}"#).code, Code::Version);
+        assert!(
+            refused(r#"{"request":"status"}"#)
+                .message
+                .contains("version")
+        );
+        let unknown = refused(r#"{"v":1,"request":"make-coffee"}"#);
+        assert_eq!(unknown.code, Code::BadRequest);
+        assert!(
+            unknown.message.contains("make-coffee") && unknown.message.contains("status"),
+            "{unknown}"
+        );
+        assert!(
+            refused(r#"{"v":1,"request":"status","extra":1}"#)
+                .message
+                .contains("extra")
+        );
+        assert!(refused("[]").message.contains("object"));
+        assert!(refused(&"[".repeat(100_000)).message.contains("JSON"));
+    }
+
+    #[test]
+    fn a_refusal_of_a_later_version_is_still_understood() {
+        let reply = parse_reply(
+            br#"{"v":1,"reply":"error","code":"on-holiday","message":"come back later"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            reply,
+            Reply::Error(Refusal::new(Code::Unknown, "come back later"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_a_request_or_refused(line in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse_request(&line);
+            let _ = parse_reply(&line);
+        }
+
+        #[test]
+        fn damaged_requests_are_a_request_or_refused(which in 0usize..11, at in any::<usize>(), byte in any::<u8>()) {
+            let mut line = to_line(&requests()[which]).unwrap();
+            let at = at % line.len();
+            line[at] = byte;
+            if let Err(refusal) = parse_request(&line) {
+                prop_assert!(!refusal.message.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! The daemon's side of the control socket: listens, keeps clients within bounds, and hands requests to a [`Handler`].
+//!
+//! However a client behaves (silent, slow, garbled, gone), it costs one of [`Limits::clients`] places for a bounded
+//! time and nothing else. A request that has been taken up is carried through even if its client hangs up.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::ControlError;
+use super::protocol::{
+    self, Code, MAX_LINE, Progress, Refusal, Released, Reply, Request, SortProgress, SortSummary,
+};
+use super::status::Status;
+use crate::index::entry::{Entry, Story};
+use crate::index::query::Query;
+use crate::index::verify::{Finding, Summary};
+
+/// Who is at the other end of the socket, as the kernel says (`SO_PEERCRED`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// User.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Process, when it is in a namespace that can be seen.
+    pub pid: Option<i32>,
+}
+
+type Answer<T> = Result<T, Refusal>;
+
+/// What the daemon does about requests. A sender that is closed means that the client has gone: stop when convenient.
+pub trait Handler: Send + Sync + 'static {
+    /// How the daemon is.
+    fn status(&self, peer: Peer) -> impl Future<Output = Answer<Status>> + Send;
+    /// Entries, the newest first.
+    fn query(
+        &self,
+        peer: Peer,
+        query: Query,
+        out: mpsc::Sender<Entry>,
+    ) -> impl Future<Output = Answer<()>> + Send;
+    /// How many entries.
+    fn count(&self, peer: Peer, query: Query) -> impl Future<Output = Answer<u64>> + Send;
+    /// Every file that is meant; none is [`Code::NotFound`].
+    fn show(&self, peer: Peer, what: String) -> impl Future<Output = Answer<Vec<Story>>> + Send;
+    /// Reads settings and model again, and returns once they are in use.
+    fn reload(&self, peer: Peer) -> impl Future<Output = Answer<()>> + Send;
+    /// Sorts directories.
+    fn sort(
+        &self,
+        peer: Peer,
+        dirs: Vec<PathBuf>,
+        dry_run: bool,
+        out: mpsc::Sender<SortProgress>,
+    ) -> impl Future<Output = Answer<SortSummary>> + Send;
+    /// What lies in the quarantine.
+    fn quarantine_list(
+        &self,
+        peer: Peer,
+        out: mpsc::Sender<Entry>,
+    ) -> impl Future<Output = Answer<()>> + Send;
+    /// Puts files back where they came from.
+    fn quarantine_release(
+        &self,
+        peer: Peer,
+        what: Vec<String>,
+    ) -> impl Future<Output = Answer<Vec<Released>>> + Send;
+    /// Builds the index again, and returns how many records the ledger has.
+    fn reindex(
+        &self,
+        peer: Peer,
+        out: mpsc::Sender<Progress>,
+    ) -> impl Future<Output = Answer<u64>> + Send;
+    /// Compares ledger, index and folders.
+    fn verify(
+        &self,
+        peer: Peer,
+        digests: bool,
+        out: mpsc::Sender<Finding>,
+    ) -> impl Future<Output = Answer<Summary>> + Send;
+    /// Every file that gets its fate, until the sender is closed.
+    fn subscribe(
+        &self,
+        peer: Peer,
+        out: mpsc::Sender<Entry>,
+    ) -> impl Future<Output = Answer<()>> + Send;
+}
+
+/// What clients may use up.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at the same time; more are told so and closed.
+    pub clients: usize,
+    /// How long a client may take to send a whole line, also when it just waits.
+    pub silence: Duration,
+    /// How long a client may take to read one reply.
+    pub slowness: Duration,
+    /// How often `alive` is said while a request is worked on.
+    pub alive: Duration,
+    /// How long requests under way may take to end when the daemon stops.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients: 32,
+            silence: Duration::from_secs(30),
+            slowness: Duration::from_secs(30),
+            alive: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A socket that is listened on; removed when dropped, if it is still this one.
+#[derive(Debug)]
+pub struct Listener {
+    socket: StdListener,
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+/// Makes the socket, mode 0660. One that is left over is replaced, but only if nobody answers there. Blocks.
+pub fn bind(path: &Path) -> Result<Listener, ControlError> {
+    let failed = |source: io::Error| ControlError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(ControlError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+                ) => {}
+            Err(err) if err.kind() == io::ErrorKind::PermissionDenied => return Err(failed(err)),
+            _ => return Err(ControlError::AlreadyRunning(path.to_owned())),
+        },
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+        Err(err) => return Err(failed(err)),
+    }
+    // Bound under another name, so that it has its mode before anybody can find it, and renamed over what is stale.
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let hidden = path.with_file_name(name);
+    match std::fs::remove_file(&hidden) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(failed(err)),
+        _ => {}
+    }
+    let listener = StdListener::bind(&hidden).map_err(|err| match err.kind() {
+        io::ErrorKind::InvalidInput => ControlError::PathTooLong(path.to_owned()),
+        _ => failed(err),
+    })?;
+    let finish = || -> io::Result<(u64, u64)> {
+        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o660))?;
+        listener.set_nonblocking(true)?;
+        let made = std::fs::symlink_metadata(&hidden)?;
+        std::fs::rename(&hidden, path)?;
+        Ok((made.dev(), made.ino()))
+    };
+    let inode = finish().map_err(failed)?;
+    Ok(Listener {
+        socket: listener,
+        path: path.to_owned(),
+        inode,
+    })
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|now| (now.dev(), now.ino()) == self.inode);
+        if ours && let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "the control socket stays");
+        }
+    }
+}
+
+/// Serves clients until `stop`; then removes the socket, lets requests under way end for a while, and returns.
+pub async fn serve<H: Handler>(
+    listener: Listener,
+    handler: Arc<H>,
+    limits: Limits,
+    stop: CancellationToken,
+) -> Result<(), ControlError> {
+    let failed = |source| ControlError::Io {
+        path: listener.path.clone(),
+        source,
+    };
+    let socket = listener
+        .socket
+        .try_clone()
+        .and_then(UnixListener::from_std)
+        .map_err(failed)?;
+    let places = Arc::new(Semaphore::new(limits.clients));
+    let mut clients = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = clients.join_next() => continue,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => {
+                    let (handler, stop) = (Arc::clone(&handler), stop.clone());
+                    clients.spawn(async move {
+                        let _place = place;
+                        if let Err(error) = converse(stream, &*handler, limits, &stop).await {
+                            tracing::debug!(%error, "a control client has gone");
+                        }
+                    });
+                }
+                Err(_) => turn_away(&stream),
+            },
+            // Out of descriptors, usually: try again when that has passed.
+            Err(error) => {
+                tracing::warn!(%error, "the control socket cannot take a client");
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                }
+            }
+        }
+    }
+    drop((socket, listener));
+    let ended = timeout(limits.grace, async {
+        while clients.join_next().await.is_some() {}
+    })
+    .await;
+    if ended.is_err() {
+        tracing::warn!(clients = clients.len(), "control requests are given up");
+        clients.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Tells a client that there are too many, if it is ready to hear it.
+fn turn_away(stream: &UnixStream) {
+    let busy = Reply::Error(Refusal::new(
+        Code::Busy,
+        "the daemon talks to too many clients: try again later",
+    ));
+    if let Ok(line) = protocol::to_line(&busy) {
+        let _ = stream.try_write(&line);
+    }
+}
+
+/// One client, from its first line to its last.
+async fn converse<H: Handler>(
+    mut stream: UnixStream,
+    handler: &H,
+    limits: Limits,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let credentials = stream.peer_cred()?;
+    let peer = Peer {
+        uid: credentials.uid(),
+        gid: credentials.gid(),
+        pid: credentials.pid(),
+    };
+    let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            read = timeout(limits.silence, read_line(&mut reader, &mut line)) => read,
+        };
+        match read {
+            Ok(Ok(Line::Whole)) => {}
+            Ok(Ok(Line::End)) => return Ok(()),
+            Ok(Ok(Line::TooLong)) => {
+                let refusal = Refusal::new(
+                    Code::BadRequest,
+                    format!("a request has at most {MAX_LINE} bytes"),
+                );
+                return say(&mut writer, &Reply::Error(refusal), limits).await;
+            }
+            Ok(Err(err)) => return Err(err),
+            Err(_) => {
+                let refusal =
+                    Refusal::new(Code::BadRequest, "no request for a long time: good-bye");
+                return say(&mut writer, &Reply::Error(refusal), limits).await;
+            }
+        }
+        let request = match protocol::parse_request(&line) {
+            Ok(request) => request,
+            Err(refusal) => {
+                say(&mut writer, &Reply::Error(refusal), limits).await?;
+                continue;
+            }
+        };
+        let (replies, mut outbox) = mpsc::channel(64);
+        let work = answer(handler, peer, request, replies, stop);
+        let ((), told) = tokio::join!(work, tell(&mut writer, &mut outbox, limits));
+        told?;
+    }
+}
+
+/// How a line ended.
+enum Line {
+    Whole,
+    End,
+    TooLong,
+}
+
+/// Reads one line, newline excluded; never keeps more than [`MAX_LINE`] bytes.
+async fn read_line(
+    reader: &mut (impl AsyncBufReadExt + Unpin),
+    line: &mut Vec<u8>,
+) -> io::Result<Line> {
+    loop {
+        let bytes = reader.fill_buf().await?;
+        if bytes.is_empty() {
+            return Ok(Line::End);
+        }
+        let newline = bytes.iter().position(|byte| *byte == b'\n');
+        let taken = newline.unwrap_or(bytes.len());
+        if line.len() + taken >= MAX_LINE {
+            return Ok(Line::TooLong);
+        }
+        line.extend_from_slice(&bytes[..taken]);
+        reader.consume(taken + usize::from(newline.is_some()));
+        if newline.is_some() {
+            return Ok(Line::Whole);
+        }
+    }
+}
+
+/// Writes replies as they come, and `alive` while none does. A client that has gone closes the outbox.
+async fn tell(
+    writer: &mut (impl AsyncWrite + Unpin),
+    outbox: &mut mpsc::Receiver<Reply>,
+    limits: Limits,
+) -> io::Result<()> {
+    loop {
+        let reply = match timeout(limits.alive, outbox.recv()).await {
+            Ok(Some(reply)) => reply,
+            Ok(None) => return Ok(()),
+            Err(_) => Reply::Alive {},
+        };
+        if let Err(err) = say(writer, &reply, limits).await {
+            outbox.close();
+            return Err(err);
+        }
+    }
+}
+
+async fn say(
+    writer: &mut (impl AsyncWrite + Unpin),
+    reply: &Reply,
+    limits: Limits,
+) -> io::Result<()> {
+    let line = protocol::to_line(reply)?;
+    timeout(limits.slowness, writer.write_all(&line)).await?
+}
+
+/// Has a request handled and its replies sent, the last of them `done` or `error`.
+async fn answer<H: Handler>(
+    handler: &H,
+    peer: Peer,
+    request: Request,
+    replies: mpsc::Sender<Reply>,
+    stop: &CancellationToken,
+) {
+    let result = match request {
+        Request::Status {} => handler
+            .status(peer)
+            .await
+            .map(|status| vec![Reply::Status(Box::new(status))]),
+        Request::Query { query } => {
+            let entry = |entry| Reply::Entry(Box::new(entry));
+            stream(&replies, entry, |out| handler.query(peer, query, out))
+                .await
+                .map(|()| vec![])
+        }
+        Request::Count { query } => handler
+            .count(peer, query)
+            .await
+            .map(|count| vec![Reply::Count { count }]),
+        Request::Show { what } => handler.show(peer, what).await.map(|stories| {
+            stories
+                .into_iter()
+                .map(|story| Reply::Story(Box::new(story)))
+                .collect()
+        }),
+        Request::Reload {} => handler.reload(peer).await.map(|()| vec![]),
+        Request::Sort { dirs, dry_run } => stream(&replies, Reply::SortProgress, |out| {
+            handler.sort(peer, dirs, dry_run, out)
+        })
+        .await
+        .map(|summary| vec![Reply::Sorted(summary)]),
+        Request::QuarantineList {} => {
+            let entry = |entry| Reply::Entry(Box::new(entry));
+            stream(&replies, entry, |out| handler.quarantine_list(peer, out))
+                .await
+                .map(|()| vec![])
+        }
+        Request::QuarantineRelease { what } => handler
+            .quarantine_release(peer, what)
+            .await
+            .map(|released| released.into_iter().map(Reply::Released).collect()),
+        Request::Reindex {} => stream(&replies, Reply::Progress, |out| handler.reindex(peer, out))
+            .await
+            .map(|records| vec![Reply::Reindexed { records }]),
+        Request::Verify { digests } => {
+            stream(&replies, finding, |out| handler.verify(peer, digests, out))
+                .await
+                .map(|summary| vec![Reply::Verified(summary)])
+        }
+        Request::Subscribe {} => {
+            let entry = |entry| Reply::Entry(Box::new(entry));
+            tokio::select! {
+                ended = stream(&replies, entry, |out| handler.subscribe(peer, out)) => ended.map(|()| vec![]),
+                () = stop.cancelled() => Err(Refusal::new(Code::Stopping, "the daemon is stopping")),
+            }
+        }
+    };
+    let last = match result {
+        Ok(more) => more.into_iter().chain([Reply::Done {}]).collect(),
+        Err(refusal) => vec![Reply::Error(refusal)],
+    };
+    for reply in last {
+        if replies.send(reply).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Runs a handler that streams, passing on what it sends. When the client goes, the handler's sender is closed.
+async fn stream<T, F, R>(
+    replies: &mpsc::Sender<Reply>,
+    reply: impl Fn(T) -> Reply,
+    handle: impl FnOnce(mpsc::Sender<T>) -> F,
+) -> Answer<R>
+where
+    F: Future<Output = Answer<R>>,
+{
+    let (out, mut items) = mpsc::channel(64);
+    let forward = async {
+        loop {
+            let item = tokio::select! {
+                item = items.recv() => item,
+                () = replies.closed() => None,
+            };
+            let Some(item) = item else { break };
+            if replies.send(reply(item)).await.is_err() {
+                break;
+            }
+        }
+        items.close();
+        while items.recv().await.is_some() {}
+    };
+    let (result, ()) = tokio::join!(handle(out), forward);
+    result
+}
+
+fn finding(finding: Finding) -> Reply {
+    match finding {
+        Finding::Difference(difference) => Reply::Difference(difference),
+        Finding::Progress(stage, done, total) => Reply::Progress(Progress {
+            stage: stage.to_owned(),
+            done,
+            total,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,462 @@
+//! What the control socket promises, to good clients and to bad ones.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::{BufRead, BufReader as StdReader, Write};
+use std::os::unix::net::UnixStream as StdStream;
+
+use proptest::prelude::*;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::control::client::Client;
+use crate::control::protocol::{parse_reply, to_line};
+use crate::domain::placement::RootId;
+use crate::domain::{Placement, RelPath};
+use crate::filing::record::{Digest, RecordId};
+use crate::index::verify::{Difference, Kind};
+
+fn entry(n: u32) -> Entry {
+    let at = Placement {
+        root: RootId::Library,
+        path: RelPath::new(format!("a/{n}.dcm")).unwrap(),
+    };
+    Entry::adopted(&RecordId(format!("x-{n}")), &at, &Digest("00".into()), 1)
+}
+
+/// Answers everything with something recognisable.
+#[derive(Default)]
+struct Fake {
+    /// Told when a stream's client has gone.
+    gone: Notify,
+    /// Told when a subscription has begun.
+    begun: Notify,
+}
+
+impl Handler for Fake {
+    async fn status(&self, peer: Peer) -> Answer<Status> {
+        Ok(Status {
+            pid: peer.uid,
+            ..Status::default()
+        })
+    }
+    async fn query(&self, _: Peer, query: Query, out: mpsc::Sender<Entry>) -> Answer<()> {
+        for n in 0..query.limit.unwrap_or(1) as u32 {
+            if out.send(entry(n)).await.is_err() {
+                self.gone.notify_one();
+                break;
+            }
+        }
+        Ok(())
+    }
+    async fn count(&self, _: Peer, _: Query) -> Answer<u64> {
+        Ok(42)
+    }
+    async fn show(&self, _: Peer, what: String) -> Answer<Vec<Story>> {
+        Err(Refusal::new(Code::NotFound, format!("no record of {what}")))
+    }
+    async fn reload(&self, _: Peer) -> Answer<()> {
+        Err(Refusal::new(Code::Failed, "line 7: unknown key"))
+    }
+    async fn sort(
+        &self,
+        _: Peer,
+        dirs: Vec<PathBuf>,
+        _: bool,
+        out: mpsc::Sender<SortProgress>,
+    ) -> Answer<SortSummary> {
+        let _ = out
+            .send(SortProgress {
+                found: dirs.len() as u64,
+                ..SortProgress::default()
+            })
+            .await;
+        Ok(SortSummary {
+            filed: 1,
+            ..SortSummary::default()
+        })
+    }
+    async fn quarantine_list(&self, _: Peer, out: mpsc::Sender<Entry>) -> Answer<()> {
+        let _ = out.send(entry(9)).await;
+        Ok(())
+    }
+    async fn quarantine_release(&self, _: Peer, what: Vec<String>) -> Answer<Vec<Released>> {
+        Ok(what
+            .into_iter()
+            .map(|what| Released {
+                what,
+                to: None,
+                error: None,
+            })
+            .collect())
+    }
+    async fn reindex(&self, _: Peer, _: mpsc::Sender<Progress>) -> Answer<u64> {
+        // Longer than `Limits::alive` in these tests.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        Ok(3)
+    }
+    async fn verify(&self, _: Peer, _: bool, out: mpsc::Sender<Finding>) -> Answer<Summary> {
+        let difference = Difference {
+            kind: Kind::Missing,
+            id: None,
+            at: None,
+            detail: "gone".into(),
+        };
+        let _ = out.send(Finding::Difference(difference)).await;
+        Ok(Summary {
+            records: 5,
+            ..Summary::default()
+        })
+    }
+    async fn subscribe(&self, _: Peer, out: mpsc::Sender<Entry>) -> Answer<()> {
+        let _ = out.send(entry(1)).await;
+        self.begun.notify_one();
+        out.closed().await;
+        self.gone.notify_one();
+        Ok(())
+    }
+}
+
+struct Daemon {
+    runtime: tokio::runtime::Runtime,
+    handler: Arc<Fake>,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<Result<(), ControlError>>,
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+fn daemon(limits: Limits) -> Daemon {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (handler, stop) = (Arc::new(Fake::default()), CancellationToken::new());
+    let listener = bind(&path).unwrap();
+    let serving = runtime.spawn(serve(listener, Arc::clone(&handler), limits, stop.clone()));
+    Daemon {
+        runtime,
+        handler,
+        stop,
+        serving,
+        path,
+        _dir: dir,
+    }
+}
+
+fn quick() -> Limits {
+    Limits {
+        alive: Duration::from_millis(5),
+        ..Limits::default()
+    }
+}
+
+impl Daemon {
+    fn client(&self) -> Client {
+        Client::connect(&self.path).unwrap().expect("a daemon")
+    }
+
+    fn raw(&self) -> (StdStream, StdReader<StdStream>) {
+        let stream = StdStream::connect(&self.path).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let reader = StdReader::new(stream.try_clone().unwrap());
+        (stream, reader)
+    }
+}
+
+fn next(reader: &mut impl BufRead) -> Option<Reply> {
+    let mut line = Vec::new();
+    match reader.read_until(b'\n', &mut line) {
+        Ok(0) => None,
+        Err(err) if err.kind() == io::ErrorKind::ConnectionReset => None,
+        read => {
+            read.unwrap();
+            Some(parse_reply(&line).unwrap())
+        }
+    }
+}
+
+#[test]
+fn every_request_is_answered_on_one_connection() {
+    let daemon = daemon(quick());
+    let mut client = daemon.client();
+    let mut ask = |request: &Request| -> Vec<Reply> {
+        client
+            .request(request)
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap()
+    };
+    let uid = rustix::process::getuid().as_raw();
+    assert_eq!(
+        ask(&Request::Status {}),
+        [Reply::Status(Box::new(Status {
+            pid: uid,
+            ..Status::default()
+        }))]
+    );
+    let query = Query {
+        limit: Some(200),
+        ..Query::default()
+    };
+    assert_eq!(
+        ask(&Request::Query {
+            query: query.clone()
+        })
+        .len(),
+        200
+    );
+    assert_eq!(ask(&Request::Count { query }), [Reply::Count { count: 42 }]);
+    assert_eq!(
+        ask(&Request::Sort {
+            dirs: vec!["/a".into()],
+            dry_run: true
+        })
+        .len(),
+        2
+    );
+    assert_eq!(
+        ask(&Request::QuarantineList {}),
+        [Reply::Entry(Box::new(entry(9)))]
+    );
+    assert_eq!(
+        ask(&Request::QuarantineRelease {
+            what: vec!["a".into(), "b".into()]
+        })
+        .len(),
+        2
+    );
+    assert_eq!(ask(&Request::Reindex {}), [Reply::Reindexed { records: 3 }]);
+    assert_eq!(ask(&Request::Verify { digests: true }).len(), 2);
+    let refused = client.ask(&Request::Reload {}, |_| Some(())).unwrap_err();
+    assert_eq!(refused.to_string(), "line 7: unknown key");
+    assert!(
+        client
+            .ask(&Request::Show { what: "1.2".into() }, |_| Some(()))
+            .is_err()
+    );
+}
+
+#[test]
+fn a_subscriber_gets_events_until_it_hangs_up_and_then_costs_nothing() {
+    let daemon = daemon(quick());
+    let mut client = daemon.client();
+    assert!(matches!(
+        client.request(&Request::Subscribe {}).unwrap().next(),
+        Some(Ok(Reply::Entry(_)))
+    ));
+    drop(client);
+    daemon.runtime.block_on(daemon.handler.gone.notified());
+}
+
+#[test]
+fn a_client_that_hangs_up_in_the_middle_of_an_answer_stops_it() {
+    let daemon = daemon(quick());
+    let mut client = daemon.client();
+    let query = Query {
+        limit: Some(u64::from(u32::MAX)),
+        ..Query::default()
+    };
+    assert!(
+        client
+            .request(&Request::Query { query })
+            .unwrap()
+            .next()
+            .is_some()
+    );
+    drop(client);
+    daemon.runtime.block_on(daemon.handler.gone.notified());
+}
+
+#[test]
+fn a_line_that_is_no_request_is_answered_and_the_next_one_served() {
+    let daemon = daemon(Limits::default());
+    let (mut stream, mut reader) = daemon.raw();
+    for line in [
+        &b"hello\n"[..],
+        b"\n",
+        b"{\"v\":1,\"request\":\"make-coffee\"}\n",
+        b"\xff\xfe\x00\n",
+    ] {
+        stream.write_all(line).unwrap();
+        assert!(
+            matches!(next(&mut reader), Some(Reply::Error(refusal)) if refusal.code == Code::BadRequest)
+        );
+    }
+    stream
+        .write_all(&to_line(&Request::Status {}).unwrap())
+        .unwrap();
+    assert!(matches!(next(&mut reader), Some(Reply::Status(_))));
+    assert_eq!(next(&mut reader), Some(Reply::Done {}));
+}
+
+#[test]
+fn an_endless_line_is_refused_without_being_kept() {
+    let daemon = daemon(Limits::default());
+    let (mut stream, mut reader) = daemon.raw();
+    // The daemon hangs up before it has read everything.
+    let _ = stream.write_all(&vec![b'x'; MAX_LINE + 1000]);
+    assert!(
+        matches!(next(&mut reader), Some(Reply::Error(refusal)) if refusal.message.contains("bytes"))
+    );
+    assert_eq!(next(&mut reader), None);
+}
+
+#[test]
+fn a_silent_client_is_sent_away() {
+    let daemon = daemon(Limits {
+        silence: Duration::from_millis(20),
+        ..Limits::default()
+    });
+    let (mut stream, mut reader) = daemon.raw();
+    stream.write_all(b"{\"v\":1,").unwrap();
+    assert!(matches!(next(&mut reader), Some(Reply::Error(_))));
+    assert_eq!(next(&mut reader), None);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_given_up() {
+    let daemon = daemon(Limits {
+        slowness: Duration::from_millis(20),
+        ..quick()
+    });
+    let (mut stream, _reader) = daemon.raw();
+    let query = Query {
+        limit: Some(u64::from(u32::MAX)),
+        ..Query::default()
+    };
+    stream
+        .write_all(&to_line(&Request::Query { query }).unwrap())
+        .unwrap();
+    daemon.runtime.block_on(daemon.handler.gone.notified());
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    let daemon = daemon(Limits {
+        clients: 1,
+        ..Limits::default()
+    });
+    let mut first = daemon.client();
+    assert_eq!(
+        first
+            .ask(
+                &Request::Count {
+                    query: Query::default()
+                },
+                |_| Some(())
+            )
+            .ok(),
+        Some(())
+    );
+    let refused = daemon
+        .client()
+        .ask(&Request::Status {}, |_| Some(()))
+        .unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            ControlError::Refused(Refusal {
+                code: Code::Busy,
+                ..
+            })
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn stopping_ends_subscriptions_and_removes_the_socket() {
+    let daemon = daemon(Limits::default());
+    let mut client = daemon.client();
+    let mut replies = client.request(&Request::Subscribe {}).unwrap();
+    assert!(replies.next().unwrap().is_ok());
+    daemon.runtime.block_on(daemon.handler.begun.notified());
+    daemon.stop.cancel();
+    assert!(matches!(
+        replies.next(),
+        Some(Err(ControlError::Refused(Refusal {
+            code: Code::Stopping,
+            ..
+        })))
+    ));
+    daemon.runtime.block_on(daemon.serving).unwrap().unwrap();
+    assert!(!daemon.path.exists());
+    assert!(Client::connect(&daemon.path).unwrap().is_none());
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    drop(StdListener::bind(&path).unwrap());
+    assert!(Client::connect(&path).unwrap().is_none());
+    let live = bind(&path).unwrap();
+    assert!(matches!(bind(&path), Err(ControlError::AlreadyRunning(_))));
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    drop(live);
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    std::fs::write(&path, "precious").unwrap();
+    assert!(matches!(bind(&path), Err(ControlError::NotASocket(_))));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn a_socket_that_another_daemon_has_put_there_is_not_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let old = bind(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let _new = bind(&path).unwrap();
+    drop(old);
+    assert!(path.exists());
+}
+
+#[test]
+fn a_path_that_is_too_long_for_a_socket_is_named_as_such() {
+    let path = PathBuf::from(format!("/tmp/{}/control.sock", "x".repeat(200)));
+    assert!(matches!(
+        Client::connect(&path),
+        Err(ControlError::PathTooLong(_))
+    ));
+}
+
+#[test]
+fn whatever_bytes_arrive_every_line_gets_an_answer_and_the_daemon_lives() {
+    let daemon = daemon(quick());
+    let lines = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..10);
+    let config = ProptestConfig {
+        cases: 64,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(lines in lines)| {
+        let (mut stream, mut reader) = daemon.raw();
+        for line in lines {
+            let line: Vec<u8> = line.into_iter().filter(|byte| *byte != b'\n').chain([b'\n']).collect();
+            stream.write_all(&line).unwrap();
+            let answered = next(&mut reader);
+            prop_assert!(matches!(answered, Some(Reply::Error(_))), "{answered:?}");
+        }
+    });
+    let count = daemon.client().ask(
+        &Request::Count {
+            query: Query::default(),
+        },
+        |reply| match reply {
+            Reply::Count { count } => Some(count),
+            _ => None,
+        },
+    );
+    assert_eq!(count.unwrap(), 42);
+}

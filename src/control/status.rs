@@ -1,0 +1,411 @@
+//! What `radsort status` shows: how the daemon and each of its drop directories are. Holds no patient's identity.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::Action;
+
+/// How the daemon is. Times are microseconds since the Unix epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// When this was true.
+    pub now_us: i64,
+    /// When it became ready.
+    pub up_since_us: i64,
+    /// What classifies, once it is loaded.
+    pub model: Option<ModelStatus>,
+    /// Every drop directory.
+    pub watches: Vec<WatchStatus>,
+    /// Live entries of the index by fate.
+    pub totals: BTreeMap<String, u64>,
+    /// Room on the disks that are written to.
+    pub disks: Vec<DiskStatus>,
+    /// The last errors, the newest first.
+    pub errors: Vec<ErrorLine>,
+    /// Why the last reload failed; `None` when it succeeded or there was none.
+    pub reload_error: Option<ErrorLine>,
+}
+
+/// What classifies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelStatus {
+    /// Bundle name and version.
+    pub name: String,
+    /// The execution provider that ran at warm-up, e.g. `cpu` or `cuda:0`.
+    pub provider: String,
+    /// Why the GPU that was preferred is not used.
+    pub gpu_refused: Option<String>,
+}
+
+/// How one drop directory is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WatchStatus {
+    /// Its name.
+    pub name: String,
+    /// Its path.
+    pub path: String,
+    /// What is done with its files.
+    pub action: Action,
+    /// What it lies on, e.g. `ext4 (local)`, `nfs`, `smb`.
+    pub share: String,
+    /// How changes are noticed.
+    pub noticing: Noticing,
+    /// Whether it is worked with.
+    pub state: WatchState,
+    /// Why not, when it is not.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Files seen that have no fate yet.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Since when the oldest of them waits.
+    #[serde(default)]
+    pub oldest_waiting_us: Option<i64>,
+    /// Files that may not be taken (sticky directory, no permission).
+    #[serde(default)]
+    pub cannot_take: u64,
+    /// When the last complete scan ended.
+    #[serde(default)]
+    pub last_scan_us: Option<i64>,
+    /// Live entries of the index by fate.
+    #[serde(default)]
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// How changes are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Noticing {
+    /// By inotify, and scans from time to time.
+    Events,
+    /// By scans only.
+    Polling,
+}
+
+/// Whether a drop directory is worked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WatchState {
+    /// Yes.
+    Online,
+    /// The share is gone.
+    Offline,
+    /// Intake has stopped: a full disk, a read-only share, a library that is offline.
+    Held,
+}
+
+/// Room on a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskStatus {
+    /// `library` or `state`.
+    pub what: String,
+    /// Where.
+    pub path: String,
+    /// Bytes that radsort can still write; `None` when the disk does not answer.
+    pub free: Option<u64>,
+    /// Bytes altogether.
+    pub total: Option<u64>,
+}
+
+impl DiskStatus {
+    /// Asks the filesystem. Blocks; may hang on a share that does.
+    pub fn of(what: &str, path: &std::path::Path) -> Self {
+        let room = rustix::fs::statvfs(path).ok();
+        Self {
+            what: what.to_owned(),
+            path: path.display().to_string(),
+            free: room
+                .as_ref()
+                .map(|room| room.f_bavail.saturating_mul(room.f_frsize)),
+            total: room
+                .as_ref()
+                .map(|room| room.f_blocks.saturating_mul(room.f_frsize)),
+        }
+    }
+}
+
+/// One error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ErrorLine {
+    /// When.
+    pub time_us: i64,
+    /// What, and what to do.
+    pub message: String,
+    /// How often in a row.
+    pub times: u64,
+}
+
+/// The last errors, for `status`: a bounded list in which repetitions are counted.
+#[derive(Debug, Default)]
+pub struct RecentErrors(VecDeque<ErrorLine>);
+
+impl RecentErrors {
+    const LIMIT: usize = 20;
+
+    /// Adds an error.
+    pub fn push(&mut self, time_us: i64, message: &str) {
+        if let Some(last) = self.0.front_mut().filter(|last| last.message == message) {
+            last.time_us = time_us;
+            last.times += 1;
+            return;
+        }
+        self.0.push_front(ErrorLine {
+            time_us,
+            message: message.to_owned(),
+            times: 1,
+        });
+        self.0.truncate(Self::LIMIT);
+    }
+
+    /// The newest first.
+    pub fn list(&self) -> Vec<ErrorLine> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+impl Status {
+    /// For people: a short text, `width` columns wide at most where it can be.
+    pub fn to_text(&self, width: u16) -> String {
+        let mut text = String::new();
+        let up = age(self.now_us - self.up_since_us);
+        let _ = writeln!(
+            text,
+            "radsort {}, process {}, up for {up}",
+            self.version, self.pid
+        );
+        match &self.model {
+            Some(model) => {
+                let _ = writeln!(text, "model {} on {}", model.name, model.provider);
+                if let Some(why) = &model.gpu_refused {
+                    let _ = writeln!(text, "  NOT ON THE GPU: {why}");
+                }
+            }
+            None => text.push_str("no model is loaded\n"),
+        }
+        if let Some(error) = &self.reload_error {
+            let ago = age(self.now_us - error.time_us);
+            let _ = writeln!(
+                text,
+                "THE LAST RELOAD FAILED {ago} ago, the settings before it are in use: {}",
+                error.message
+            );
+        }
+        text.push('\n');
+        text.push_str(&self.watch_table(width));
+        for watch in &self.watches {
+            if let Some(why) = &watch.why {
+                let _ = writeln!(text, "{}: {why}", watch.name);
+            }
+            if watch.cannot_take > 0 {
+                let _ = writeln!(
+                    text,
+                    "{}: {} files may not be taken; `radsort check` says what is missing",
+                    watch.name, watch.cannot_take
+                );
+            }
+        }
+        let total = self
+            .totals
+            .iter()
+            .map(|(fate, count)| format!("{count} {fate}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let _ = writeln!(
+            text,
+            "\nin the index: {}",
+            if total.is_empty() {
+                "nothing yet"
+            } else {
+                &total
+            }
+        );
+        for disk in &self.disks {
+            let room = disk.free.map_or_else(
+                || "does not answer".to_owned(),
+                |free| format!("{} free", bytes(free)),
+            );
+            let _ = writeln!(text, "{} ({}): {room}", disk.what, disk.path);
+        }
+        if !self.errors.is_empty() {
+            text.push_str("\nlast errors:\n");
+            for error in &self.errors {
+                let ago = age(self.now_us - error.time_us);
+                let times = if error.times > 1 {
+                    format!(" ({} times)", error.times)
+                } else {
+                    String::new()
+                };
+                let _ = writeln!(text, "  {ago} ago: {}{times}", error.message);
+            }
+        }
+        text
+    }
+
+    fn watch_table(&self, width: u16) -> String {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        table
+            .set_content_arrangement(comfy_table::ContentArrangement::Dynamic)
+            .set_width(width);
+        table.set_header([
+            "drop",
+            "share",
+            "state",
+            "waiting",
+            "oldest",
+            "last scan",
+            "files",
+        ]);
+        for watch in &self.watches {
+            let state = match watch.state {
+                WatchState::Online => "online",
+                WatchState::Offline => "OFFLINE",
+                WatchState::Held => "HELD",
+            };
+            let noticing = match watch.noticing {
+                Noticing::Events => "events",
+                Noticing::Polling => "polling",
+            };
+            let since = |time: Option<i64>| {
+                time.map_or_else(|| "–".to_owned(), |time| age(self.now_us - time))
+            };
+            let counts = watch
+                .counts
+                .iter()
+                .map(|(fate, count)| format!("{count} {fate}"));
+            table.add_row([
+                format!("{}\n{}", watch.name, watch.path),
+                format!("{}\n{noticing}", watch.share),
+                state.to_owned(),
+                watch.waiting.to_string(),
+                since(watch.oldest_waiting_us),
+                since(watch.last_scan_us),
+                counts.collect::<Vec<_>>().join("\n"),
+            ]);
+        }
+        format!("{table}\n")
+    }
+}
+
+/// A time span in its largest two units, e.g. `3 h 20 min`.
+pub fn age(us: i64) -> String {
+    let seconds = us.max(0) / 1_000_000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// A size in its largest binary unit.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            version: "1.2.3".into(),
+            pid: 7,
+            now_us: 10_000_000_000,
+            up_since_us: 0,
+            model: Some(ModelStatus {
+                name: "spine 1".into(),
+                provider: "cpu".into(),
+                gpu_refused: Some("no driver".into()),
+            }),
+            watches: vec![WatchStatus {
+                name: "north".into(),
+                path: "/srv/north".into(),
+                action: Action::Move,
+                share: "nfs".into(),
+                noticing: Noticing::Polling,
+                state: WatchState::Offline,
+                why: Some("the share does not answer".into()),
+                waiting: 12,
+                oldest_waiting_us: Some(9_000_000_000),
+                cannot_take: 0,
+                last_scan_us: None,
+                counts: BTreeMap::from([("filed".into(), 5)]),
+            }],
+            totals: BTreeMap::from([("filed".into(), 5), ("review".into(), 1)]),
+            disks: vec![DiskStatus {
+                what: "state".into(),
+                free: Some(3 << 30),
+                ..DiskStatus::default()
+            }],
+            errors: vec![ErrorLine {
+                time_us: 9_990_000_000,
+                message: "disk full".into(),
+                times: 3,
+            }],
+            reload_error: None,
+        }
+    }
+
+    #[test]
+    fn the_text_names_what_a_person_must_know() {
+        let text = status().to_text(100);
+        for part in [
+            "up for 2 h 46 min",
+            "NOT ON THE GPU: no driver",
+            "OFFLINE",
+            "polling",
+            "16 min",
+            "the share does not answer",
+            "5 filed, 1 review",
+            "3.0 GiB free",
+            "10 s ago: disk full (3 times)",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+        }
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(100), "{text}");
+    }
+
+    #[test]
+    fn the_list_of_errors_is_bounded_and_counts_repetitions() {
+        let mut errors = RecentErrors::default();
+        for n in 0..50 {
+            errors.push(n, "the same");
+        }
+        assert_eq!(
+            errors.list(),
+            [ErrorLine {
+                time_us: 49,
+                message: "the same".into(),
+                times: 50
+            }]
+        );
+        for n in 0..50 {
+            errors.push(n, &format!("error {n}"));
+        }
+        assert_eq!(errors.list().len(), RecentErrors::LIMIT);
+        assert_eq!(errors.list()[0].message, "error 49");
+    }
+}

@@ -1,0 +1,293 @@
+//! Before the Intent: is the file still the one that was decoded, may it be taken, and where exactly does it go.
+//!
+//! Nothing here changes anything. [`prepare`] runs on the drop directory's thread, [`check`] on the destinations'.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, Stat};
+use rustix::io::Errno;
+
+use super::catalogue::Known;
+use super::destinations::{Destinations, Roots, group_of_new_files, open_if_there};
+use super::names;
+use super::record::{Digest, Fate, RecordId};
+use super::request::{FilingRequest, HoldReason, Outcome};
+use crate::config::settings::Action;
+use crate::domain::placement::{RootId, digest_name, review_folder};
+use crate::domain::{Placement, Reason, RelPath};
+use crate::root::{Root, fingerprint};
+
+/// Who owns the source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+    pub links: u64,
+}
+
+/// Looks at the source once more. An `Err` is the final answer.
+pub(super) fn prepare(request: &FilingRequest) -> Result<Source, Outcome> {
+    let root_id = RootId::Watch(request.watch.clone());
+    let held = |error: &io::Error| Outcome::Held(HoldReason::of(&root_id, error));
+    let kept = rustix::fs::fstat(&request.file).map_err(|error| held(&error.into()))?;
+    same_as_decoded(request, &kept)?;
+    if request.action == Action::Move && request.fate != Fate::Left {
+        may_take(&request.root, &request.from, &kept, &root_id)?;
+        // Its writer may not have synced it, and a rename would make it look safe.
+        match rustix::fs::fsync(&request.file) {
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::ROFS) => {}
+            Err(error) => return Err(held(&error.into())),
+        }
+    }
+    match request.root.stat_if_there(&request.from) {
+        Ok(Some(stat)) => same_as_decoded(request, &stat)?,
+        Ok(None) if request.root.is_current() => return Err(Outcome::Gone),
+        Ok(None) => {
+            let why = "the drop directory is no longer where it was".to_owned();
+            return Err(Outcome::Held(HoldReason::Offline(root_id, why)));
+        }
+        Err(error) => return Err(held(&error)),
+    }
+    Ok(Source {
+        uid: kept.st_uid,
+        gid: kept.st_gid,
+        mode: kept.st_mode & 0o7777,
+        links: kept.st_nlink as u64,
+    })
+}
+
+fn same_as_decoded(request: &FilingRequest, stat: &Stat) -> Result<(), Outcome> {
+    if fingerprint(stat) == request.fingerprint {
+        Ok(())
+    } else {
+        Err(Outcome::Changed)
+    }
+}
+
+/// Whether the name can be taken out of its directory: write permission, and in a sticky directory the right owner.
+fn may_take(root: &Root, path: &RelPath, file: &Stat, root_id: &RootId) -> Result<(), Outcome> {
+    let held = |error: &io::Error| Outcome::Held(HoldReason::of(root_id, error));
+    match root.may_change_names_beside(path) {
+        Ok(()) => {}
+        Err(error) => {
+            return Err(match Errno::from_io_error(&error) {
+                Some(Errno::ACCESS | Errno::PERM) => {
+                    Outcome::CannotTake("no permission to move files out of its directory".into())
+                }
+                Some(Errno::NOENT) => Outcome::Gone,
+                _ => held(&error),
+            });
+        }
+    }
+    let directory = root.stat_directory_of(path).map_err(|error| held(&error))?;
+    let me = rustix::process::geteuid().as_raw();
+    let sticky = Mode::from_raw_mode(directory.st_mode).contains(Mode::SVTX);
+    if sticky && me != 0 && me != file.st_uid && me != directory.st_uid {
+        return Err(Outcome::CannotTake(
+            "its directory is sticky: only the file's owner may move it out (set action = \"copy\" for this watch)".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// What is to be done with a file, after looking at the destinations.
+#[derive(Clone, Debug)]
+pub(super) struct Checked {
+    pub roots: Arc<Roots>,
+    pub fate: Fate,
+    pub to: Placement,
+    pub way: Way,
+}
+
+/// How a file gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By a rename; it gets these permission bits (`None`: it keeps its own).
+    Rename { set_mode: Option<u32> },
+    /// By a verified copy.
+    Copy,
+}
+
+/// What [`check`] has to know of a request.
+pub(super) struct Question {
+    pub id: RecordId,
+    pub action: Action,
+    pub trusted: bool,
+    pub fate: Fate,
+    pub placement: Placement,
+    pub digest: Digest,
+    pub uid: Option<String>,
+    pub device: u64,
+    pub source: Source,
+    pub known: Option<Known>,
+    /// Another record may still put a file at `placement`.
+    pub reserved: bool,
+}
+
+/// Looks for the recorded copy of the same instance and for a free name.
+pub(super) fn check(
+    destinations: &Destinations,
+    question: &Question,
+) -> Result<Checked, HoldReason> {
+    let roots = destinations.current()?;
+    let (fate, to) = settle_fate(&roots, question)?;
+    if question.action == Action::Observe
+        || (question.action == Action::Copy && fate == Fate::Duplicate)
+    {
+        return Ok(Checked {
+            roots,
+            fate,
+            to,
+            way: Way::Copy,
+        });
+    }
+    let to = free_name(&roots, question, to)?;
+    let way = way(&roots, question, &to)?;
+    Ok(Checked {
+        roots,
+        fate,
+        to,
+        way,
+    })
+}
+
+fn settle_fate(roots: &Roots, question: &Question) -> Result<(Fate, Placement), HoldReason> {
+    let planned = (question.fate, question.placement.clone());
+    if !matches!(question.fate, Fate::Filed | Fate::Review | Fate::Other) {
+        return Ok(planned);
+    }
+    if let Some(known) = &question.known
+        && let Some(found) = digest_at(roots, &known.placement)?
+    {
+        if found == question.digest {
+            return duplicate(question);
+        }
+        if found != known.digest {
+            tracing::error!(id = %known.id, "a filed file's bytes are no longer those that were filed");
+        }
+        return conflict(question);
+    }
+    // Somebody else put the same file there, or the records were lost.
+    if !question.reserved
+        && digest_at(roots, &question.placement)?.as_ref() == Some(&question.digest)
+    {
+        return duplicate(question);
+    }
+    Ok(planned)
+}
+
+fn duplicate(question: &Question) -> Result<(Fate, Placement), HoldReason> {
+    let name = digest_name(
+        question.uid.as_deref().unwrap_or(""),
+        &question.digest.0,
+        ".dcm",
+    );
+    Ok((Fate::Duplicate, placement(RootId::Duplicates, name)?))
+}
+
+fn conflict(question: &Question) -> Result<(Fate, Placement), HoldReason> {
+    let name = digest_name(
+        question.uid.as_deref().unwrap_or(""),
+        &question.digest.0,
+        ".dcm",
+    );
+    let path = format!("{}/{name}", review_folder(Reason::UidConflict));
+    Ok((Fate::Conflict, placement(RootId::Library, path)?))
+}
+
+fn placement(root: RootId, path: String) -> Result<Placement, HoldReason> {
+    match RelPath::new(path) {
+        Ok(path) => Ok(Placement { root, path }),
+        Err(error) => Err(HoldReason::Trouble(root, error.to_string())),
+    }
+}
+
+fn root<'a>(roots: &'a Roots, id: &RootId) -> Result<&'a Root, HoldReason> {
+    let missing = || HoldReason::Trouble(id.clone(), "it is no destination".into());
+    roots.get(id).map(AsRef::as_ref).ok_or_else(missing)
+}
+
+/// The digest of the regular file at a place, `None` where none is.
+pub(super) fn digest_at(roots: &Roots, at: &Placement) -> Result<Option<Digest>, HoldReason> {
+    let held = |error: io::Error| HoldReason::of(&at.root, &error);
+    let Some(root) = roots.get(&at.root) else {
+        return Ok(None);
+    };
+    digest_of_file_at(root, &at.path).map_err(held)
+}
+
+/// The digest of the regular file at a path, `None` where none is.
+pub(super) fn digest_of_file_at(root: &Root, path: &RelPath) -> io::Result<Option<Digest>> {
+    let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if !root.stat_if_there(path)?.is_some_and(|stat| is_file(&stat)) {
+        return Ok(None);
+    }
+    match open_if_there(root, path)? {
+        Some(file) => digest_of(&file).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// BLAKE3 of a whole file, wherever its offset is.
+pub(super) fn digest_of(file: &File) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    let (mut buffer, mut offset) = (vec![0; 256 << 10], 0);
+    loop {
+        match file.read_at(&mut buffer, offset) {
+            Ok(0) => return Ok(hasher.finalize().into()),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The target itself, or its alternative when something is there.
+fn free_name(roots: &Roots, question: &Question, to: Placement) -> Result<Placement, HoldReason> {
+    let held = |error: io::Error| HoldReason::of(&to.root, &error);
+    let there = root(roots, &to.root)?
+        .stat_if_there(&to.path)
+        .map_err(held)?;
+    if there.is_none() && !(question.reserved && to == question.placement) {
+        return Ok(to);
+    }
+    let other = names::alternative(&to.path, &question.digest, &question.id);
+    let path = other.map_err(|error| HoldReason::Trouble(to.root.clone(), error.to_string()))?;
+    Ok(Placement {
+        root: to.root,
+        path,
+    })
+}
+
+/// Whether the file is ours to rename: on the same filesystem, with one name only, and already owned as configured (or
+/// the watch is trusted). Everything else is copied: who owns a file can still write to it.
+fn way(roots: &Roots, question: &Question, to: &Placement) -> Result<Way, HoldReason> {
+    let root = root(roots, &to.root)?;
+    if question.action != Action::Move
+        || question.device != root.device()
+        || question.source.links != 1
+    {
+        return Ok(Way::Copy);
+    }
+    if question.trusted {
+        return Ok(Way::Rename { set_mode: None });
+    }
+    let top =
+        rustix::fs::fstat(root.dir()).map_err(|error| HoldReason::of(&to.root, &error.into()))?;
+    let source = question.source;
+    let ours =
+        source.uid == rustix::process::geteuid().as_raw() && source.gid == group_of_new_files(&top);
+    let set_mode = (source.mode != roots.file_mode).then_some(roots.file_mode);
+    Ok(if ours {
+        Way::Rename { set_mode }
+    } else {
+        Way::Copy
+    })
+}

@@ -1,0 +1,308 @@
+//! After a crash: each Intent that nothing completed is finished, undone or waited for, by what lies where.
+//!
+//! | found                                          | then                                             |
+//! |------------------------------------------------|--------------------------------------------------|
+//! | a root offline, or not readable                | wait                                             |
+//! | target with the digest, claim                  | verify the claim, remove it, finish              |
+//! | target with the digest, source the same inode  | remove the source's name, finish                 |
+//! | target with the digest, source untouched       | the target is someone else's: abandon            |
+//! | target with the digest                         | finish                                           |
+//! | claim                                          | put it back, abandon; the scan finds it          |
+//! | target is our inode with other bytes           | its writer went on: put it back, abandon         |
+//! | source                                         | abandon; the scan finds it                       |
+//! | none, but the digest elsewhere in the library  | a person moved it: finish there                  |
+//! | none, but the digest elsewhere in the drop     | a person moved it: abandon; the scan finds it    |
+//! | none                                           | missing: an alarm                                |
+//!
+//! Where the target's name is taken by other bytes, its alternative (with digest and record number) is looked at too,
+//! and a file that is taken anew gets a new name. Unfinished copies (`.part`) go in any case.
+
+use std::io;
+
+use rustix::fs::{Mode, Stat};
+
+use super::carry::{put_back, remove_reason, write_reason};
+use super::destinations::{Roots, open_if_there};
+use super::names::{self, HIDDEN};
+use super::prepare::digest_of_file_at;
+use super::record::{Digest, Fate, Intent};
+use crate::config::settings::Action;
+use crate::domain::placement::RootId;
+use crate::domain::{Placement, RelPath};
+use crate::root::{Root, fingerprint};
+
+/// How many names a search by digest looks at before it gives up.
+const SEARCH_LIMIT: usize = 1_000_000;
+
+/// What became of an open Intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The file is there, and the source gone.
+    Finished(Placement),
+    /// Nothing has happened; the file is in the drop directory.
+    Abandoned(String),
+    /// The file is nowhere.
+    Missing,
+    /// It cannot be told now.
+    Wait(String),
+}
+
+/// What recovery did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoverReport {
+    /// Intents that were finished.
+    pub finished: u64,
+    /// Intents whose files were left or put back in the drop directory.
+    pub abandoned: u64,
+    /// Intents whose files are nowhere to be found: an alarm.
+    pub missing: u64,
+    /// Intents that have to wait, each with why.
+    pub waiting: Vec<String>,
+}
+
+/// Finishes or undoes one Intent. `source` is the root of its watch.
+pub fn resolve(intent: &Intent, roots: &Roots, source: &Root) -> Resolution {
+    let Some(target) = roots.get(&intent.to.root) else {
+        return Resolution::Wait(format!("{:?} is no destination", intent.to.root));
+    };
+    if !source.is_current() {
+        return Resolution::Wait(format!("the watch {} is offline", intent.watch));
+    }
+    match (Case {
+        intent,
+        roots,
+        target,
+        source,
+    })
+    .resolve()
+    {
+        Ok(resolution) => resolution,
+        Err(error) => Resolution::Wait(error.to_string()),
+    }
+}
+
+struct Case<'a> {
+    intent: &'a Intent,
+    roots: &'a Roots,
+    target: &'a Root,
+    source: &'a Root,
+}
+
+impl Case<'_> {
+    fn resolve(&self) -> io::Result<Resolution> {
+        let intent = self.intent;
+        let claim = match &intent.claim {
+            Some(claim) => self.source.stat_if_there(claim)?.map(|stat| (claim, stat)),
+            None => None,
+        };
+        let from = self.source.stat_if_there(&intent.from)?;
+        let resolution = match self.landed()? {
+            Some((path, there)) => self.landed_at(&path, &there, claim, from.as_ref())?,
+            None => self.nothing_landed(claim, from.as_ref())?,
+        };
+        let part = names::part(&intent.to.path, &intent.id).map_err(io::Error::other)?;
+        if self.target.stat_if_there(&part)?.is_some() {
+            self.target.unlink(&part)?;
+        }
+        if intent.fate == Fate::Quarantined
+            && matches!(resolution, Resolution::Abandoned(_))
+            && matches!(self.target.stat_if_there(&intent.to.path), Ok(None))
+        {
+            remove_reason(self.target, &intent.to.path);
+        }
+        Ok(resolution)
+    }
+
+    /// The target, under its name or its alternative.
+    fn candidates(&self) -> io::Result<[RelPath; 2]> {
+        let intent = self.intent;
+        let other = names::alternative(&intent.to.path, &intent.digest, &intent.id)
+            .map_err(io::Error::other)?;
+        Ok([intent.to.path.clone(), other])
+    }
+
+    /// Where the bytes are, if they have landed.
+    fn landed(&self) -> io::Result<Option<(RelPath, Stat)>> {
+        for path in self.candidates()? {
+            if let Some(stat) = self.target.stat_if_there(&path)?
+                && fingerprint(&stat).size == self.intent.fingerprint.size
+                && digest_of_file_at(self.target, &path)?.as_ref() == Some(&self.intent.digest)
+            {
+                return Ok(Some((path, stat)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn landed_at(
+        &self,
+        path: &RelPath,
+        there: &Stat,
+        claim: Option<(&RelPath, Stat)>,
+        from: Option<&Stat>,
+    ) -> io::Result<Resolution> {
+        let intent = self.intent;
+        if let Some((claim, stat)) = claim {
+            // The copy must be on disk before the last other name goes.
+            self.make_safe(path)?;
+            let copied = same_inode(&stat, there)
+                || digest_of_file_at(self.source, claim)?.as_ref() == Some(&intent.digest);
+            if copied {
+                self.source.unlink(claim)?;
+            } else {
+                put_back(self.source, claim, self.source, intent)?;
+            }
+        } else if let (Action::Move, Some(from)) = (intent.action, from) {
+            if same_inode(from, there) {
+                self.make_safe(path)?;
+                self.source.unlink(&intent.from)?;
+            } else if self.untouched(from) {
+                return Ok(Resolution::Abandoned(
+                    "the file was not moved; its target was taken by an equal one".into(),
+                ));
+            }
+        }
+        self.make_safe(path)?;
+        self.source.sync_directory_of(&intent.from).or_else(gone)?;
+        Ok(Resolution::Finished(Placement {
+            root: intent.to.root.clone(),
+            path: path.clone(),
+        }))
+    }
+
+    fn nothing_landed(
+        &self,
+        claim: Option<(&RelPath, Stat)>,
+        from: Option<&Stat>,
+    ) -> io::Result<Resolution> {
+        let intent = self.intent;
+        let abandoned = |why: &str| Ok(Resolution::Abandoned(why.to_owned()));
+        if let Some((claim, _)) = claim {
+            put_back(self.source, claim, self.source, intent)?;
+            return abandoned("interrupted before its copy was complete; put back");
+        }
+        if intent.action == Action::Copy {
+            return abandoned("interrupted before its copy was complete");
+        }
+        for path in self.candidates()? {
+            if let Some(there) = self.target.stat_if_there(&path)?
+                && (there.st_dev, there.st_ino) == (intent.fingerprint.dev, intent.fingerprint.ino)
+                && from.is_none_or(|from| !same_inode(from, &there))
+            {
+                put_back(self.target, &path, self.source, intent)?;
+                return abandoned("it was written to while it was moved; put back");
+            }
+        }
+        if from.is_some() {
+            return abandoned("interrupted before it was moved");
+        }
+        if let Some(path) = find(&self.roots.library, &intent.digest, intent.fingerprint.size)? {
+            return Ok(Resolution::Finished(Placement {
+                root: RootId::Library,
+                path,
+            }));
+        }
+        if find(self.source, &intent.digest, intent.fingerprint.size)?.is_some() {
+            return abandoned("it has another name in the drop directory now");
+        }
+        Ok(Resolution::Missing)
+    }
+
+    /// Whether the source is the very file of the Intent (device numbers change with a remount).
+    fn untouched(&self, from: &Stat) -> bool {
+        let (now, then) = (fingerprint(from), self.intent.fingerprint);
+        (now.ino, now.size, now.mtime_ns) == (then.ino, then.size, then.mtime_ns)
+    }
+
+    /// What carrying it out would have done after the file had landed.
+    fn make_safe(&self, path: &RelPath) -> io::Result<()> {
+        let Some(file) = open_if_there(self.target, path)? else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if let Some(mode) = self.intent.set_mode {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        }
+        file.sync_all()?;
+        if self.intent.fate == Fate::Quarantined {
+            write_reason(self.target, path, self.intent, self.roots.file_mode)?;
+        }
+        self.target.sync_directory_of(path)
+    }
+}
+
+fn same_inode(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
+fn gone(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// Looks for a file by its size, then its digest.
+fn find(root: &Root, digest: &Digest, size: u64) -> io::Result<Option<RelPath>> {
+    let mut found = None;
+    walk(root, SEARCH_LIMIT, &mut |path| {
+        if found.is_none()
+            && !path.file_name().starts_with(HIDDEN.as_bytes())
+            && root
+                .stat_if_there(path)?
+                .is_some_and(|stat| fingerprint(&stat).size == size)
+            && digest_of_file_at(root, path)?.as_ref() == Some(digest)
+        {
+            found = Some(path.clone());
+        }
+        Ok(found.is_none())
+    })?;
+    Ok(found)
+}
+
+/// Visits regular files until `visit` says `false` or the limit is reached. What vanishes meanwhile is passed over.
+fn walk(
+    root: &Root,
+    limit: usize,
+    visit: &mut dyn FnMut(&RelPath) -> io::Result<bool>,
+) -> io::Result<()> {
+    let mut directories = vec![None];
+    let mut seen = 0;
+    while let Some(directory) = directories.pop() {
+        let entries = match root.entries(directory.as_ref()) {
+            Err(error) if directory.is_some() && error.kind() == io::ErrorKind::NotFound => {
+                continue;
+            }
+            other => other?,
+        };
+        for entry in entries {
+            seen += 1;
+            match entry.is_dir {
+                Some(true) => directories.push(Some(entry.path)),
+                Some(false) if seen > limit || !visit(&entry.path)? => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes unfinished copies of this ledger's earlier records (numbers below `before`), however they came to stay.
+pub fn sweep(root: &Root, instance: &str, before: u64) -> io::Result<u64> {
+    let prefix = format!("{HIDDEN}{instance}-");
+    let mut removed = 0;
+    walk(root, usize::MAX, &mut |path| {
+        let number = std::str::from_utf8(path.file_name()).ok().and_then(|name| {
+            name.strip_prefix(&prefix)?
+                .strip_suffix(".part")?
+                .parse::<u64>()
+                .ok()
+        });
+        if number.is_some_and(|number| number < before) {
+            root.unlink(path)?;
+            removed += 1;
+        }
+        Ok(true)
+    })?;
+    Ok(removed)
+}

@@ -1,0 +1,81 @@
+//! What the ledger says about now: the Intents that nothing has completed, what was consumed, which library it is.
+//!
+//! The same fold runs over the whole ledger at start and over each group afterwards.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::consumed::Consumed;
+use super::ledger::{Ledger, LedgerError, OpenReport};
+use super::record::{Intent, Record, RecordId};
+use crate::config::settings::Action;
+
+/// The fold.
+#[derive(Debug, Default)]
+pub struct Replay {
+    /// Intents without their end.
+    pub open: BTreeMap<RecordId, Intent>,
+    /// What is not to be taken again.
+    pub consumed: Arc<RwLock<Consumed>>,
+    /// The id in the library's marker.
+    pub marker: Option<String>,
+}
+
+impl Replay {
+    /// Takes in one record, in the ledger's order.
+    pub fn fold(&mut self, record: &Record) {
+        match record {
+            Record::Intent(intent) => {
+                self.open.insert(intent.id.clone(), (**intent).clone());
+            }
+            Record::Filed { id, .. } | Record::Quarantined { id, .. } => {
+                if let Some(intent) = self.open.remove(id)
+                    && intent.action != Action::Move
+                {
+                    self.change(|consumed| consumed.remember(&intent));
+                }
+            }
+            Record::Abandoned { id, .. } | Record::Missing { id } => {
+                self.open.remove(id);
+            }
+            Record::Observed(intent) => self.change(|consumed| consumed.remember(intent)),
+            Record::Released {
+                held: Some(held), ..
+            } => self.change(|consumed| consumed.hold(held)),
+            Record::Library { marker } => self.marker = Some(marker.clone()),
+            _ => {}
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Consumed)) {
+        change(
+            &mut self
+                .consumed
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+}
+
+/// An open ledger with what it says.
+#[derive(Debug)]
+pub struct Opened {
+    /// The ledger, locked.
+    pub ledger: Ledger,
+    /// What opening it found.
+    pub report: OpenReport,
+    /// What it says about now.
+    pub replay: Replay,
+}
+
+/// Opens the ledger of a state directory and folds it. The index catches up after this and before the filer starts.
+pub fn open(state: &Path) -> Result<Opened, LedgerError> {
+    let mut replay = Replay::default();
+    let (ledger, report) = Ledger::open_with(state, |_, _, record| replay.fold(&record))?;
+    Ok(Opened {
+        ledger,
+        report,
+        replay,
+    })
+}

@@ -1,0 +1,316 @@
+//! What the world does meanwhile: files that change, disks that are full, shares that go, filesystems that refuse.
+
+use std::io::Write;
+
+use super::super::filer::HoldReason;
+use super::super::ledger::Ledger;
+use super::*;
+
+#[tokio::test]
+async fn a_file_that_was_written_to_after_it_was_decoded_settles_again() {
+    let bench = Bench::new();
+    let filer = bench.start().await;
+    bench.put("a", "a");
+    let request = bench.request("a", "1.1");
+    fs::OpenOptions::new()
+        .append(true)
+        .open(bench.drop.join("a"))
+        .unwrap()
+        .write_all(b"more")
+        .unwrap();
+    assert_eq!(filer.file(request).await.unwrap(), Outcome::Changed);
+    bench.put("b", "b");
+    let request = bench.request("b", "1.2");
+    fs::remove_file(bench.drop.join("b")).unwrap();
+    bench.put("b", "another");
+    assert_eq!(filer.file(request).await.unwrap(), Outcome::Changed);
+    let request = bench.request("b", "1.3");
+    fs::remove_file(bench.drop.join("b")).unwrap();
+    assert_eq!(filer.file(request).await.unwrap(), Outcome::Gone);
+    assert_eq!(
+        (bench.in_drop(), bench.in_library().len()),
+        (vec!["a".to_owned()], 0)
+    );
+}
+
+/// The moments after the last look cannot be hit from outside without failpoints: the steps are given an Intent that
+/// no longer fits.
+#[test]
+fn a_file_that_was_replaced_in_the_last_moment_is_put_back_where_it_was() {
+    use super::super::carry::{Carried, Job, carry_out};
+    use super::super::prepare::Way;
+    for (way, claim) in [(Way::Copy, true), (Way::Rename { set_mode: None }, false)] {
+        let bench = Bench::new();
+        let roots = bench.roots();
+        bench.put("a", "a");
+        let intent = super::recovery::intent(&bench, "a", "a", claim);
+        let root = bench.root();
+        let (file, _) = root.open_file(&intent.from).unwrap();
+        fs::remove_file(bench.drop.join("a")).unwrap();
+        bench.put("a", "b");
+        let job = Job {
+            intent: &intent,
+            source: &root,
+            file: &file,
+            roots: &roots,
+            way,
+        };
+        let carried = carry_out(&job);
+        assert!(
+            matches!(carried, Carried::Back(Outcome::Changed)),
+            "{carried:?}"
+        );
+        assert_eq!(fs::read_to_string(bench.drop.join("a")).unwrap(), "b");
+        assert_eq!((bench.in_drop().len(), bench.in_library().len()), (1, 0));
+    }
+}
+
+#[test]
+fn a_name_taken_in_the_last_moment_is_not_overwritten() {
+    use super::super::carry::{Carried, Job, carry_out};
+    use super::super::prepare::Way;
+    for (way, claim) in [(Way::Copy, true), (Way::Rename { set_mode: None }, false)] {
+        let bench = Bench::new();
+        let roots = bench.roots();
+        bench.put("a", "a");
+        let intent = super::recovery::intent(&bench, "a", "a", claim);
+        fs::create_dir_all(bench.library.join("Fusion")).unwrap();
+        fs::write(bench.library.join("Fusion/1.1.dcm"), "b").unwrap();
+        let root = bench.root();
+        let (file, _) = root.open_file(&intent.from).unwrap();
+        let job = Job {
+            intent: &intent,
+            source: &root,
+            file: &file,
+            roots: &roots,
+            way,
+        };
+        let Carried::Done(path) = carry_out(&job) else {
+            panic!("not done")
+        };
+        assert!(path.to_string().contains(&digest("a").0[..16]), "{path}");
+        assert_eq!(
+            bench.census(),
+            BTreeMap::from([("a".into(), 1), ("b".into(), 1)])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_filesystem_without_renameat2_is_served_by_links_and_one_without_either_is_not_touched() {
+    let mut bench = Bench::new();
+    bench.offers = Offers {
+        rename_noreplace: false,
+        links: true,
+    };
+    bench.put("a", "a");
+    let filer = bench.start().await;
+    assert_eq!(
+        to(&filer.file(bench.request("a", "1.1")).await.unwrap()),
+        "Fusion/1.1.dcm"
+    );
+    assert_eq!((bench.in_drop().len(), bench.census()["a"]), (0, 1));
+    drop(filer);
+
+    let mut bench = Bench::new();
+    bench.offers = Offers {
+        rename_noreplace: false,
+        links: false,
+    };
+    bench.put("a", "a");
+    let filer = bench.start().await;
+    let outcome = filer.file(bench.request("a", "1.1")).await.unwrap();
+    assert!(matches!(outcome, Outcome::CannotTake(_)), "{outcome:?}");
+    assert_eq!(
+        (bench.in_drop(), bench.in_library().len()),
+        (vec!["a".to_owned()], 0)
+    );
+}
+
+#[tokio::test]
+async fn a_library_on_another_filesystem_gets_verified_copies() {
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("SKIPPED: no /dev/shm");
+        return;
+    };
+    let local = tempfile::tempdir().unwrap();
+    if fs::metadata(memory.path()).unwrap().dev() == fs::metadata(local.path()).unwrap().dev() {
+        eprintln!("SKIPPED: /dev/shm is on the same filesystem as the temporary directory");
+        return;
+    }
+    let library = memory.path().join("library");
+    let bench = Bench::with_library(library, vec![local, memory]);
+    let filer = bench.start().await;
+    for name in ["a", "b", "c"] {
+        bench.put(name, name);
+    }
+    filer.file(bench.request("a", "1.1")).await.unwrap();
+    filer
+        .file(quarantined(bench.request("b", "")))
+        .await
+        .unwrap();
+    filer
+        .file(FilingRequest {
+            action: Action::Copy,
+            ..bench.request("c", "1.3")
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        bench.census(),
+        BTreeMap::from([("a".into(), 1), ("b".into(), 1), ("c".into(), 2)])
+    );
+    assert_eq!(bench.in_drop(), ["c"]);
+}
+
+#[tokio::test]
+async fn a_library_without_its_marker_is_offline_and_not_empty() {
+    let bench = Bench::new();
+    let filer = bench.start().await;
+    let marker = bench.library.join(super::super::destinations::MARKER);
+    let aside = bench.state.join("marker");
+    fs::rename(&marker, &aside).unwrap();
+    bench.put("a", "a");
+    let outcome = filer.file(bench.request("a", "1.1")).await.unwrap();
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Held(HoldReason::Offline(RootId::Library, _))
+        ),
+        "{outcome:?}"
+    );
+    // Unmounted: the mount point is there, and empty.
+    fs::rename(&bench.library, bench.state.join("away")).unwrap();
+    fs::create_dir(&bench.library).unwrap();
+    let outcome = filer.file(bench.request("a", "1.1")).await.unwrap();
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Held(HoldReason::Offline(RootId::Library, _))
+        ),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        (bench.in_drop(), names(&bench.library).len()),
+        (vec!["a".to_owned()], 0)
+    );
+    // And back.
+    fs::remove_dir(&bench.library).unwrap();
+    fs::rename(bench.state.join("away"), &bench.library).unwrap();
+    fs::rename(&aside, &marker).unwrap();
+    assert_eq!(
+        fate(&filer.file(bench.request("a", "1.1")).await.unwrap()),
+        Fate::Filed
+    );
+    // A restart knows which library it is.
+    filer.stop().await;
+    drop(filer);
+    fs::remove_file(&marker).unwrap();
+    let filer = bench.start().await;
+    bench.put("b", "b");
+    let outcome = filer.file(bench.request("b", "1.2")).await.unwrap();
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Held(HoldReason::Offline(RootId::Library, _))
+        ),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn two_installations_never_file_into_one_library() {
+    let one = Bench::new();
+    let mut two = Bench::new();
+    two.library = one.library.clone();
+    let first = one.start().await;
+    one.put("a", "a");
+    first.file(one.request("a", "1.1")).await.unwrap();
+    let second = two.start().await;
+    two.put("b", "b");
+    let outcome = second.file(two.request("b", "1.2")).await.unwrap();
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Held(HoldReason::Offline(RootId::Library, _))
+        ),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_full_library_holds_files_back_and_leaves_nothing_half_written() {
+    let local = tempfile::tempdir().unwrap();
+    let library = local.path().join("small");
+    fs::create_dir(&library).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+        .arg(&library)
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !mounted {
+        eprintln!("SKIPPED: a small filesystem cannot be mounted here");
+        return;
+    }
+    let bench = Bench::with_library(library.clone(), vec![local]);
+    let filer = bench.start().await;
+    let big = "x".repeat(400_000);
+    bench.put("big", &big);
+    bench.put("small", "s");
+    let census = bench.census();
+    let outcome = filer.file(bench.request("big", "1.1")).await.unwrap();
+    assert_eq!(
+        outcome,
+        Outcome::Held(HoldReason::DiskFull(RootId::Library))
+    );
+    assert_eq!(bench.census(), census);
+    assert_eq!(
+        (bench.in_drop(), bench.in_library().len()),
+        (vec!["big".to_owned(), "small".to_owned()], 0)
+    );
+    assert_eq!(
+        fate(&filer.file(bench.request("small", "1.2")).await.unwrap()),
+        Fate::Filed
+    );
+    // Read-only.
+    let remount = |how| {
+        std::process::Command::new("mount")
+            .args(["-o", how])
+            .arg(&library)
+            .status()
+            .unwrap()
+    };
+    assert!(remount("remount,ro").success());
+    fs::write(bench.drop.join("big"), "smaller").unwrap();
+    let outcome = filer.file(bench.request("big", "1.3")).await.unwrap();
+    assert_eq!(
+        outcome,
+        Outcome::Held(HoldReason::ReadOnly(RootId::Library))
+    );
+    assert_eq!(bench.in_drop(), ["big"]);
+    filer.stop().await;
+    drop(filer);
+    assert!(
+        std::process::Command::new("umount")
+            .arg(&library)
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[tokio::test]
+async fn a_second_filer_on_the_same_state_is_refused() {
+    let bench = Bench::new();
+    let filer = bench.start().await;
+    assert!(matches!(
+        replay::open(&bench.state),
+        Err(super::super::ledger::LedgerError::Locked(_))
+    ));
+    filer.stop().await;
+    assert!(Ledger::open(&bench.state).is_ok());
+    bench.put("a", "a");
+    let refused = filer.file(bench.request("a", "1.1")).await;
+    assert!(refused.is_err());
+    assert_eq!(bench.in_drop(), ["a"]);
+}
