@@ -190,9 +190,11 @@ impl Settling {
     /// Takes in a `stat` that was made after all hints given so far.
     pub fn seen(&mut self, now: Moment, sight: Sight, rules: &Rules) -> Step {
         if sight != self.sight {
+            // Permissions and owners are often set after the close: that takes no proof away.
+            let content = sight.fingerprint != self.sight.fingerprint;
             self.sight = sight;
             self.touched(now);
-            if self.close == Close::Holds {
+            if content && self.close == Close::Holds {
                 self.close = Close::NotSeen;
             }
         }
@@ -397,6 +399,28 @@ mod tests {
             file.looked(secs(1), &changed, &RULES),
             Step::Wait(secs(1) + SETTLE_VISIBLE)
         );
+    }
+
+    #[test]
+    fn permissions_set_after_the_close_cost_no_settle_time() {
+        let here = sight(10, 1);
+        let mut file = Settling::new(secs(0), here, Duration::ZERO);
+        file.hint(secs(0), Hint::Closed);
+        let _ = file.seen(secs(0), here, &RULES);
+        let changed = Sight {
+            ctime_ns: 99,
+            ..here
+        };
+        let late = Look {
+            after: changed,
+            ..look(here, Some(false), Complete)
+        };
+        assert_eq!(
+            file.looked(secs(0), &late, &RULES),
+            Step::Look { structure: true }
+        );
+        let step = file.looked(secs(0), &look(changed, Some(false), Complete), &RULES);
+        assert_eq!(step, Step::Settled { truncated: false });
     }
 
     #[test]

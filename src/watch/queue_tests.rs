@@ -13,15 +13,26 @@ use super::queue::{Errand, Origin, Queue, Ready, Seen};
 use crate::domain::settle::{Completeness, Hint, Look, Rules, Sight};
 use crate::domain::{Fingerprint, RelPath};
 
-const RULES: Rules = Rules { settle: None, truncated: Duration::from_hours(1) };
+const RULES: Rules = Rules {
+    settle: None,
+    truncated: Duration::from_hours(1),
+};
 
 fn path(name: u8) -> RelPath {
     RelPath::new(vec![b'a' + name % 4]).unwrap()
 }
 
 fn sight(version: u64) -> Sight {
-    let fingerprint = Fingerprint { dev: 1, ino: 1, size: version, mtime_ns: 0 };
-    Sight { fingerprint, ctime_ns: 0 }
+    let fingerprint = Fingerprint {
+        dev: 1,
+        ino: 1,
+        size: version,
+        mtime_ns: 0,
+    };
+    Sight {
+        fingerprint,
+        ctime_ns: 0,
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +76,13 @@ impl Play {
     fn ask(&mut self, path: &RelPath, origin: Origin) {
         let errand = match self.disk.get(path) {
             Some(sight) => {
-                let seen = Seen { path: path.clone(), sight: *sight, origin, rested: Duration::ZERO, now_us: 0 };
+                let seen = Seen {
+                    path: path.clone(),
+                    sight: *sight,
+                    origin,
+                    rested: Duration::ZERO,
+                    now_us: 0,
+                };
                 self.queue.seen(self.now, seen, |_| false)
             }
             None => self.queue.gone(path),
@@ -77,8 +94,14 @@ impl Play {
         match errand {
             Errand::None => {}
             Errand::Offer(ready) => {
-                assert!(!self.taken.contains_key(&ready.path), "offered while it is taken");
-                assert!(self.ready.insert(ready.id, ready).is_none(), "offered twice");
+                assert!(
+                    !self.taken.contains_key(&ready.path),
+                    "offered while it is taken"
+                );
+                assert!(
+                    self.ready.insert(ready.id, ready).is_none(),
+                    "offered twice"
+                );
             }
             Errand::TakeBack(id) => {
                 if self.ready.remove(&id).is_some() {
@@ -91,10 +114,18 @@ impl Play {
     }
 
     fn look(&mut self) {
-        let Some((id, path, _)) = self.queue.next_look() else { return };
+        let Some((id, path, _)) = self.queue.next_look() else {
+            return;
+        };
         let outcome = self.disk.get(&path).map_or(Outcome::Gone, |sight| {
             let completeness = Some(Completeness::Complete);
-            Outcome::Looked(Look { before: *sight, after: *sight, writer: Some(false), holes: false, completeness })
+            Outcome::Looked(Look {
+                before: *sight,
+                after: *sight,
+                writer: Some(false),
+                holes: false,
+                completeness,
+            })
         });
         let errand = self.queue.looked(self.now, id, outcome);
         self.run(errand);
@@ -130,21 +161,33 @@ impl Play {
             }
             Deed::Take => {
                 if let Some((_, ready)) = self.ready.pop_first() {
-                    assert!(self.taken.insert(ready.path.clone(), ready).is_none(), "given out twice");
+                    assert!(
+                        self.taken.insert(ready.path.clone(), ready).is_none(),
+                        "given out twice"
+                    );
                 }
             }
             Deed::Finish(choice) => {
-                let Some((path, ready)) = self.taken.pop_first() else { return };
+                let Some((path, ready)) = self.taken.pop_first() else {
+                    return;
+                };
                 let verdict = match choice % 4 {
                     0 => {
-                        if self.disk.get(&path).is_some_and(|sight| sight.fingerprint == ready.fingerprint) {
+                        if self
+                            .disk
+                            .get(&path)
+                            .is_some_and(|sight| sight.fingerprint == ready.fingerprint)
+                        {
                             self.disk.remove(&path);
                         }
                         Verdict::Gone
                     }
                     1 => Verdict::Stays(ready.fingerprint),
                     2 => Verdict::Again,
-                    _ => Verdict::Hold { reason: "held".into(), retry_after: Duration::from_secs(3) },
+                    _ => Verdict::Hold {
+                        reason: "held".into(),
+                        retry_after: Duration::from_secs(3),
+                    },
                 };
                 if self.queue.finished(self.now, &path, verdict) {
                     self.ask(&path, Origin::Timer);
@@ -192,9 +235,18 @@ fn files_below_a_directory_are_known_by_their_path() {
     let mut queue = Queue::new(RULES, false);
     for name in ["a", "a-b", "a/1", "a/b/2", "a0", "b/1"] {
         let path = RelPath::new(name).unwrap();
-        let seen = Seen { path, sight: sight(1), origin: Origin::Timer, rested: Duration::ZERO, now_us: 0 };
+        let seen = Seen {
+            path,
+            sight: sight(1),
+            origin: Origin::Timer,
+            rested: Duration::ZERO,
+            now_us: 0,
+        };
         assert_eq!(queue.seen(Duration::ZERO, seen, |_| false), Errand::None);
     }
     let below = queue.below(&RelPath::new("a").unwrap());
-    assert_eq!(below.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a/1", "a/b/2"]);
+    assert_eq!(
+        below.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["a/1", "a/b/2"]
+    );
 }
