@@ -306,6 +306,12 @@ impl Watcher {
         self.tell(Command::Stop);
     }
 
+    /// As if the kernel had sent an event.
+    #[cfg(test)]
+    fn inject(&self, event: notify::Event) {
+        self.tell(Command::Inject(event));
+    }
+
     fn tell(&self, command: Command) {
         // Fails only after the thread has ended; then there is nobody to care.
         let _ = self.commands.send(command);
@@ -328,5 +334,7 @@ impl WatchStatus {
     }
 }
 
+#[cfg(test)]
+mod queue_tests;
 #[cfg(test)]
 mod tests;
