@@ -122,7 +122,7 @@ fn ledger(records: impl IntoIterator<Item = Record>) -> Vec<Line> {
     numbered
         .map(|(record, n)| {
             let position = Position {
-                segment: 1 + (n / 40) as u32,
+                segment: (1 + n / 40).try_into().unwrap(),
                 offset: n * 100,
                 hash: format!("{n:x}"),
             };
