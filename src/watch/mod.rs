@@ -209,15 +209,16 @@ impl Watcher {
                 }
                 let now = Instant::now();
                 let not_before = offers.not_before.filter(|moment| *moment > now);
-                if !offers.is_shut() && not_before.is_none() {
-                    if let Some((_, settled)) = offers.ready.pop_first() {
-                        offers.not_before = self
-                            .max_rate
-                            .map(|rate| now + Duration::from_secs_f64(1.0 / rate));
-                        drop(offers);
-                        self.tell(Command::Taken);
-                        return Some(settled);
-                    }
+                if !offers.is_shut()
+                    && not_before.is_none()
+                    && let Some((_, settled)) = offers.ready.pop_first()
+                {
+                    offers.not_before = self
+                        .max_rate
+                        .map(|rate| now + Duration::from_secs_f64(1.0 / rate));
+                    drop(offers);
+                    self.tell(Command::Taken);
+                    return Some(settled);
                 }
                 not_before.filter(|_| !offers.is_shut() && !offers.ready.is_empty())
             };

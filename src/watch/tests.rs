@@ -13,7 +13,7 @@ use super::*;
 use crate::config::settings::{Action, Media, NonDicom, OtherDicom, WatchMode};
 
 const HOUR: Duration = Duration::from_hours(1);
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A toy format: "LEN:", the whole length as a big-endian u32, then anything.
 struct Toy;
