@@ -1,7 +1,13 @@
 //! A site of its own for each test: drop directory, library, state and configuration in a temporary directory, and the
 //! real program run on them. A daemon is killed when its test ends; its log is printed when the test fails.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+// Debug formatting quotes and escapes paths as TOML wants them.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::unnecessary_debug_formatting
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
