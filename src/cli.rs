@@ -1,8 +1,6 @@
 //! The command line: which verbs there are. Each verb's arguments and help stand with its code in `commands`.
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::commands;
 
@@ -25,19 +23,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
-}
-
-/// Where the configuration is; the same for every command.
-#[derive(Clone, Debug, Args)]
-pub struct ConfigArg {
-    /// The configuration file.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "RADSORT_CONFIG",
-        default_value = "/etc/radsort/radsort.toml"
-    )]
-    pub config: PathBuf,
 }
 
 /// What radsort can do.
@@ -74,7 +59,7 @@ pub enum Verb {
     /// Train the shipped bundle on phantoms.
     #[cfg(feature = "retrain")]
     #[command(hide = true)]
-    TrainPhantomBundle(commands::train_phantom::TrainPhantomArgs),
+    TrainPhantomBundle(commands::train_phantom::Args),
     /// Load a bundle in a process of its own, as the service does before taking it up.
     #[command(hide = true)]
     TryBundle(commands::try_bundle::TryBundleArgs),

@@ -38,9 +38,14 @@ impl ConfigArg {
             .unwrap_or_else(|| DEFAULT_CONFIG.into())
     }
 
+    /// The same with its own error.
+    pub fn load_typed(&self) -> Result<Settings, crate::config::ConfigError> {
+        crate::config::load(&self.path())
+    }
+
     /// Reads and checks it.
     pub fn load(&self) -> anyhow::Result<Settings> {
-        Ok(crate::config::load(&self.path())?)
+        Ok(self.load_typed()?)
     }
 }
 

@@ -50,7 +50,7 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Phantom(args) => phantom::run(&args),
         Verb::Demo(args) => demo::run(&args),
         #[cfg(feature = "retrain")]
-        Verb::TrainPhantomBundle(args) => train_phantom::run(&args),
+        Verb::TrainPhantomBundle(args) => train_phantom::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::TryBundle(args) => try_bundle::run(&args),
     }
 }
@@ -58,7 +58,10 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
 /// Tells a person what went wrong, and gives the exit code that says whether trying again makes sense.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("radsort: {error:#}");
-    if error.chain().any(|cause| cause.is::<crate::config::ConfigError>()) {
+    if error
+        .chain()
+        .any(<dyn std::error::Error + 'static>::is::<crate::config::ConfigError>)
+    {
         ExitCode::from(EXIT_CONFIG)
     } else {
         ExitCode::FAILURE

@@ -23,6 +23,7 @@ use crate::index::Index;
 use crate::index::entry::Entry;
 use crate::index::query::Query;
 use crate::root::Root;
+use crate::state::Roots;
 
 /// List what is in the quarantine and why, or give files back to the drop directories that they came from.
 #[derive(Debug, clap::Args)]
@@ -265,10 +266,97 @@ fn find(
 fn watch_root(settings: &Settings, item: &Item) -> Result<Arc<Root>, String> {
     let name = &item.intent.watch;
     let watch = settings.watches.iter().find(|watch| watch.name == *name);
-    let path: PathBuf = watch.map(|watch| watch.path.clone()).ok_or_else(|| {
-        format!("it came through {name:?}, which is no drop directory any more: move it by hand")
-    })?;
+    // Also directories that were sorted once, or are configured no more.
+    let known = || Roots::open(&settings.state).ok()?.all().remove(name);
+    let path: PathBuf = watch
+        .map(|watch| watch.path.clone())
+        .or_else(known)
+        .ok_or_else(|| {
+            format!(
+                "it came through {name:?}, which is no drop directory any more: move it by hand"
+            )
+        })?;
     Root::open(&path)
         .map(Arc::new)
         .map_err(|err| format!("{}: {err}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::settings::Action;
+    use crate::domain::{Placement, RelPath};
+    use crate::filing::record::Record;
+    use crate::index::tests::intent;
+
+    /// A site without a daemon: one quarantined file, dropped as `in/1.dcm`.
+    fn site(dir: &Path) -> Settings {
+        for name in ["drop", "drop/in", "library", "state"] {
+            std::fs::create_dir(dir.join(name)).unwrap();
+        }
+        let file = dir.join("radsort.toml");
+        let text = format!(
+            "[[watch]]\nname = \"south\"\npath = \"{0}/drop\"\n[library]\npath = \"{0}/library\"\n[state]\npath = \"{0}/state\"\n",
+            dir.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let settings = crate::config::load(&file).unwrap();
+        let mut opened = replay::open(&settings.state).unwrap();
+        let destinations = Destinations::new(&settings.library, None).unwrap();
+        let roots = destinations.current().unwrap();
+        let quarantine = roots.get(&RootId::Quarantine).unwrap();
+        std::fs::write(quarantine.path().join("1.dcm"), "damaged").unwrap();
+        let mut intent = intent(1, Fate::Quarantined, Action::Move);
+        intent.to = Placement {
+            root: RootId::Quarantine,
+            path: RelPath::new("1.dcm").unwrap(),
+        };
+        intent.digest = blake3::hash(b"damaged").into();
+        intent.fingerprint.size = 7;
+        let id = intent.id.clone();
+        let marker = destinations.marker().to_owned();
+        let records = [
+            Record::Library { marker },
+            Record::Intent(Box::new(intent)),
+            Record::Quarantined { id, to: None },
+        ];
+        opened.ledger.append_group(&records).unwrap();
+        settings
+    }
+
+    fn listed(settings: &Settings) -> usize {
+        let mut count = 0;
+        query::each(settings, &listing(), |entry| {
+            count += usize::from(lies_there(&entry));
+            Ok(())
+        })
+        .unwrap();
+        count
+    }
+
+    #[test]
+    fn without_a_daemon_the_quarantine_is_listed_and_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = site(dir.path());
+        assert_eq!(listed(&settings), 1);
+        let what = vec!["1.2.1".to_owned(), "9.9".to_owned()];
+        let Access::Direct(index) = Access::open(&settings).unwrap() else {
+            panic!("a daemon")
+        };
+        let released = release_directly(&settings, *index, what).unwrap();
+        let back = dir.path().join("drop/in/1.dcm");
+        assert_eq!(released[0].to.as_deref(), back.to_str(), "{released:?}");
+        assert!(
+            released[1]
+                .error
+                .as_deref()
+                .unwrap()
+                .contains("not in the quarantine")
+        );
+        assert_eq!(std::fs::read_to_string(back).unwrap(), "damaged");
+        assert_eq!(listed(&settings), 0);
+    }
 }

@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::ConfigArg;
-use crate::config::{self, Settings};
+use super::access::{self, ConfigArg};
+use crate::config::Settings;
 use crate::control::client::Client;
 use crate::control::protocol::{Reply, Request, SortProgress, SortSummary};
 use crate::engine::Engine;
@@ -47,7 +47,7 @@ pub struct SortArgs {
 
 /// Sorts.
 pub fn run(args: &SortArgs) -> anyhow::Result<ExitCode> {
-    let settings = config::load(&args.config.config)?;
+    let settings = args.config.load()?;
     let mut dirs = Vec::new();
     for dir in &args.dirs {
         dirs.push(
@@ -98,6 +98,9 @@ fn alone(
     dry_run: bool,
     progress: &mut Shown,
 ) -> anyhow::Result<SortSummary> {
+    if settings.state.exists() {
+        access::become_owner_of(&settings.state)?;
+    }
     telemetry::start_quiet(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -5,7 +5,6 @@ use std::error::Error;
 
 use super::record::{Digest, Position, Record, RecordId};
 use crate::domain::{Placement, Uid};
-use crate::index::Index;
 
 /// A copy of an instance that is on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,19 +27,4 @@ pub trait Catalogue: Send + Sync {
 
     /// The copy that stands for an instance: filed, in review or among the others; no duplicate and no conflict.
     fn find_uid(&self, uid: &Uid) -> Result<Option<Known>, CatalogueError>;
-}
-
-impl Catalogue for Index {
-    fn apply(&self, group: &[(Position, i64, Record)]) -> Result<(), CatalogueError> {
-        Ok(Self::apply(self, group)?)
-    }
-
-    fn find_uid(&self, uid: &Uid) -> Result<Option<Known>, CatalogueError> {
-        let known = Self::find_uid(self, uid)?;
-        Ok(known.map(|known| Known {
-            id: known.id,
-            placement: known.placement,
-            digest: known.digest,
-        }))
-    }
 }

@@ -4,7 +4,6 @@
 //! not at all, together with the cursor, and whatever makes that doubtful at start (damage, a power cut, a ledger
 //! that has no such line) means [`IndexError::NeedsRebuild`] instead of an answer. Every function here blocks.
 
-mod catalogue;
 pub mod entry;
 mod fold;
 mod generation;

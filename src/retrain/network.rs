@@ -64,8 +64,22 @@ pub struct Architecture {
 impl Architecture {
     /// The network of the shipped bundle: about half a million parameters.
     pub fn small(height: usize, width: usize, classes: usize) -> Self {
-        let fused = |expansion, channels| Stage { fused: true, expansion, channels, blocks: 1, stride: 2, kernel: 3 };
-        let mbconv = |expansion, channels| Stage { fused: false, expansion, channels, blocks: 2, stride: 2, kernel: 3 };
+        let fused = |expansion, channels| Stage {
+            fused: true,
+            expansion,
+            channels,
+            blocks: 1,
+            stride: 2,
+            kernel: 3,
+        };
+        let mbconv = |expansion, channels| Stage {
+            fused: false,
+            expansion,
+            channels,
+            blocks: 2,
+            stride: 2,
+            kernel: 3,
+        };
         Self {
             height,
             width,
@@ -83,7 +97,13 @@ impl Architecture {
             rng: ChaCha12Rng::seed_from_u64(seed),
         };
         let [mut channels, size, stride] = self.stem;
-        let mut x = builder.conv_norm_relu("stem", INPUT.to_owned(), 1, channels, Kernel::dense(size, stride));
+        let mut x = builder.conv_norm_relu(
+            "stem",
+            INPUT.to_owned(),
+            1,
+            channels,
+            Kernel::dense(size, stride),
+        );
         for (s, stage) in self.stages.iter().enumerate() {
             for b in 0..stage.blocks {
                 let stride = if b == 0 { stage.stride } else { 1 };
@@ -95,11 +115,7 @@ impl Architecture {
         x = builder.node("GlobalAveragePool", "pool", vec![x], vec![]);
         builder.node("Flatten", FEATURES, vec![x], vec![int("axis", 1)]);
         let deviation = (1.0 / self.features as f32).sqrt();
-        let weight = builder.random(
-            WEIGHT,
-            &[self.classes, self.features],
-            deviation,
-        );
+        let weight = builder.random(WEIGHT, &[self.classes, self.features], deviation);
         let bias = builder.constant(BIAS, self.classes, 0.0);
         builder.node(
             "Gemm",
@@ -131,13 +147,21 @@ impl Architecture {
 
 /// The same network for some of its classes only: the rows of the last layer that it was built with are cut to `classes`.
 pub fn keep_classes(mut model: ModelProto, classes: Range<usize>) -> ModelProto {
-    for graph in &mut model.graph {
-        for tensor in graph.initializer.iter_mut().filter(|t| t.name == WEIGHT || t.name == BIAS) {
+    if let Some(graph) = &mut model.graph {
+        for tensor in graph
+            .initializer
+            .iter_mut()
+            .filter(|t| t.name == WEIGHT || t.name == BIAS)
+        {
             let row = tensor.raw_data.len() / tensor.dims[0].max(1) as usize;
             tensor.raw_data = tensor.raw_data[classes.start * row..classes.end * row].to_vec();
             tensor.dims[0] = classes.len() as i64;
         }
-        for output in graph.output.iter_mut().filter(|output| output.name == LOGITS) {
+        for output in graph
+            .output
+            .iter_mut()
+            .filter(|output| output.name == LOGITS)
+        {
             *output = batch_of(LOGITS, &[classes.len()]);
         }
     }

@@ -1,7 +1,13 @@
 //! A site of its own for each test: drop directory, library, state and configuration in a temporary directory, and the
 //! real program run on them. A daemon is killed when its test ends; its log is printed when the test fails.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+// Debug formatting quotes and escapes paths as TOML wants them.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::unnecessary_debug_formatting
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up on it: generous, because test machines are slow and shared.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The program under test.
 pub const RADSORT: &str = env!("CARGO_BIN_EXE_radsort");

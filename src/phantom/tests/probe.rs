@@ -17,8 +17,20 @@ use super::*;
 fn features(plan: &Plan) -> Vec<f32> {
     let phantom = plan.draw();
     let header = &phantom.header;
-    let text = |tag: Tag| header.get(tag).and_then(|e| e.to_str().ok()).map(|s| s.trim().to_owned()).unwrap_or_default();
-    let number = |tag: Tag| text(tag).split('\\').next().and_then(|s| s.parse::<f32>().ok()).unwrap_or(-1.0);
+    let text = |tag: Tag| {
+        header
+            .get(tag)
+            .and_then(|e| e.to_str().ok())
+            .map(|s| s.trim().to_owned())
+            .unwrap_or_default()
+    };
+    let number = |tag: Tag| {
+        text(tag)
+            .split('\\')
+            .next()
+            .and_then(|s| s.parse::<f32>().ok())
+            .unwrap_or(-1.0)
+    };
     let (columns, rows) = plan.natural_size();
     let most = f32::from(u16::MAX >> (16 - phantom.bits_stored));
     let mut seen = vec![
@@ -36,9 +48,33 @@ fn features(plan: &Plan) -> Vec<f32> {
         number(tags::INSTANCE_NUMBER),
     ];
     for (tag, values) in [
-        (tags::VIEW_POSITION, &["", "AP", "PA", "LL", "RL", "LLO"][..]),
-        (tags::BODY_PART_EXAMINED, &["", "SPINE", "WHOLESPINE", "TSPINE", "LSPINE", "CHEST", "TLSPINE"]),
-        (tags::MANUFACTURER_MODEL_NAME, &["SpineView 400", "CR Reader 75", "Longview", "K-DR 17", "TX9", "Slot 2 Standing"]),
+        (
+            tags::VIEW_POSITION,
+            &["", "AP", "PA", "LL", "RL", "LLO"][..],
+        ),
+        (
+            tags::BODY_PART_EXAMINED,
+            &[
+                "",
+                "SPINE",
+                "WHOLESPINE",
+                "TSPINE",
+                "LSPINE",
+                "CHEST",
+                "TLSPINE",
+            ],
+        ),
+        (
+            tags::MANUFACTURER_MODEL_NAME,
+            &[
+                "SpineView 400",
+                "CR Reader 75",
+                "Longview",
+                "K-DR 17",
+                "TX9",
+                "Slot 2 Standing",
+            ],
+        ),
         (tags::PATIENT_SEX, &["F"]),
         (tags::PATIENT_AGE, &[""]),
         (tags::PIXEL_PADDING_VALUE, &[""]),
@@ -52,7 +88,13 @@ fn features(plan: &Plan) -> Vec<f32> {
     let mut grey: Vec<f32> = phantom
         .pixels
         .iter()
-        .map(|&p| if phantom.photometric == Photometric::Monochrome1 { most - f32::from(p) } else { f32::from(p) })
+        .map(|&p| {
+            if phantom.photometric == Photometric::Monochrome1 {
+                most - f32::from(p)
+            } else {
+                f32::from(p)
+            }
+        })
         .collect();
     let mut sorted = grey.clone();
     sorted.sort_by(f32::total_cmp);
@@ -67,12 +109,17 @@ fn features(plan: &Plan) -> Vec<f32> {
     let strips: [Vec<f32>; 4] = [
         grey[..border * w].to_vec(),
         grey[(h - border) * w..].to_vec(),
-        grey.chunks(w).flat_map(|row| row[..border].to_vec()).collect(),
-        grey.chunks(w).flat_map(|row| row[w - border..].to_vec()).collect(),
+        grey.chunks(w)
+            .flat_map(|row| row[..border].to_vec())
+            .collect(),
+        grey.chunks(w)
+            .flat_map(|row| row[w - border..].to_vec())
+            .collect(),
     ];
     for strip in strips {
         let mean = strip.iter().sum::<f32>() / strip.len() as f32;
-        let deviation = (strip.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / strip.len() as f32).sqrt();
+        let deviation =
+            (strip.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / strip.len() as f32).sqrt();
         seen.extend([mean, deviation]);
     }
     seen
@@ -102,7 +149,10 @@ fn logistic(rows: &[(Vec<f32>, usize, u64)], classes: usize) -> f32 {
                 *w -= 0.5 * (g / train.len() as f32 + 0.003 * *w);
             }
         }
-        right += test.iter().filter(|(x, class, _)| argmax(&softmax(&weights, x, classes)) == *class).count();
+        right += test
+            .iter()
+            .filter(|(x, class, _)| argmax(&softmax(&weights, x, classes)) == *class)
+            .count();
     }
     right as f32 / rows.len() as f32
 }
@@ -122,7 +172,9 @@ fn softmax(weights: &[f32], x: &[f32], classes: usize) -> Vec<f32> {
 }
 
 fn argmax(values: &[f32]) -> usize {
-    (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap()
+    (0..values.len())
+        .max_by(|&a, &b| values[a].total_cmp(&values[b]))
+        .unwrap()
 }
 
 /// Share right by the ten nearest images of other patients.
@@ -151,7 +203,13 @@ fn standardise(rows: &mut [(Vec<f32>, usize, u64)]) {
     let n = rows.len() as f32;
     for column in 0..rows[0].0.len() {
         let mean = rows.iter().map(|r| r.0[column]).sum::<f32>() / n;
-        let deviation = (rows.iter().map(|r| (r.0[column] - mean).powi(2)).sum::<f32>() / n).sqrt().max(1e-6);
+        let deviation = (rows
+            .iter()
+            .map(|r| (r.0[column] - mean).powi(2))
+            .sum::<f32>()
+            / n)
+            .sqrt()
+            .max(1e-6);
         for row in rows.iter_mut() {
             row.0[column] = (row.0[column] - mean) / deviation;
         }
@@ -160,7 +218,13 @@ fn standardise(rows: &mut [(Vec<f32>, usize, u64)]) {
 
 #[test]
 fn header_histogram_and_borders_do_not_tell_the_treatment() {
-    let plans = plan(&PlanOptions { count: 2000, seed: 99, size: Some((72, 108)), outside: 0.0, ..options(0) });
+    let plans = plan(&PlanOptions {
+        count: 2000,
+        seed: 99,
+        size: Some((72, 108)),
+        outside: 0.0,
+        ..options(0)
+    });
     let (left, right) = plans.split_at(plans.len() / 2);
     let seen: Vec<Vec<f32>> = thread::scope(|scope| {
         let other = scope.spawn(|| right.iter().map(features).collect::<Vec<_>>());
@@ -168,18 +232,35 @@ fn header_histogram_and_borders_do_not_tell_the_treatment() {
         seen.extend(other.join().unwrap());
         seen
     });
-    for (view, ids) in [(TrueView::Frontal, &CATEGORIES[..5]), (TrueView::Lateral, &CATEGORIES[5..])] {
+    for (view, ids) in [
+        (TrueView::Frontal, &CATEGORIES[..5]),
+        (TrueView::Lateral, &CATEGORIES[5..]),
+    ] {
         let mut rows: Vec<(Vec<f32>, usize, u64)> = plans
             .iter()
             .zip(&seen)
             .filter(|(p, _)| p.truth.view == view)
-            .map(|(p, x)| (x.clone(), ids.iter().position(|c| Some(c.0) == p.truth.category).unwrap(), p.patient))
+            .map(|(p, x)| {
+                (
+                    x.clone(),
+                    ids.iter()
+                        .position(|c| Some(c.0) == p.truth.category)
+                        .unwrap(),
+                    p.patient,
+                )
+            })
             .collect();
         standardise(&mut rows);
         let (logistic, neighbours) = (logistic(&rows, 5), neighbours(&rows, 5));
         println!("{view:?}: logistic {logistic:.3}, neighbours {neighbours:.3}, majority 0.200");
         // Each category makes a fifth. The probes' own spread over 1000 images is 1.3 points.
-        assert!(logistic < 0.25, "{view:?}: softmax regression is right in {logistic}");
-        assert!(neighbours < 0.25, "{view:?}: nearest neighbours are right in {neighbours}");
+        assert!(
+            logistic < 0.25,
+            "{view:?}: softmax regression is right in {logistic}"
+        );
+        assert!(
+            neighbours < 0.25,
+            "{view:?}: nearest neighbours are right in {neighbours}"
+        );
     }
 }
