@@ -50,7 +50,7 @@ pub(super) fn frontal(canvas: &mut Canvas, patient: &Patient, spine: &Spine, dic
     let high = dice.sign();
     for side in [-1.0f32, 1.0] {
         let upper = top
-            + if side == high {
+            + if side * high > 0.0 {
                 dice.between(92.0, 125.0)
             } else {
                 dice.between(130.0, 190.0)

@@ -198,7 +198,7 @@ fn fusion_frontal(
         }
     }
     if dice.chance(0.35) {
-        let v = spine.levels[(c.lower + c.upper) / 2];
+        let v = spine.levels[usize::midpoint(c.lower, c.upper)];
         let half = v.half_width * 0.62;
         canvas.tube(
             &[
@@ -254,7 +254,7 @@ fn growing_frontal(
     let place = dice.between(0.28, 0.5);
     let only = dice.sign();
     for side in [-1.0f32, 1.0] {
-        if single && side != only {
+        if single && side * only < 0.0 {
             continue;
         }
         let line = rod_line(spine, c.lower, c.upper, side * 1.15, k);

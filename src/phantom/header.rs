@@ -316,7 +316,7 @@ fn window(header: &mut Header, vendor: &Vendor, picture: &Picture, dice: &mut Di
     );
     let (off, wide) = (dice.normal(0.0, 0.02), dice.between(0.94, 1.12));
     let width = (high - low) * wide;
-    let centre = (high + low) / 2.0 + off * (high - low);
+    let centre = f32::midpoint(high, low) + off * (high - low);
     let (centres, widths) = match vendor.windows {
         Windows::None => return,
         Windows::One | Windows::Named => (format!("{centre:.0}"), format!("{width:.0}")),

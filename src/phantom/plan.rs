@@ -294,8 +294,8 @@ impl Plan {
         };
         let shift = detector_shift(&mut pose, hard);
         let middle = P(
-            (field[0] + field[2]) / 2.0 * mirror,
-            (field[1] + field[3]) / 2.0,
+            f32::midpoint(field[0], field[2]) * mirror,
+            f32::midpoint(field[1], field[3]),
         );
         let frame_at = |scale: f32, columns: f32, rows: f32| {
             let (sin, cos) = detector.turn.sin_cos();
@@ -330,10 +330,10 @@ impl Plan {
             let mut construct = Dice::new(self.seed, "construct", self.patient);
             match self.subject {
                 Subject::Frontal(t) => {
-                    devices::frontal(canvas, t, &patient, &spine, &mut construct)
+                    devices::frontal(canvas, t, &patient, &spine, &mut construct);
                 }
                 Subject::Lateral(t) => {
-                    devices::lateral(canvas, t, &patient, &spine, &mut construct)
+                    devices::lateral(canvas, t, &patient, &spine, &mut construct);
                 }
                 Subject::Other(_) => {}
             }
