@@ -228,6 +228,22 @@ impl History {
 }
 
 impl Plan {
+    /// The same patient, pose, detector and nuisances under another treatment of the same view, for training: only the
+    /// device tells such siblings apart. `None` if the image is of neither view, or the category of the other view.
+    pub fn treated_as(&self, category: &str) -> Option<Self> {
+        let place = CATEGORIES.iter().position(|(id, _)| *id == category)?;
+        let subject = Subject::of(place);
+        let same_view = matches!(
+            (self.subject, subject),
+            (Subject::Frontal(_), Subject::Frontal(_)) | (Subject::Lateral(_), Subject::Lateral(_))
+        );
+        same_view.then(|| Self {
+            truth: subject.truth(&self.truth.patient),
+            subject,
+            ..self.clone()
+        })
+    }
+
     /// Columns and rows of the detector that took this image, whatever size was asked for: 2000–3000 × 3000–4300.
     pub fn natural_size(&self) -> (u32, u32) {
         let detector = self.detector();
