@@ -9,14 +9,17 @@
 //! These pictures look like radiographs and are none: nothing about accuracy on patients follows from them.
 
 mod anatomy;
+mod brace;
 mod canvas;
 mod detector;
 mod devices;
 mod dice;
 mod encode;
 mod frontal;
+mod frontal_bones;
 mod header;
 mod lateral;
+mod lateral_bones;
 mod outside;
 mod plan;
 mod set;
