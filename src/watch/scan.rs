@@ -285,18 +285,9 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();
         };
-        [
-            "b.dcm",
-            "a.dcm",
-            "sub/deep/c.dcm",
-            "sub/d.dcm",
-            "cd/dicomdir",
-            "cd/x/1",
-            ".hidden/e",
-            "f.part",
-            "log/g",
-        ]
-        .map(make);
+        for name in ["b.dcm", "a.dcm", "sub/deep/c.dcm", "sub/d.dcm", "cd/dicomdir", "cd/x/1", ".hidden/e", "f.part", "log/g"] {
+            make(name);
+        }
         symlink(dir.path(), dir.path().join("sub/loop")).unwrap();
         symlink("a.dcm", dir.path().join("alias.dcm")).unwrap();
         let root = Root::open(dir.path()).unwrap();
