@@ -172,7 +172,12 @@ impl Findings {
         self.failed?;
         let [ok, warnings, errors] = self.counts;
         if !self.json {
-            println!("\n{ok} ok, {warnings} warnings, {errors} errors");
+            let plural = |n: usize| if n == 1 { "" } else { "s" };
+            println!(
+                "\n{ok} ok, {warnings} warning{}, {errors} error{}",
+                plural(warnings),
+                plural(errors)
+            );
         }
         Ok(if errors == 0 {
             ExitCode::SUCCESS

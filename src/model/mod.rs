@@ -9,6 +9,9 @@ pub mod cascade;
 pub mod classifier;
 pub mod manifest;
 pub mod network;
+/// ONNX's protobuf messages, generated.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod onnx;
 pub mod runtime;
 pub mod thresholds;
 pub mod trial;

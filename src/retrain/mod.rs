@@ -1,1 +1,13 @@
-//! (to be written)
+//! Fits models: an ONNX graph is read, trained with burn, judged and written back as a bundle.
+
+pub mod augment;
+pub mod bundle_writer;
+pub mod calibrate;
+pub mod evaluate;
+pub mod graph;
+pub mod network;
+pub mod phantom_bundle;
+pub mod phantom_trial;
+pub mod phantoms;
+pub mod split;
+pub mod train;

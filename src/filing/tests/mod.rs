@@ -94,6 +94,18 @@ impl Bench {
         Self::with_library(library, vec![dir])
     }
 
+    /// What is there already, for child processes.
+    fn at(base: &Path) -> Self {
+        Self {
+            state: base.join("state"),
+            drop: base.join("drop"),
+            library: base.join("library"),
+            offers: Offers::default(),
+            catalogue: Arc::default(),
+            _dirs: Vec::new(),
+        }
+    }
+
     /// A library elsewhere, perhaps on another filesystem.
     fn with_library(library: PathBuf, dirs: Vec<tempfile::TempDir>) -> Self {
         let base = dirs[0].path();

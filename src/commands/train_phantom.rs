@@ -1,0 +1,91 @@
+//! `radsort train-phantom-bundle`: makes the bundle that is shipped, from phantoms. For developers (`make model`).
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::retrain::phantom_bundle::{Effort, Report, draw, make};
+
+/// Options of `train-phantom-bundle`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The folder that the bundle is written to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Scales how much is drawn and how long is trained; 1 is what the shipped bundle is made with
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub effort: f64,
+    /// Seed of phantoms, weights and order
+    #[arg(long, default_value_t = Effort::default().seed)]
+    pub seed: u64,
+}
+
+/// Trains and writes the bundle.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.effort > 0.0 && args.effort <= 100.0,
+        "--effort must lie above 0 and up to 100"
+    );
+    let full = Effort::default();
+    let scaled = |count: usize| ((count as f64 * args.effort).round() as usize).max(1);
+    let effort = Effort {
+        normal: scaled(full.normal),
+        hard: scaled(full.hard),
+        neither: scaled(full.neither),
+        epochs: ((full.epochs as f64 * args.effort.min(1.0).sqrt()).round() as usize).max(2),
+        seed: args.seed,
+        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        ..full
+    };
+    let scratch = args.out.join(".scratch");
+    std::fs::create_dir_all(&scratch)
+        .with_context(|| format!("cannot make {}", scratch.display()))?;
+    let drawn = draw(&effort, &scratch, &mut Terminal::default());
+    // The scratch folder holds at most a few phantoms; that it stays is no reason to fail.
+    let _ = std::fs::remove_dir_all(&scratch);
+    let manifest = make(&effort, &drawn?, &args.out, &mut Terminal::default())?;
+    eprintln!(
+        "{} written to {}",
+        manifest.name_and_version(),
+        args.out.display()
+    );
+    Ok(())
+}
+
+/// Lines on standard error, with a bar when a person is looking.
+#[derive(Default)]
+struct Terminal {
+    bar: Option<ProgressBar>,
+}
+
+impl Report for Terminal {
+    fn line(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn progress(&mut self, phase: &str, done: usize, of: usize) {
+        if !std::io::stderr().is_terminal() {
+            if done % 100 == 0 || done == of {
+                eprintln!("{phase}: {done} of {of}");
+            }
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let style =
+                ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec}, {eta} left");
+            ProgressBar::new(of as u64)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        bar.set_message(phase.to_owned());
+        bar.set_position(done as u64);
+        if done == of {
+            bar.finish_and_clear();
+            self.bar = None;
+        }
+    }
+}

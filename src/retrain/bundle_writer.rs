@@ -1,0 +1,119 @@
+//! Writes what has been trained as a bundle: networks, parameters and reference images first, `bundle.toml` last and by
+//! rename, so that a folder never holds a manifest whose files are not there.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use prost::Message as _;
+
+use crate::model::manifest::{
+    ClassifierSpec, FILE_NAME, FileRef, GreyFormat, Manifest, OutOfDistribution, Reference,
+};
+use crate::model::onnx::ModelProto;
+
+/// A bundle could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A file could not be written.
+    #[error("{}: {source}", file.display())]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The manifest cannot be put in words.
+    #[error("{FILE_NAME}: {0}")]
+    Manifest(#[from] toml::ser::Error),
+}
+
+/// A classifier ready to be written; file names and digests in its `spec` are filled in here.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    /// What the manifest will say; `model` and the parameters' file are replaced.
+    pub spec: ClassifierSpec,
+    /// The network.
+    pub network: ModelProto,
+    /// Parameters of the out-of-distribution measure, for the methods that have any.
+    pub parameters: Option<Vec<f32>>,
+    /// Rendered images (65535 is white) and the logits that the network gives for them.
+    pub references: Vec<(Vec<u16>, Vec<f32>)>,
+}
+
+/// How far logits may be from the reference's on another machine; GPUs compute convolutions with 10 bits of mantissa.
+const TOLERANCE: f32 = 0.05;
+
+/// Writes the bundle into `dir`, which is made if need be; what the manifest says about classifiers and references is
+/// replaced by `fitted`. Gives the manifest as written.
+pub fn write(dir: &Path, manifest: Manifest, fitted: &[Fitted]) -> Result<Manifest, WriteError> {
+    std::fs::create_dir_all(dir).map_err(|source| WriteError::File {
+        file: dir.to_owned(),
+        source,
+    })?;
+    let put = |name: String, bytes: &[u8]| -> Result<FileRef, WriteError> {
+        replace(&dir.join(&name), bytes)?;
+        Ok(FileRef::of(name, bytes))
+    };
+    let mut manifest = Manifest {
+        classifiers: Vec::new(),
+        references: Vec::new(),
+        ..manifest
+    };
+    for Fitted {
+        spec,
+        network,
+        parameters,
+        references,
+    } in fitted
+    {
+        let id = &spec.id;
+        let mut spec = spec.clone();
+        spec.model = put(format!("{id}.onnx"), &network.encode_to_vec())?;
+        if let Some(OutOfDistribution {
+            parameters: file, ..
+        }) = &mut spec.out_of_distribution
+        {
+            *file = match parameters {
+                Some(numbers) => Some(put(
+                    format!("{id}-distance.f32"),
+                    &GreyFormat::F32.encode(numbers),
+                )?),
+                None => None,
+            };
+        }
+        for (k, (pixels, logits)) in references.iter().enumerate() {
+            let bytes: Vec<u8> = pixels
+                .iter()
+                .flat_map(|pixel| pixel.to_le_bytes())
+                .collect();
+            manifest.references.push(Reference {
+                classifier: id.clone(),
+                image: put(format!("{id}-reference-{k}.u16"), &bytes)?,
+                format: GreyFormat::U16,
+                logits: logits.clone(),
+                tolerance: TOLERANCE,
+            });
+        }
+        manifest.classifiers.push(spec);
+    }
+    replace(&dir.join(FILE_NAME), manifest.to_toml()?.as_bytes())?;
+    Ok(manifest)
+}
+
+/// Writes a file under a hidden name and renames it into its place.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let failed = |source| WriteError::File {
+        file: path.to_owned(),
+        source,
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let hidden = path.with_file_name(format!(".{name}.part"));
+    let mut file = std::fs::File::create(&hidden).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(&hidden, path).map_err(failed)
+}
+
+#[cfg(test)]
+#[path = "bundle_writer_tests.rs"]
+mod tests;
