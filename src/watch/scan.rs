@@ -285,7 +285,17 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();
         };
-        for name in ["b.dcm", "a.dcm", "sub/deep/c.dcm", "sub/d.dcm", "cd/dicomdir", "cd/x/1", ".hidden/e", "f.part", "log/g"] {
+        for name in [
+            "b.dcm",
+            "a.dcm",
+            "sub/deep/c.dcm",
+            "sub/d.dcm",
+            "cd/dicomdir",
+            "cd/x/1",
+            ".hidden/e",
+            "f.part",
+            "log/g",
+        ] {
             make(name);
         }
         symlink(dir.path(), dir.path().join("sub/loop")).unwrap();
