@@ -47,6 +47,11 @@ impl ConfigArg {
     pub fn load(&self) -> anyhow::Result<Settings> {
         Ok(self.load_typed()?)
     }
+
+    /// Only where the daemon's socket is: it can be asked how it is while its configuration is being edited.
+    pub fn socket(&self) -> anyhow::Result<PathBuf> {
+        Ok(crate::config::control_socket(&self.path())?)
+    }
 }
 
 /// The daemon, or the index itself.
