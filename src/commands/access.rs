@@ -21,7 +21,7 @@ pub const DEFAULT_CONFIG: &str = "/etc/radsort/radsort.toml";
 /// Which configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ConfigArg {
-    /// The configuration: its [state] and [control] say where the daemon and its records are.
+    /// The configuration: its `[state]` and `[control]` say where the daemon and its records are.
     /// Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
