@@ -126,7 +126,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     stop.cancel();
     daemon.stop_watches().await;
     // The socket goes last: until then `status` can say what is still under way.
-    control.await.context("the control socket's task")?;
+    if let Err(error) = control.await.context("the control socket's task")? {
+        tracing::warn!("the control socket: {error}");
+    }
     engine.state.close().await;
     tracing::info!("stopped");
     Ok(code)
@@ -155,7 +157,7 @@ impl Daemon {
         match &result {
             Ok(()) => tracing::info!("reloaded"),
             Err(why) => {
-                tracing::error!("the reload failed, the settings before it stay in force: {why}")
+                tracing::error!("the reload failed, the settings before it stay in force: {why}");
             }
         }
         notify(&[NotifyState::Ready, NotifyState::Status(&self.summary())]);

@@ -68,7 +68,7 @@ impl Answers {
             .unwrap_or_else(PoisonError::into_inner) = error;
     }
 
-    fn watch_status(&self, tended: &Tended) -> WatchStatus {
+    fn watch_status(tended: &Tended) -> WatchStatus {
         let now = tended.watcher.status();
         let (state, why) = match now.state {
             watch::WatchState::Starting | watch::WatchState::Online => (WatchState::Online, None),
@@ -119,10 +119,7 @@ impl Handler for Answers {
         let info = services.model.classifier().info();
         let mut watches: Vec<WatchStatus> = {
             let tended = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-            tended
-                .values()
-                .map(|tended| self.watch_status(tended))
-                .collect()
+            tended.values().map(Self::watch_status).collect()
         };
         let settings = self.engine.settings();
         let index = Arc::clone(&self.engine.state.index);

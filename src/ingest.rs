@@ -56,7 +56,7 @@ pub struct Drop {
 #[derive(Debug)]
 pub enum Ending {
     /// It has a fate.
-    Done(Told),
+    Done(Box<Told>),
     /// It was taken before (copy and observe mode).
     AlreadyTaken,
     /// It changed under way, or is not complete after all: settle again.
@@ -223,7 +223,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
         }
     }
     told.ms = millis(started.elapsed());
-    Ok(Ending::Done(told))
+    Ok(Ending::Done(Box::new(told)))
 }
 
 /// Opens the file beneath its root, and makes sure that it is the one that settled.

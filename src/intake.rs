@@ -57,10 +57,10 @@ async fn take(engine: &Engine, drop: &Drop, watcher: &Arc<Watcher>, settled: Set
     match &ending {
         Ending::Done(told) => {
             log(engine, told);
-            engine.tell(told.clone());
+            engine.tell(Told::clone(told));
             if let Some(listener) = &drop.told {
                 // Whoever counted may have given up.
-                let _ = listener.send(told.clone());
+                let _ = listener.send(Told::clone(told));
             }
         }
         Ending::CannotTake(why) => {

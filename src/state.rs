@@ -54,7 +54,7 @@ impl State {
         let secrets = Arc::new(Secrets::open(dir, opened.report.new)?);
         progress("opening the index");
         let (index, start) = Index::start(dir, |records| {
-            progress(&format!("indexing: {records} records"))
+            progress(&format!("indexing: {records} records"));
         })?;
         if let Start::Rebuilt { why, records } = start
             && records > 0
@@ -116,10 +116,10 @@ impl State {
             .spawn(move || match filer.sweep() {
                 Ok(0) => {}
                 Ok(count) => {
-                    tracing::info!("{count} unfinished copies of earlier runs were removed")
+                    tracing::info!("{count} unfinished copies of earlier runs were removed");
                 }
                 Err(reason) => {
-                    tracing::warn!("unfinished copies could not be looked for: {reason}")
+                    tracing::warn!("unfinished copies could not be looked for: {reason}");
                 }
             })?;
         Ok(alarms)

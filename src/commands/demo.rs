@@ -72,7 +72,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     println!("\n{}", status?);
     let records = stage.records()?;
     let accounted = stage.accounted_for(dropped)?;
-    print_tree(&records);
+    print_tree(&stage.library, &records);
     let matching = matching(&records, &stage.truth()?);
     println!(
         "\n{matching} of {} phantoms are where they belong ({:.1} %; review counts as not matching)",
@@ -401,10 +401,12 @@ fn matching(records: &[Value], truth: &BTreeMap<String, String>) -> u32 {
     right.count() as u32
 }
 
-fn print_tree(records: &[Value]) {
+fn print_tree(library: &Path, records: &[Value]) {
     let mut folders: BTreeMap<String, usize> = BTreeMap::new();
     for record in records {
-        *folders.entry(demo_files::folder_of(record)).or_default() += 1;
+        *folders
+            .entry(demo_files::folder_of(library, record))
+            .or_default() += 1;
     }
     println!("What lies where:");
     for (folder, count) in folders {

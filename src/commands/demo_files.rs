@@ -137,21 +137,19 @@ pub fn digests(dirs: &[&Path]) -> anyhow::Result<Vec<String>> {
     Ok(found)
 }
 
-/// The folder in which a record's file lies: what people look for first, without dates.
-pub fn folder_of(record: &Value) -> String {
-    if record["placed"] == false {
+/// The folder in which a record's file lies, below the library: what people look for first, without dates.
+pub fn folder_of(library: &Path, record: &Value) -> String {
+    let place = record["path"].as_str().unwrap_or("");
+    let Ok(below) = Path::new(place).strip_prefix(library) else {
         return "(left in the drop directory)".to_owned();
-    }
-    let path = record["at"]["path"].as_str().unwrap_or("");
-    let depth = if path.starts_with('_') { 2 } else { 1 };
-    let mut folder: Vec<&str> = path.split('/').collect();
-    folder.pop();
-    folder.truncate(depth);
-    match record["at"]["root"].as_str() {
-        Some("quarantine") => format!("_quarantine/{}", folder.join("/")),
-        Some("duplicates") => "_duplicates".to_owned(),
-        _ => folder.join("/"),
-    }
+    };
+    let depth = if below.starts_with("_review") || below.starts_with("_quarantine") {
+        2
+    } else {
+        1
+    };
+    let folders: PathBuf = below.parent().unwrap_or(below).iter().take(depth).collect();
+    folders.display().to_string()
 }
 
 /// Thumbnails of everything in the library, by folder.
@@ -166,15 +164,18 @@ pub fn write_contact_sheet(path: &Path, library: &Path, records: &[Value]) -> an
         polarity: decode::Polarity::Monochrome2,
     };
     let mut sections: BTreeMap<String, Vec<Item>> = BTreeMap::new();
-    let folders: BTreeSet<String> = records.iter().map(folder_of).collect();
+    let folders: BTreeSet<String> = records
+        .iter()
+        .map(|record| folder_of(library, record))
+        .collect();
     for folder in folders {
         sections.insert(folder, Vec::new());
     }
     for record in records {
-        let Some(place) = record["at"]["path"].as_str() else {
+        let Some(place) = record["path"].as_str() else {
             continue;
         };
-        let Ok(file) = fs::File::open(library.join(place)) else {
+        let Ok(file) = fs::File::open(place) else {
             continue;
         };
         let size = file.metadata()?.len();
@@ -189,7 +190,7 @@ pub fn write_contact_sheet(path: &Path, library: &Path, records: &[Value]) -> an
             (Some(category), Some(confidence)) => format!("{category} {:.0} %", 100.0 * confidence),
             _ => record["reason"].as_str().unwrap_or("").to_owned(),
         };
-        let items = sections.entry(folder_of(record)).or_default();
+        let items = sections.entry(folder_of(library, record)).or_default();
         items.push(Item {
             caption,
             thumbnail: png_bytes(radiograph, false)?,

@@ -60,7 +60,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("radsort: {error:#}");
     if error
         .chain()
-        .any(|cause| cause.is::<crate::config::ConfigError>())
+        .any(<dyn std::error::Error + 'static>::is::<crate::config::ConfigError>)
     {
         ExitCode::from(EXIT_CONFIG)
     } else {

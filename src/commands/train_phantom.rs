@@ -70,7 +70,7 @@ impl Report for Terminal {
 
     fn progress(&mut self, phase: &str, done: usize, of: usize) {
         if !std::io::stderr().is_terminal() {
-            if done % 100 == 0 || done == of {
+            if done.is_multiple_of(100) || done == of {
                 eprintln!("{phase}: {done} of {of}");
             }
             return;

@@ -27,9 +27,9 @@ pub fn temperature(cases: &[(&[f32], usize)]) -> f32 {
         let third = (high - low) / 3.0;
         let (a, b) = (low + third, high - third);
         if surprise(cases, a.exp()) < surprise(cases, b.exp()) {
-            high = b
+            high = b;
         } else {
-            low = a
+            low = a;
         }
     }
     f32::midpoint(low, high)

@@ -147,7 +147,7 @@ impl Architecture {
 
 /// The same network for some of its classes only: the rows of the last layer that it was built with are cut to `classes`.
 pub fn keep_classes(mut model: ModelProto, classes: Range<usize>) -> ModelProto {
-    for graph in &mut model.graph {
+    if let Some(graph) = &mut model.graph {
         for tensor in graph
             .initializer
             .iter_mut()

@@ -165,7 +165,7 @@ impl Watcher {
         };
         let answers = commands.clone();
         let answer = move |id, outcome| drop(answers.send(Command::Looked(id, outcome)));
-        let lookers = look::Lookers::start(&name, inspector, answer).map_err(failed)?;
+        let lookers = look::Lookers::start(&name, &inspector, answer).map_err(failed)?;
         let setup = Setup {
             settings: settings.clone(),
             ignore,
@@ -213,10 +213,9 @@ impl Watcher {
                     && not_before.is_none()
                     && let Some((_, settled)) = offers.ready.pop_first()
                 {
-                    let pause = self
+                    offers.not_before = self
                         .max_rate
-                        .map(|rate| Duration::from_secs_f64(1.0 / rate));
-                    offers.not_before = pause.map(|pause| now + pause);
+                        .map(|rate| now + Duration::from_secs_f64(1.0 / rate));
                     drop(offers);
                     self.tell(Command::Taken);
                     return Some(settled);

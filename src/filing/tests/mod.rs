@@ -24,14 +24,17 @@ use crate::domain::placement::{RootId, Template};
 use crate::domain::{CategoryId, Decision, Dossier, Placement, Reason, RelPath, Uid};
 use crate::root::{Offers, Root};
 
+/// Open intents, known copies, all records.
+type Inner = (
+    BTreeMap<String, Intent>,
+    BTreeMap<String, Known>,
+    Vec<Record>,
+);
+
 /// An index in memory.
 #[derive(Default)]
 pub(super) struct Memory {
-    inner: Mutex<(
-        BTreeMap<String, Intent>,
-        BTreeMap<String, Known>,
-        Vec<Record>,
-    )>,
+    inner: Mutex<Inner>,
 }
 
 impl Memory {
@@ -48,7 +51,7 @@ impl Catalogue for Memory {
             records.push(record.clone());
             match record {
                 Record::Intent(intent) => {
-                    drop(open.insert(intent.id.0.clone(), (**intent).clone()))
+                    drop(open.insert(intent.id.0.clone(), (**intent).clone()));
                 }
                 Record::Filed { id, to } => {
                     let Some(intent) = open.remove(&id.0) else {
