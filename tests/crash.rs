@@ -93,7 +93,12 @@ fn killed_at_any_step_of_copying_a_file_is_filed_once_and_its_original_stays() {
     if !armed() {
         return;
     }
-    let claimed = ["before-claim", "after-claim", "before-unclaim", "after-unclaim"];
+    let claimed = [
+        "before-claim",
+        "after-claim",
+        "before-unclaim",
+        "after-unclaim",
+    ];
     for place in places(&["all", "copy"]) {
         if !claimed.contains(&place) {
             kill_and_restart(&Site::with("action = \"copy\"", ""), place, 2);
@@ -172,7 +177,8 @@ fn the_torn_end_of_a_ledger_is_put_aside_and_nothing_else_is_lost() {
         .append(true)
         .open(segments.last().unwrap())
         .unwrap();
-    last.write_all(b"{\"kind\":\"intent\",\"id\":\"0011").unwrap();
+    last.write_all(b"{\"kind\":\"intent\",\"id\":\"0011")
+        .unwrap();
     drop(last);
 
     let mut daemon = site.start();
@@ -197,7 +203,8 @@ fn a_second_daemon_on_one_state_directory_refuses_and_says_why() {
     let mut daemon = site.start();
     let second = site.run(&["run"]);
     assert!(!second.status.success());
-    let said = String::from_utf8(second.stderr).unwrap() + &String::from_utf8(second.stdout).unwrap();
+    let said =
+        String::from_utf8(second.stderr).unwrap() + &String::from_utf8(second.stdout).unwrap();
     assert!(said.contains("another radsort is using"), "{said}");
     // The first one has not been disturbed.
     site.put("1.dcm", &Mould::new(25).bytes(&uid(1)));

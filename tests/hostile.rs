@@ -57,7 +57,12 @@ fn files_with_hostile_identifiers_are_quarantined_inside_the_library() {
     // Other identifiers only name folders, if a template asks for them.
     let other = mould.bytes_with(|header| {
         put(header, tags::SOP_INSTANCE_UID, VR::UI, &uid(99));
-        put(header, tags::STUDY_INSTANCE_UID, VR::UI, "../../radsort-evil");
+        put(
+            header,
+            tags::STUDY_INSTANCE_UID,
+            VR::UI,
+            "../../radsort-evil",
+        );
         put(header, tags::STUDY_DATE, VR::DA, "../../..");
     });
     site.put("other.dcm", &other);
@@ -125,13 +130,21 @@ fn hostile_attributes_in_a_template_stay_one_folder_each_inside_the_category() {
     let digests = site.digests();
     site.sort();
 
-    assert_eq!(site.fates()["filed"], hostile.len(), "{:#?}", site.records());
+    assert_eq!(
+        site.fates()["filed"],
+        hostile.len(),
+        "{:#?}",
+        site.records()
+    );
     let mut folders = BTreeSet::new();
     for path in site.filed() {
         let parts: Vec<&str> = path.split('/').collect();
         assert_eq!(parts.len(), 3, "{path}");
         assert!(parts[1].len() <= 200 && parts[1].is_ascii(), "{path}");
-        assert!(!parts[1].starts_with(['.', '-', '_']) || parts[1] == "-rf", "{path}");
+        assert!(
+            !parts[1].starts_with(['.', '-', '_']) || parts[1] == "-rf",
+            "{path}"
+        );
         folders.insert(parts[1].to_lowercase());
     }
     // Different values never share a folder, not even where case does not count.
@@ -173,7 +186,8 @@ fn a_decoder_that_goes_wrong_costs_one_quarantine_and_others_are_served() {
         eprintln!("SKIPPED: needs `--features failpoints`");
         return;
     }
-    let limits = "[decoders]\ncount = 2\nmemory = \"256MiB\"\ncpu-time = \"1s\"\nwall-time = \"2s\"\n";
+    let limits =
+        "[decoders]\ncount = 2\nmemory = \"256MiB\"\ncpu-time = \"1s\"\nwall-time = \"2s\"\n";
     let site = Site::with("", limits);
     let mould = Mould::new(44);
     let behaviours = [
@@ -251,7 +265,13 @@ fn links_pipes_and_sockets_in_the_drop_directory_are_left_alone() {
     names.sort();
     assert_eq!(
         names,
-        ["dangling.dcm", "folder", "link.dcm", "pipe.dcm", "socket.dcm"]
+        [
+            "dangling.dcm",
+            "folder",
+            "link.dcm",
+            "pipe.dcm",
+            "socket.dcm"
+        ]
     );
     assert!(outside.join("image.dcm").is_file());
     assert_eq!(site.records().len(), 1);

@@ -14,14 +14,25 @@ use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
 /// What must not be found, in lower case. The SOP Instance UID of one file holds a name as well.
-const SECRETS: [&str; 5] = ["kwiatkowska", "zbyslawa", "pid-7731-xq", "19870613", "1987-06-13"];
+const SECRETS: [&str; 5] = [
+    "kwiatkowska",
+    "zbyslawa",
+    "pid-7731-xq",
+    "19870613",
+    "1987-06-13",
+];
 
 fn plant(header: &mut InMemDicomObject) {
     put(header, tags::PATIENT_NAME, VR::PN, "Kwiatkowska^Zbyslawa");
     put(header, tags::PATIENT_ID, VR::LO, "PID-7731-XQ");
     put(header, tags::PATIENT_BIRTH_DATE, VR::DA, "19870613");
     put(header, tags::OTHER_PATIENT_NAMES, VR::PN, "Kwiatkowska");
-    put(header, tags::PATIENT_COMMENTS, VR::LT, "Zbyslawa, PID-7731-XQ");
+    put(
+        header,
+        tags::PATIENT_COMMENTS,
+        VR::LT,
+        "Zbyslawa, PID-7731-XQ",
+    );
     put(header, tags::ACCESSION_NUMBER, VR::SH, "PID-7731-XQ");
 }
 
@@ -72,7 +83,12 @@ fn drop_everything(site: &Site) -> u64 {
     let garbled = mould.bytes_with(|header| {
         plant(header);
         put(header, tags::SOP_INSTANCE_UID, VR::UI, &uid(3));
-        put(header, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "Kwiatkowska");
+        put(
+            header,
+            tags::PHOTOMETRIC_INTERPRETATION,
+            VR::CS,
+            "Kwiatkowska",
+        );
     });
     drop("garbled.dcm", &garbled);
     let slice = mould.bytes_with(|header| {
@@ -123,7 +139,14 @@ fn no_log_status_reason_or_path_tells_who_a_patient_is() {
     let logs = daemon.stop();
 
     let fates = site.fates();
-    for fate in ["filed", "review", "conflict", "duplicate", "quarantined", "left"] {
+    for fate in [
+        "filed",
+        "review",
+        "conflict",
+        "duplicate",
+        "quarantined",
+        "left",
+    ] {
         assert!(fates.contains_key(fate), "{fates:?}");
     }
     assert!(logs.contains("TRACE"), "nothing was logged at that level");

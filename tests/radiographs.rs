@@ -80,7 +80,8 @@ fn one_radiograph_is_the_same_picture_in_every_syntax() {
     assert!(reference.0.max(reference.1) == 528);
     // It is a picture, not one grey.
     let mean = reference.2.iter().sum::<f64>() / reference.2.len() as f64;
-    let spread = reference.2.iter().map(|p| (p - mean).abs()).sum::<f64>() / reference.2.len() as f64;
+    let spread =
+        reference.2.iter().map(|p| (p - mean).abs()).sum::<f64>() / reference.2.len() as f64;
     assert!(spread > 0.05, "{spread}");
     let mut syntaxes = 0;
     for file in dicom_files(&dir) {

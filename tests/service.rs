@@ -27,8 +27,14 @@ fn the_service_manager_is_told_of_readiness_and_of_stopping_in_this_order() {
     assert!(ready < stopping, "{heard:?}");
     let extended = |line: &String| line.starts_with("EXTEND_TIMEOUT_USEC=");
     assert!(heard[..ready].iter().any(extended), "{heard:?}");
-    assert!(heard[ready..].iter().any(|line| line.starts_with("STATUS=")));
-    assert!(!site.state.join("control.sock").exists() || site.run(&["status"]).status.code() == Some(3));
+    assert!(
+        heard[ready..]
+            .iter()
+            .any(|line| line.starts_with("STATUS="))
+    );
+    assert!(
+        !site.state.join("control.sock").exists() || site.run(&["status"]).status.code() == Some(3)
+    );
 }
 
 #[test]
@@ -80,7 +86,9 @@ fn status_and_query_are_answered_while_a_burst_is_worked_off() {
     assert!(within > 0, "the burst was over before anything was asked");
     // Two commands; on an idle machine they take some milliseconds.
     assert!(longest < Duration::from_secs(10), "{longest:?}");
-    daemon.wait_until("nothing waits", |status| status["watches"][0]["waiting"] == 0);
+    daemon.wait_until("nothing waits", |status| {
+        status["watches"][0]["waiting"] == 0
+    });
     daemon.stop();
     assert_eq!(site.records().len(), COUNT as usize);
 }
@@ -96,7 +104,10 @@ fn a_reload_with_a_bad_configuration_fails_with_the_reason_and_the_old_one_stays
     for (bad, word) in [
         (format!("{good}\n[libary]\npath = \"/x\"\n"), "libary"),
         (bad_model, "nowhere"),
-        ("this is = not [ TOML".to_owned() + "\n" + &good, "radsort.toml:1:"),
+        (
+            "this is = not [ TOML".to_owned() + "\n" + &good,
+            "radsort.toml:1:",
+        ),
     ] {
         fs::write(&site.config, bad).unwrap();
         let output = site.run(&["reload"]);
@@ -146,7 +157,13 @@ fn a_reload_takes_up_a_new_drop_directory_and_lets_go_of_one() {
     fs::write(second.join("1.dcm"), mould.bytes(&uid(1))).unwrap();
     site.put("2.dcm", &mould.bytes(&uid(2)));
     daemon.wait_total(2);
-    assert_eq!(site.records().iter().filter(|it| it["source"] == "second").count(), 1);
+    assert_eq!(
+        site.records()
+            .iter()
+            .filter(|it| it["source"] == "second")
+            .count(),
+        1
+    );
 
     fs::write(&site.config, good).unwrap();
     site.ok(&["reload"]);
@@ -212,7 +229,10 @@ fn the_quarantine_is_listed_and_given_back_with_and_without_a_service() {
     };
     let listed = list();
     assert_eq!(listed.len(), 2, "{listed:#?}");
-    assert!(site.ok(&["quarantine", "list"]).contains("invalid-sop-instance-uid"));
+    assert!(
+        site.ok(&["quarantine", "list"])
+            .contains("invalid-sop-instance-uid")
+    );
     let path_of = |name: &str| {
         let row = listed.iter().find(|row| row["from"] == name).unwrap();
         row["path"].as_str().unwrap().to_owned()
@@ -220,10 +240,17 @@ fn the_quarantine_is_listed_and_given_back_with_and_without_a_service() {
     site.ok(&["quarantine", "release", &path_of("first.dcm")]);
     assert_eq!(fs::read(site.drop.join("first.dcm")).unwrap(), first);
     assert_eq!(list().len(), 1);
-    assert!(!site.run(&["quarantine", "release", "1.2.3"]).status.success());
+    assert!(
+        !site
+            .run(&["quarantine", "release", "1.2.3"])
+            .status
+            .success()
+    );
     // It is not taken again, for as long as it stays as it is.
     site.put("third.dcm", &mould.bytes(&uid(3)));
-    daemon.wait_for("the third", || site.filed().iter().any(|path| path.contains(&uid(3))));
+    daemon.wait_for("the third", || {
+        site.filed().iter().any(|path| path.contains(&uid(3)))
+    });
     assert!(site.drop.join("first.dcm").is_file());
     daemon.stop();
 
@@ -231,7 +258,9 @@ fn the_quarantine_is_listed_and_given_back_with_and_without_a_service() {
     assert_eq!(fs::read(site.drop.join("second.dcm")).unwrap(), second);
     assert!(list().is_empty());
     let reasons = common::files(&site.library);
-    let reasons = reasons.iter().filter(|path| path.to_string_lossy().ends_with(".reason.txt"));
+    let reasons = reasons
+        .iter()
+        .filter(|path| path.to_string_lossy().ends_with(".reason.txt"));
     assert_eq!(reasons.count(), 0);
     let summary = site.sort();
     assert_eq!(summary["quarantined"], 0, "{summary}");
@@ -257,7 +286,10 @@ fn exit_codes_say_what_is_wrong() {
             + &String::from_utf8_lossy(&output.stdout);
         let expected = if words[0] == "check" { 1 } else { 78 };
         assert_eq!(output.status.code(), Some(expected), "{words:?}: {said}");
-        assert!(said.contains("nonsense") && said.contains("radsort.toml:"), "{said}");
+        assert!(
+            said.contains("nonsense") && said.contains("radsort.toml:"),
+            "{said}"
+        );
     }
     fs::remove_file(&site.config).unwrap();
     assert_eq!(code(&["run"]), 78, "no configuration");

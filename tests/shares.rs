@@ -20,7 +20,10 @@ fn is(status: &Value, state: &str) -> bool {
 /// Waits until the watch is in a state; gives why.
 fn wait_state(daemon: &mut Daemon, state: &str) -> String {
     let status = daemon.wait_until(state, |status| is(status, state));
-    status["watches"][0]["why"].as_str().unwrap_or("").to_owned()
+    status["watches"][0]["why"]
+        .as_str()
+        .unwrap_or("")
+        .to_owned()
 }
 
 /// A mounted filesystem, unmounted in the end.
@@ -52,7 +55,10 @@ impl Mount {
 
     fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
-        let status = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
+        let status = Command::new("mount")
+            .args(["-o", &options])
+            .arg(&self.0)
+            .status();
         assert!(status.unwrap().success());
     }
 }
@@ -81,7 +87,10 @@ fn a_library_without_its_marker_is_offline_and_files_wait_until_it_is_back() {
     let why = wait_state(&mut daemon, "held");
     assert!(why.contains(".radsort-library"), "{why}");
     assert!(site.drop.join("2.dcm").is_file() && site.drop.join("3.dcm").is_file());
-    assert!(!marker.exists(), "an offline library was taken for a new one");
+    assert!(
+        !marker.exists(),
+        "an offline library was taken for a new one"
+    );
     let before = site.digests();
 
     fs::rename(&away, &marker).unwrap();
@@ -210,7 +219,10 @@ fn a_full_library_holds_intake_until_there_is_room() {
     fs::write(&filler, vec![1; bytes as usize]).unwrap();
     site.put("2.dcm", &mould.bytes(&uid(2)));
     wait_state(&mut daemon, "held");
-    assert!(site.drop.join("2.dcm").is_file(), "the file that did not fit");
+    assert!(
+        site.drop.join("2.dcm").is_file(),
+        "the file that did not fit"
+    );
     fs::remove_file(&filler).unwrap();
     daemon.wait_total(2);
     daemon.stop();

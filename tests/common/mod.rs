@@ -167,9 +167,7 @@ impl Site {
             .tempdir()
             .unwrap();
         let socket = UnixDatagram::bind(notify.path().join("socket")).unwrap();
-        socket
-            .set_read_timeout(Some(TURN))
-            .unwrap();
+        socket.set_read_timeout(Some(TURN)).unwrap();
         let log = self.dir.path().join(format!(
             "daemon-{}.log",
             fs::read_dir(self.dir.path()).unwrap().count()
