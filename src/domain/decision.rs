@@ -448,6 +448,15 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_explains_every_reason_in_these_words() {
+        let manual = include_str!("../../docs/reasons.md");
+        for reason in Reason::ALL {
+            let row = format!("| `{}` | {} |", reason.code(), reason.explanation());
+            assert!(manual.contains(&row), "docs/reasons.md lacks: {row}");
+        }
+    }
+
+    #[test]
     fn every_reason_reads_back_from_its_code() {
         for reason in Reason::ALL {
             assert_eq!(reason.code().parse::<Reason>().unwrap(), *reason);
