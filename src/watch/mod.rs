@@ -165,7 +165,7 @@ impl Watcher {
         };
         let answers = commands.clone();
         let answer = move |id, outcome| drop(answers.send(Command::Looked(id, outcome)));
-        let lookers = look::Lookers::start(&name, &inspector, answer).map_err(failed)?;
+        let lookers = look::Lookers::start(&name, inspector, answer).map_err(failed)?;
         let setup = Setup {
             settings: settings.clone(),
             ignore,
