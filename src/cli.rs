@@ -1,8 +1,6 @@
 //! The command line: which verbs there are. Each verb's arguments and help stand with its code in `commands`.
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::commands;
 
@@ -25,19 +23,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
-}
-
-/// Where the configuration is; the same for every command.
-#[derive(Clone, Debug, Args)]
-pub struct ConfigArg {
-    /// The configuration file.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "RADSORT_CONFIG",
-        default_value = "/etc/radsort/radsort.toml"
-    )]
-    pub config: PathBuf,
 }
 
 /// What radsort can do.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::quarantine;
 use crate::control::protocol::{Code, Progress, Refusal, Released, SortProgress, SortSummary};
 use crate::control::server::{Handler, Peer};
 use crate::control::status::{
@@ -15,7 +16,6 @@ use crate::control::status::{
 use crate::daemon::{ReloadRequest, Tended, Watches};
 use crate::engine::Engine;
 use crate::filing::ledger::Ledger;
-use crate::filing::record::Fate;
 use crate::index::entry::{Entry, Story};
 use crate::index::query::Query;
 use crate::index::verify::{self, Finding, Summary};
@@ -238,20 +238,22 @@ impl Handler for Answers {
     }
 
     async fn quarantine_list(&self, peer: Peer, out: mpsc::Sender<Entry>) -> Answer<()> {
-        self.query(
-            peer,
-            Query {
-                fate: Some(Fate::Quarantined),
-                ..Query::default()
-            },
-            out,
-        )
-        .await
+        self.query(peer, quarantine::listing(), out).await
     }
 
     async fn quarantine_release(&self, peer: Peer, what: Vec<String>) -> Answer<Vec<Released>> {
-        let released = self.engine.state.release(&what, Some(peer.uid)).await;
-        released.map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))
+        let state = &self.engine.state;
+        let settings = self.engine.settings();
+        quarantine::release_all(
+            &state.filer,
+            &state.index,
+            &state.destinations,
+            &settings,
+            what,
+            Some(peer.uid),
+        )
+        .await
+        .map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))
     }
 
     async fn reindex(&self, _peer: Peer, out: mpsc::Sender<Progress>) -> Answer<u64> {

@@ -14,6 +14,11 @@ fn main() -> ExitCode {
     {
         return commands::decode_worker::main();
     }
+    #[cfg(feature = "failpoints")]
+    if let Err(error) = radsort::filing::failpoints::arm_from_environment() {
+        eprintln!("radsort: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     match commands::dispatch(cli.verb) {
         Ok(code) => code,

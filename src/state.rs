@@ -10,12 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 
 use crate::config::Settings;
-use crate::control::protocol::Released;
 use crate::domain::placement::RootId;
 use crate::filing::destinations::Destinations;
 use crate::filing::filer::Filer;
+use crate::filing::replay;
 use crate::filing::secrets::Secrets;
-use crate::filing::{quarantine, replay};
 use crate::index::Index;
 use crate::index::start::Start;
 use crate::root::Root;
@@ -125,62 +124,6 @@ impl State {
         Ok(alarms)
     }
 
-    /// Gives quarantined files back to the drop directories that they came from; they are not taken again until they
-    /// change. `what` are record ids, SOP Instance UIDs or absolute paths; `by` is the user who asks, when known.
-    pub async fn release(&self, what: &[String], by: Option<u32>) -> anyhow::Result<Vec<Released>> {
-        let (dir, destinations) = (self.dir.clone(), Arc::clone(&self.destinations));
-        let items =
-            tokio::task::spawn_blocking(move || quarantine::list(&dir, &destinations)).await??;
-        let places = self.places();
-        let mut answers = Vec::new();
-        for what in what {
-            let (index, places, asked) = (Arc::clone(&self.index), places.clone(), what.clone());
-            let meant =
-                tokio::task::spawn_blocking(move || index.resolve(&places, &asked)).await??;
-            let items = items
-                .iter()
-                .filter(|item| meant.iter().any(|entry| entry.id == item.intent.id));
-            let mut answer = Released {
-                what: what.clone(),
-                to: None,
-                error: None,
-            };
-            let mut found = false;
-            for item in items.cloned().collect::<Vec<_>>() {
-                found = true;
-                match self.give_back(item, by).await? {
-                    Ok(to) => answer.to = Some(to),
-                    Err(why) => answer.error = Some(why),
-                }
-            }
-            if !found {
-                answer.error = Some("nothing in the quarantine is meant by this".into());
-            }
-            answers.push(answer);
-        }
-        Ok(answers)
-    }
-
-    async fn give_back(
-        &self,
-        item: quarantine::Item,
-        by: Option<u32>,
-    ) -> anyhow::Result<Result<String, String>> {
-        let watch = item.intent.watch.clone();
-        let Some(path) = self.roots.all().remove(&watch) else {
-            return Ok(Err(format!("nobody knows where the watch {watch} was")));
-        };
-        let opening = path.clone();
-        let root = match tokio::task::spawn_blocking(move || Root::open(&opening)).await? {
-            Ok(root) => Arc::new(root),
-            Err(error) => return Ok(Err(format!("the watch {watch} is away: {error}"))),
-        };
-        Ok(match self.filer.release(item, root, by).await? {
-            Ok(released) => Ok(path.join(released.path.to_string()).display().to_string()),
-            Err(error) => Err(error.to_string()),
-        })
-    }
-
     /// Every root with its path, to make sense of paths that people give.
     pub fn places(&self) -> Vec<(RootId, PathBuf)> {
         let mut places = self.destination_paths();
@@ -236,7 +179,8 @@ pub struct Roots {
 }
 
 impl Roots {
-    fn open(state: &Path) -> io::Result<Self> {
+    /// Reads the list, if there is one.
+    pub fn open(state: &Path) -> io::Result<Self> {
         let file = state.join("roots.json");
         let known = match std::fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,

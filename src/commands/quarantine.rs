@@ -23,6 +23,7 @@ use crate::index::Index;
 use crate::index::entry::Entry;
 use crate::index::query::Query;
 use crate::root::Root;
+use crate::state::Roots;
 
 /// List what is in the quarantine and why, or give files back to the drop directories that they came from.
 #[derive(Debug, clap::Args)]
@@ -265,9 +266,16 @@ fn find(
 fn watch_root(settings: &Settings, item: &Item) -> Result<Arc<Root>, String> {
     let name = &item.intent.watch;
     let watch = settings.watches.iter().find(|watch| watch.name == *name);
-    let path: PathBuf = watch.map(|watch| watch.path.clone()).ok_or_else(|| {
-        format!("it came through {name:?}, which is no drop directory any more: move it by hand")
-    })?;
+    // Also directories that were sorted once, or are configured no more.
+    let known = || Roots::open(&settings.state).ok()?.all().remove(name);
+    let path: PathBuf = watch
+        .map(|watch| watch.path.clone())
+        .or_else(known)
+        .ok_or_else(|| {
+            format!(
+                "it came through {name:?}, which is no drop directory any more: move it by hand"
+            )
+        })?;
     Root::open(&path)
         .map(Arc::new)
         .map_err(|err| format!("{}: {err}", path.display()))

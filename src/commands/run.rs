@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::cli::ConfigArg;
-use crate::{config, daemon, telemetry};
+use super::access::ConfigArg;
+use crate::{daemon, telemetry};
 
 /// Run the service in the foreground.
 ///
@@ -27,7 +27,7 @@ pub struct RunArgs {
 
 /// Runs the service until it is told to stop.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let settings = config::load(&args.config.config)?;
+    let settings = args.config.load()?;
     telemetry::start(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::ConfigArg;
-use crate::config::{self, Settings};
+use super::access::{self, ConfigArg};
+use crate::config::Settings;
 use crate::control::client::Client;
 use crate::control::protocol::{Reply, Request, SortProgress, SortSummary};
 use crate::engine::Engine;
@@ -20,7 +20,7 @@ use crate::{pass, telemetry};
 
 /// Sort directories once, and exit.
 ///
-/// Every file goes the same way as in the service, by the settings of the [[watch]] that the directory is or lies in,
+/// Every file goes the same way as in the service, by the settings of the `[[watch]]` that the directory is or lies in,
 /// else of the first one. Beside a running service the directories are handed over to it. Ends when every file is
 /// accounted for: files that are still being written or cannot be taken count as waiting.
 ///
@@ -47,7 +47,7 @@ pub struct SortArgs {
 
 /// Sorts.
 pub fn run(args: &SortArgs) -> anyhow::Result<ExitCode> {
-    let settings = config::load(&args.config.config)?;
+    let settings = args.config.load()?;
     let mut dirs = Vec::new();
     for dir in &args.dirs {
         dirs.push(
@@ -98,6 +98,9 @@ fn alone(
     dry_run: bool,
     progress: &mut Shown,
 ) -> anyhow::Result<SortSummary> {
+    if settings.state.exists() {
+        access::become_owner_of(&settings.state)?;
+    }
     telemetry::start_quiet(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,7 +1,7 @@
 //! Phantoms: synthetic full-spine radiographs with known truth, so that a whole installation can be tried, tested and
 //! trained without any patient's data.
 //!
-//! [`plan`] decides deterministically what a set holds; [`Plan::draw`] makes the pixels and the header of one image;
+//! [`plan()`] decides deterministically what a set holds; [`Plan::draw`] makes the pixels and the header of one image;
 //! [`Phantom::write`] and [`write_set`] write DICOM files. Anatomy is computed as attenuation in millimetres
 //! (`anatomy`, `frontal`, `lateral`, `devices`, `outside`), then exposed on a detector with its flaws (`detector`).
 //! Nuisances (size, bits, vendor, window, markers, noise, polarity) come from a stream that never sees the category.

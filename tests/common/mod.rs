@@ -1,21 +1,36 @@
 //! A site of its own for each test: drop directory, library, state and configuration in a temporary directory, and the
 //! real program run on them. A daemon is killed when its test ends; its log is printed when the test fails.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+// Debug formatting quotes and escapes paths as TOML wants them.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::unnecessary_debug_formatting
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use radsort::phantom::{self, Difficulty, Imbalance, PlanOptions, Syntax};
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
+use radsort::control::client::Client;
+use radsort::control::protocol::{Reply, Request};
+use radsort::phantom::{self, Difficulty, Imbalance, Phantom, PlanOptions, Syntax};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up on it: generous, because test machines are slow and shared.
 pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How long one turn of waiting takes at most.
+const TURN: Duration = Duration::from_millis(30);
 
 /// The program under test.
 pub const RADSORT: &str = env!("CARGO_BIN_EXE_radsort");
@@ -153,7 +168,7 @@ impl Site {
             .unwrap();
         let socket = UnixDatagram::bind(notify.path().join("socket")).unwrap();
         socket
-            .set_read_timeout(Some(Duration::from_millis(200)))
+            .set_read_timeout(Some(TURN))
             .unwrap();
         let log = self.dir.path().join(format!(
             "daemon-{}.log",
@@ -174,7 +189,9 @@ impl Site {
             log,
             socket,
             notify,
+            heard: Vec::new(),
             config: self.config.clone(),
+            control: self.state.join("control.sock"),
         }
     }
 
@@ -199,6 +216,32 @@ impl Site {
         found
     }
 
+    /// Lets a complete file appear in the drop directory at once, as by a rename.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let staged = self.dir.path().join("staged");
+        fs::write(&staged, bytes).unwrap();
+        fs::rename(staged, self.drop.join(name)).unwrap();
+    }
+
+    /// What a crash may leave behind for a while and never for good: hidden claims and unfinished copies.
+    pub fn remains(&self) -> Vec<PathBuf> {
+        let mut found = files(&self.drop);
+        found.extend(files(&self.library));
+        found.retain(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.ends_with(".part") || (name.starts_with('.') && name != ".radsort-library")
+        });
+        found
+    }
+
+    /// `radsort verify --digests` finds nothing to say.
+    pub fn assert_verified(&self) {
+        let text = self.ok(&["verify", "--digests", "--json"]);
+        let summary: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        let differences = summary["differences"].as_object().unwrap();
+        assert!(differences.values().all(|count| *count == 0), "{text}");
+    }
+
     /// The ledger's text, all segments.
     pub fn ledger(&self) -> String {
         let mut segments = files(&self.state.join("ledger"));
@@ -220,7 +263,9 @@ pub struct Daemon {
     pub log: PathBuf,
     socket: UnixDatagram,
     notify: TempDir,
+    heard: Vec<String>,
     config: PathBuf,
+    control: PathBuf,
 }
 
 impl Daemon {
@@ -229,24 +274,50 @@ impl Daemon {
         self.wait_notified("READY=1");
     }
 
-    /// Waits until the daemon has told the service manager a line.
-    pub fn wait_notified(&mut self, wanted: &str) {
-        let started = Instant::now();
+    /// What it tells the service manager until a moment from now; paces loops that wait.
+    fn listen(&mut self) {
         let mut buffer = [0; 4096];
-        loop {
-            if let Ok(length) = self.socket.recv(&mut buffer)
-                && String::from_utf8_lossy(&buffer[..length])
-                    .lines()
-                    .any(|line| line == wanted)
-            {
-                return;
+        match self.socket.recv(&mut buffer) {
+            Ok(length) => {
+                let text = String::from_utf8_lossy(&buffer[..length]);
+                self.heard.extend(text.lines().map(ToOwned::to_owned));
             }
+            Err(error) => assert!(
+                matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ),
+                "{error}"
+            ),
+        }
+    }
+
+    /// What the service manager has been told so far, line by line.
+    pub fn heard(&self) -> &[String] {
+        &self.heard
+    }
+
+    /// Waits until the daemon has told the service manager a line, now or before.
+    pub fn wait_notified(&mut self, wanted: &str) {
+        self.wait_heard(wanted, |heard| heard.iter().any(|line| line == wanted));
+    }
+
+    /// Waits until what the service manager has been told fulfils a condition.
+    pub fn wait_heard(&mut self, what: &str, condition: impl Fn(&[String]) -> bool) {
+        let started = Instant::now();
+        while !condition(&self.heard) {
+            self.listen();
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the daemon ended before {wanted}: {status}\n{}", self.log());
+                self.listen();
+                assert!(
+                    condition(&self.heard),
+                    "the daemon ended before {what}: {status}\n{}",
+                    self.log()
+                );
             }
             assert!(
                 started.elapsed() < PATIENCE,
-                "no {wanted} in time:\n{}",
+                "not in time: {what}\n{}",
                 self.log()
             );
         }
@@ -257,7 +328,7 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Its status.
+    /// What `radsort status --json` says.
     pub fn status(&self) -> Value {
         let output = Command::new(RADSORT)
             .args(["status", "--json", "--config"])
@@ -268,12 +339,22 @@ impl Daemon {
             .unwrap_or_else(|error| panic!("{error}: {output:?}\n{}", self.log()))
     }
 
+    /// The same asked for at its socket, which costs less; `None` while it does not answer.
+    fn ask_status(&self) -> Option<Value> {
+        let mut client = Client::connect(&self.control).ok()??;
+        let status = client.ask(&Request::Status {}, |reply| match reply {
+            Reply::Status(status) => Some(status),
+            _ => None,
+        });
+        Some(serde_json::to_value(status.ok()?).unwrap())
+    }
+
     /// Waits until `condition` holds of its status, which is asked for again and again.
     pub fn wait_until(&mut self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
         loop {
-            let status = self.status();
-            if condition(&status) {
+            let status = self.ask_status();
+            if let Some(status) = status.clone().filter(|status| condition(status)) {
                 return status;
             }
             if let Some(code) = self.child.try_wait().unwrap() {
@@ -281,10 +362,15 @@ impl Daemon {
             }
             assert!(
                 started.elapsed() < PATIENCE,
-                "not in time: {what}\n{status:#}\n{}",
-                self.log()
+                "not in time: {what}\n{status:#?}"
             );
+            self.listen();
         }
+    }
+
+    /// Waits until something holds that the daemon brings about.
+    pub fn wait_for(&mut self, what: &str, condition: impl Fn() -> bool) {
+        self.wait_until(what, |_| condition());
     }
 
     /// Waits until so many files have a fate.
@@ -318,9 +404,9 @@ impl Daemon {
     pub fn wait(&mut self) -> std::process::ExitStatus {
         let started = Instant::now();
         loop {
-            // The notify socket's timeout paces this loop, and draining it keeps the daemon from blocking on it.
-            let _ = self.socket.recv(&mut [0; 4096]);
+            self.listen();
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.listen();
                 return status;
             }
             assert!(
@@ -328,6 +414,20 @@ impl Daemon {
                 "the daemon did not end:\n{}",
                 self.log()
             );
+        }
+    }
+
+    /// Waits until it has been stopped by a signal (as failpoints do).
+    pub fn wait_stopped(&mut self) {
+        let started = Instant::now();
+        let stat = format!("/proc/{}/stat", self.child.id());
+        loop {
+            let text = fs::read_to_string(&stat).unwrap();
+            if text.rsplit(") ").next().unwrap().starts_with('T') {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{text}\n{}", self.log());
+            self.listen();
         }
     }
 }
@@ -384,6 +484,69 @@ pub fn phantoms(dir: &Path, count: usize, seed: u64) -> Vec<(PathBuf, Option<&'s
             (path, plan.truth.category)
         })
         .collect()
+}
+
+/// A small phantom that is written again and again under other identities: what is drawn once costs little.
+pub struct Mould(Phantom);
+
+impl Mould {
+    /// A frontal or lateral one, as the seed wants it, of 240 × 400 pixels.
+    pub fn new(seed: u64) -> Self {
+        let options = PlanOptions {
+            count: 1,
+            seed,
+            imbalance: Imbalance::Even,
+            difficulty: Difficulty::Normal,
+            size: Some((240, 400)),
+            outside: 0.0,
+        };
+        Self(phantom::plan(&options)[0].draw())
+    }
+
+    /// A DICOM file's bytes (explicit little endian), with another SOP Instance UID.
+    pub fn bytes(&self, uid: &str) -> Vec<u8> {
+        self.bytes_with(|header| put(header, tags::SOP_INSTANCE_UID, VR::UI, uid))
+    }
+
+    /// The same with any change of the header.
+    pub fn bytes_with(&self, change: impl FnOnce(&mut InMemDicomObject)) -> Vec<u8> {
+        let mut object = self.0.header.clone();
+        for (tag, value) in [
+            (tags::ROWS, self.0.rows as u16),
+            (tags::COLUMNS, self.0.columns as u16),
+        ] {
+            object.put(DataElement::new(tag, VR::US, PrimitiveValue::from(value)));
+        }
+        object.put(DataElement::new(
+            tags::PIXEL_DATA,
+            VR::OW,
+            PrimitiveValue::U16(self.0.pixels.as_slice().into()),
+        ));
+        change(&mut object);
+        let meta = FileMetaTableBuilder::new()
+            .transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN)
+            .media_storage_sop_class_uid(uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE)
+            .media_storage_sop_instance_uid("1.2.826.0.1.3680043.10.9999");
+        let mut bytes = Vec::new();
+        let file = object.with_meta(meta).unwrap();
+        file.write_all(&mut bytes).unwrap();
+        bytes
+    }
+}
+
+/// Sets a text attribute.
+pub fn put(header: &mut InMemDicomObject, tag: Tag, vr: VR, value: &str) {
+    header.put(DataElement::new(tag, vr, PrimitiveValue::from(value)));
+}
+
+/// A valid UID for a test's n-th file.
+pub fn uid(n: usize) -> String {
+    format!("1.2.826.0.1.3680043.10.777.{n}")
+}
+
+/// BLAKE3 of bytes, as `query` writes it.
+pub fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
 }
 
 /// Every regular file below a directory.

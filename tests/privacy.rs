@@ -1,0 +1,174 @@
+//! Who a patient is stands in the file itself, and nowhere else that others can read.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+use common::{Mould, Site, put, uid};
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use dicom_object::InMemDicomObject;
+
+/// What must not be found, in lower case. The SOP Instance UID of one file holds a name as well.
+const SECRETS: [&str; 5] = ["kwiatkowska", "zbyslawa", "pid-7731-xq", "19870613", "1987-06-13"];
+
+fn plant(header: &mut InMemDicomObject) {
+    put(header, tags::PATIENT_NAME, VR::PN, "Kwiatkowska^Zbyslawa");
+    put(header, tags::PATIENT_ID, VR::LO, "PID-7731-XQ");
+    put(header, tags::PATIENT_BIRTH_DATE, VR::DA, "19870613");
+    put(header, tags::OTHER_PATIENT_NAMES, VR::PN, "Kwiatkowska");
+    put(header, tags::PATIENT_COMMENTS, VR::LT, "Zbyslawa, PID-7731-XQ");
+    put(header, tags::ACCESSION_NUMBER, VR::SH, "PID-7731-XQ");
+}
+
+fn with_uid(mould: &Mould, uid: &str) -> Vec<u8> {
+    mould.bytes_with(|header| {
+        plant(header);
+        put(header, tags::SOP_INSTANCE_UID, VR::UI, uid);
+    })
+}
+
+fn assert_clean(what: &str, text: &str) {
+    let lower = text.to_lowercase();
+    for secret in SECRETS {
+        if let Some(at) = lower.find(secret) {
+            let from = lower[..at].rfind('\n').map_or(0, |at| at + 1);
+            let line = lower[from..].lines().next().unwrap();
+            panic!("{what} holds {secret:?}: {line}");
+        }
+    }
+}
+
+/// Drops files that end in every way there is, under names that tell whose they are.
+fn drop_everything(site: &Site) -> u64 {
+    let mould = Mould::new(51);
+    let folder = site.drop.join("Kwiatkowska Zbyslawa/PID-7731-XQ");
+    fs::create_dir_all(&folder).unwrap();
+    let drop = |name: &str, bytes: &[u8]| {
+        fs::write(folder.join(format!("Kwiatkowska_19870613_{name}")), bytes).unwrap();
+    };
+    let good = with_uid(&mould, &uid(1));
+    drop("filed.dcm", &good);
+    drop("duplicate.dcm", &good);
+    let mut conflict = good.clone();
+    *conflict.last_mut().unwrap() ^= 1;
+    drop("conflict.dcm", &conflict);
+    // To review in any case: AP by its header, whatever it shows, and the other way round.
+    for (n, view) in ["AP", "LL"].iter().enumerate() {
+        let bytes = mould.bytes_with(|header| {
+            plant(header);
+            put(header, tags::SOP_INSTANCE_UID, VR::UI, &uid(10 + n));
+            put(header, tags::VIEW_POSITION, VR::CS, view);
+        });
+        drop(&format!("view-{n}.dcm"), &bytes);
+    }
+    drop("bad-uid.dcm", &with_uid(&mould, "Kwiatkowska.19870613"));
+    drop("no-uid.dcm", &with_uid(&mould, ""));
+    drop("cut.dcm", &with_uid(&mould, &uid(2))[..good.len() / 2]);
+    let garbled = mould.bytes_with(|header| {
+        plant(header);
+        put(header, tags::SOP_INSTANCE_UID, VR::UI, &uid(3));
+        put(header, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "Kwiatkowska");
+    });
+    drop("garbled.dcm", &garbled);
+    let slice = mould.bytes_with(|header| {
+        plant(header);
+        put(header, tags::SOP_INSTANCE_UID, VR::UI, &uid(4));
+        put(header, tags::MODALITY, VR::CS, "CT");
+        put(
+            header,
+            tags::SOP_CLASS_UID,
+            VR::UI,
+            dicom_dictionary_std::uids::CT_IMAGE_STORAGE,
+        );
+    });
+    drop("slice.dcm", &slice);
+    drop("letter.pdf", b"%PDF-1.4 Kwiatkowska, 19870613");
+    drop("archive.zip", b"PK\x03\x04 Kwiatkowska");
+    let mut count = 12;
+    if cfg!(feature = "failpoints") {
+        let mut panics = with_uid(&mould, &uid(5));
+        panics[..26].copy_from_slice(b"radsort-test:decode:panic\0");
+        drop("panics.dcm", &panics);
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn no_log_status_reason_or_path_tells_who_a_patient_is() {
+    let logged = "[log]\nlevel = \"trace\"\ntarget = \"json\"\n\
+                  [review]\nbelow = 0.0\nmay-loosen = true\n";
+    let site = Site::with("truncated = \"1s\"", logged);
+    let mut daemon = site.start();
+    let count = drop_everything(&site);
+    daemon.wait_total(count);
+
+    // The library goes away: that, too, is told without names.
+    let marker = site.library.join(".radsort-library");
+    fs::rename(&marker, site.dir.path().join("marker")).unwrap();
+    let late = with_uid(&Mould::new(52), &uid(6));
+    fs::write(site.drop.join("Kwiatkowska-late.dcm"), late).unwrap();
+    daemon.wait_until("held", |status| status["watches"][0]["state"] == "held");
+    // Given back from the quarantine under its old name, and a reload that fails.
+    let config = fs::read_to_string(&site.config).unwrap();
+    fs::write(&site.config, format!("{config}\nunknown = 1\n")).unwrap();
+    assert!(!site.run(&["reload"]).status.success());
+    fs::write(&site.config, config).unwrap();
+    let status = site.ok(&["status", "--json"]) + &site.ok(&["status"]);
+    let logs = daemon.stop();
+
+    let fates = site.fates();
+    for fate in ["filed", "review", "conflict", "duplicate", "quarantined", "left"] {
+        assert!(fates.contains_key(fate), "{fates:?}");
+    }
+    assert!(logs.contains("TRACE"), "nothing was logged at that level");
+    assert_clean("the log", &logs);
+    assert_clean("the status", &status);
+    for path in common::files(&site.library) {
+        assert_clean("a path in the library", path.to_str().unwrap());
+        if path.to_string_lossy().ends_with(".reason.txt") {
+            assert_clean("a reason", &fs::read_to_string(path).unwrap());
+        }
+    }
+    for record in site.records() {
+        // The source path is the index's to keep, for those who may read it.
+        let mut record = record;
+        for key in ["from", "path"] {
+            record.as_object_mut().unwrap().remove(key);
+        }
+        assert_clean("a record", &record.to_string());
+    }
+    assert_private(&site.state);
+}
+
+#[test]
+fn a_pass_over_a_directory_prints_no_patient() {
+    let site = Site::with("truncated = \"1s\"", "[log]\nlevel = \"trace\"\n");
+    drop_everything(&site);
+    let output = site.run(&["sort", site.drop.to_str().unwrap()]);
+    assert_clean("its output", &String::from_utf8_lossy(&output.stdout));
+    assert_clean("its log", &String::from_utf8_lossy(&output.stderr));
+    assert_private(&site.state);
+}
+
+/// Nobody but the service's user may look into its state, but for the socket, which has a group.
+fn assert_private(dir: &Path) {
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(dir), 0o700, "{}", dir.display());
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() {
+            assert_private(&path);
+        } else if kind.is_socket() {
+            assert_eq!(mode(&path), 0o660, "{}", path.display());
+        } else {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+}

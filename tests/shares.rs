@@ -1,0 +1,245 @@
+//! Shares that go away, fill up, turn read-only or refuse to rename: intake stops, nothing is lost, and it goes on.
+//!
+//! Mounting needs root and, for bindfs, FUSE; where they are missing, these tests say so and are skipped.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::{Daemon, Mould, Site, uid};
+use serde_json::Value;
+
+fn is(status: &Value, state: &str) -> bool {
+    status["watches"][0]["state"] == state
+}
+
+/// Waits until the watch is in a state; gives why.
+fn wait_state(daemon: &mut Daemon, state: &str) -> String {
+    let status = daemon.wait_until(state, |status| is(status, state));
+    status["watches"][0]["why"].as_str().unwrap_or("").to_owned()
+}
+
+/// A mounted filesystem, unmounted in the end.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// Runs a command that mounts something; `None`, told loudly, where that is not possible.
+    fn new(at: &Path, command: &[&str]) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        let output = Command::new(command[0])
+            .args(&command[1..])
+            .arg(at)
+            .stdin(Stdio::null())
+            .output();
+        let failure = match output {
+            Ok(output) if output.status.success() => return Some(Self(at.to_owned())),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        eprintln!("SKIPPED: {command:?}: {}", failure.trim());
+        None
+    }
+
+    /// A small filesystem in memory.
+    fn tmpfs(at: &Path, size: &str) -> Option<Self> {
+        let options = format!("size={size},mode=0755");
+        Self::new(at, &["mount", "-t", "tmpfs", "-o", &options, "tmpfs"])
+    }
+
+    fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let status = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_library_without_its_marker_is_offline_and_files_wait_until_it_is_back() {
+    let site = Site::new();
+    let mould = Mould::new(61);
+    let mut daemon = site.start();
+    site.put("1.dcm", &mould.bytes(&uid(1)));
+    daemon.wait_total(1);
+
+    let (marker, away) = (
+        site.library.join(".radsort-library"),
+        site.dir.path().join("marker"),
+    );
+    fs::rename(&marker, &away).unwrap();
+    site.put("2.dcm", &mould.bytes(&uid(2)));
+    site.put("3.dcm", &mould.bytes(&uid(3)));
+    let why = wait_state(&mut daemon, "held");
+    assert!(why.contains(".radsort-library"), "{why}");
+    assert!(site.drop.join("2.dcm").is_file() && site.drop.join("3.dcm").is_file());
+    assert!(!marker.exists(), "an offline library was taken for a new one");
+    let before = site.digests();
+
+    fs::rename(&away, &marker).unwrap();
+    daemon.wait_total(3);
+    wait_state(&mut daemon, "online");
+    daemon.stop();
+    assert_eq!(site.filed().len(), 3);
+    assert_eq!(site.digests(), before);
+    site.assert_verified();
+}
+
+#[test]
+fn a_library_that_is_another_one_at_the_next_start_is_not_filed_into() {
+    let site = Site::new();
+    let mould = Mould::new(62);
+    site.put("1.dcm", &mould.bytes(&uid(1)));
+    site.sort();
+    // The share is not mounted: what is there is its empty mount point.
+    let away = site.dir.path().join("away");
+    fs::rename(&site.library, &away).unwrap();
+    fs::create_dir(&site.library).unwrap();
+    site.put("2.dcm", &mould.bytes(&uid(2)));
+    let mut daemon = site.start();
+    wait_state(&mut daemon, "held");
+    assert!(common::files(&site.library).is_empty());
+    assert!(site.drop.join("2.dcm").is_file());
+
+    fs::remove_dir(&site.library).unwrap();
+    fs::rename(&away, &site.library).unwrap();
+    daemon.wait_total(2);
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn a_drop_directory_that_goes_away_is_offline_and_is_taken_up_again_when_it_is_back() {
+    let site = Site::new();
+    let mould = Mould::new(63);
+    let mut daemon = site.start();
+    site.put("1.dcm", &mould.bytes(&uid(1)));
+    daemon.wait_total(1);
+    let away = site.dir.path().join("away");
+    fs::rename(&site.drop, &away).unwrap();
+    wait_state(&mut daemon, "offline");
+    fs::write(away.join("2.dcm"), mould.bytes(&uid(2))).unwrap();
+    fs::rename(&away, &site.drop).unwrap();
+    daemon.wait_total(2);
+    wait_state(&mut daemon, "online");
+    // Events come again, too.
+    site.put("3.dcm", &mould.bytes(&uid(3)));
+    daemon.wait_total(3);
+    daemon.stop();
+    assert_eq!(site.filed().len(), 3);
+    site.assert_verified();
+}
+
+#[test]
+fn a_library_on_another_filesystem_that_refuses_to_rename_gets_verified_copies() {
+    let site = Site::new();
+    let real = site.dir.path().join("real");
+    fs::create_dir(&real).unwrap();
+    let Some(_mount) = Mount::new(&site.library, &["bindfs", real.to_str().unwrap()]) else {
+        return;
+    };
+    let mould = Mould::new(64);
+    let mut daemon = site.start();
+    for n in 0..3 {
+        site.put(&format!("{n}.dcm"), &mould.bytes(&uid(n)));
+    }
+    site.put("again.dcm", &mould.bytes(&uid(0)));
+    let mut other = mould.bytes(&uid(1));
+    *other.last_mut().unwrap() ^= 1;
+    site.put("other.dcm", &other);
+    daemon.wait_total(5);
+    daemon.stop();
+    let fates = site.fates();
+    assert_eq!((fates["duplicate"], fates["conflict"]), (1, 1), "{fates:?}");
+    assert!(common::files(&site.drop).is_empty());
+    assert!(site.remains().is_empty(), "{:?}", site.remains());
+    assert_eq!(common::digests(&[&real]).len(), 5);
+    site.assert_verified();
+}
+
+#[test]
+fn a_drop_directory_without_events_or_renames_is_polled_and_emptied() {
+    let site = Site::with("poll-interval = \"1s\"", "");
+    let real = site.dir.path().join("real");
+    fs::create_dir(&real).unwrap();
+    let Some(_mount) = Mount::new(&site.drop, &["bindfs", real.to_str().unwrap()]) else {
+        return;
+    };
+    let mould = Mould::new(65);
+    let mut daemon = site.start();
+    let status = daemon.wait_until("polling", |status| {
+        status["watches"][0]["noticing"] == "polling"
+    });
+    assert_eq!(status["watches"][0]["share"], "fuse", "{status}");
+    // Written behind the mount, as by another machine: no event tells of it.
+    let mut expected = Vec::new();
+    for n in 0..3 {
+        let bytes = mould.bytes(&uid(n));
+        fs::write(real.join(format!("{n}.dcm")), &bytes).unwrap();
+        expected.push(common::digest(&bytes));
+    }
+    daemon.wait_total(3);
+    daemon.stop();
+    expected.sort();
+    assert_eq!(common::digests(&[&site.library]), expected);
+    assert!(common::files(&real).is_empty());
+    site.assert_verified();
+}
+
+#[test]
+fn a_full_library_holds_intake_until_there_is_room() {
+    let site = Site::new();
+    let Some(_mount) = Mount::tmpfs(&site.library, "2m") else {
+        return;
+    };
+    let mould = Mould::new(66);
+    let mut daemon = site.start();
+    site.put("1.dcm", &mould.bytes(&uid(1)));
+    daemon.wait_total(1);
+    let filler = site.library.join("filler");
+    let free = rustix::fs::statvfs(&site.library).unwrap();
+    let bytes = (free.f_bavail * free.f_frsize).saturating_sub(40 << 10);
+    fs::write(&filler, vec![1; bytes as usize]).unwrap();
+    site.put("2.dcm", &mould.bytes(&uid(2)));
+    wait_state(&mut daemon, "held");
+    assert!(site.drop.join("2.dcm").is_file(), "the file that did not fit");
+    fs::remove_file(&filler).unwrap();
+    daemon.wait_total(2);
+    daemon.stop();
+    let mut expected = [1, 2].map(|n| common::digest(&mould.bytes(&uid(n))));
+    expected.sort();
+    assert_eq!(site.digests(), expected);
+    assert!(site.remains().is_empty(), "{:?}", site.remains());
+    assert!(!site.fates().contains_key("quarantined"));
+    site.assert_verified();
+}
+
+#[test]
+fn a_library_that_turns_read_only_holds_intake_until_it_can_be_written_again() {
+    let site = Site::new();
+    let Some(mount) = Mount::tmpfs(&site.library, "8m") else {
+        return;
+    };
+    let mould = Mould::new(67);
+    let mut daemon = site.start();
+    site.put("1.dcm", &mould.bytes(&uid(1)));
+    daemon.wait_total(1);
+    mount.remount("ro");
+    site.put("2.dcm", &mould.bytes(&uid(2)));
+    wait_state(&mut daemon, "held");
+    assert!(site.drop.join("2.dcm").is_file());
+    mount.remount("rw");
+    daemon.wait_total(2);
+    daemon.stop();
+    assert!(site.remains().is_empty(), "{:?}", site.remains());
+    assert!(!site.fates().contains_key("quarantined"));
+    site.assert_verified();
+}
