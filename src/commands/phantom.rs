@@ -157,3 +157,56 @@ fn tell(args: &PhantomArgs, summary: &Summary) {
         println!("Thumbnails by category: {}", sheet.display());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_columns_by_rows_and_nothing_absurd() {
+        assert_eq!(size("500x750"), Ok((500, 750)));
+        assert_eq!(size("2400 × 3000"), Ok((2400, 3000)));
+        for wrong in ["500", "x", "0x100", "500x99999", "axb", "-5x100"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares_lie_between_nothing_and_all() {
+        assert_eq!(share("0.25"), Ok(0.25));
+        assert!(
+            share("1.5").is_err()
+                && share("-0.1").is_err()
+                && share("NaN").is_err()
+                && share("some").is_err()
+        );
+    }
+
+    #[test]
+    fn a_directory_that_already_holds_a_set_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("labels.csv"), "").unwrap();
+        let args = PhantomArgs {
+            out: dir.path().to_owned(),
+            count: 1,
+            seed: 1,
+            syntax: SyntaxChoice::Mixed,
+            layout: Layout::Flat,
+            imbalance: Imbalance::Even,
+            difficulty: Difficulty::Normal,
+            size: Some((64, 96)),
+            outside: 0.0,
+            sheet: None,
+            json: true,
+        };
+        assert!(
+            run(&args)
+                .unwrap_err()
+                .to_string()
+                .contains("already holds a set")
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

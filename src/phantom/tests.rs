@@ -202,6 +202,38 @@ fn hard_images_are_the_same_patients_worse_exposed() {
 }
 
 #[test]
+fn the_same_plan_under_another_treatment_changes_the_device_and_no_nuisance() {
+    let plans = plan(&options(60));
+    let untreated = plans
+        .iter()
+        .find(|p| p.truth.category == Some("frontal-preop"))
+        .unwrap();
+    let fused = untreated.treated_as("frontal-fusion").unwrap();
+    assert_eq!(fused.truth.category, Some("frontal-fusion"));
+    let (a, b) = (untreated.draw(), fused.draw());
+    assert_ne!(a.pixels, b.pixels);
+    for tag in [
+        "Manufacturer",
+        "ViewPosition",
+        "BitsStored",
+        "StudyDate",
+        "PatientBirthDate",
+        "KVP",
+    ] {
+        let value = |p: &Phantom| {
+            p.header
+                .element_by_name(tag)
+                .ok()
+                .map(|e| e.to_str().unwrap().into_owned())
+        };
+        assert_eq!(value(&a), value(&b), "{tag}");
+    }
+    assert!(untreated.treated_as("lateral-fusion").is_none());
+    let outside = plans.iter().find(|p| p.truth.category.is_none()).unwrap();
+    assert!(outside.treated_as("frontal-fusion").is_none());
+}
+
+#[test]
 fn syntax_names_round_trip_and_unknown_ones_are_explained() {
     for syntax in Syntax::ALL {
         assert_eq!(syntax.name().parse(), Ok(syntax));
