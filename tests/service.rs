@@ -105,8 +105,8 @@ fn a_reload_with_a_bad_configuration_fails_with_the_reason_and_the_old_one_stays
         (format!("{good}\n[libary]\npath = \"/x\"\n"), "libary"),
         (bad_model, "nowhere"),
         (
-            "this is = not [ TOML".to_owned() + "\n" + &good,
-            "radsort.toml:1:",
+            format!("{good}\nthis is = not [ TOML\n"),
+            "radsort.toml:",
         ),
     ] {
         fs::write(&site.config, bad).unwrap();

@@ -140,8 +140,8 @@ fn a_file_that_was_left_and_is_written_anew_is_looked_at_again() {
     let bytes = Mould::new(34).bytes(&uid(1));
     let mut daemon = site.start();
     let path = site.drop.join("image.dcm");
-    // A writer that closed a file of zeros: that is no DICOM, and is left.
-    fs::write(&path, vec![0; bytes.len()]).unwrap();
+    // A writer that closed a file which is no DICOM: it is left. (Zeros would be waited for, as a file still being filled.)
+    fs::write(&path, vec![b'x'; bytes.len()]).unwrap();
     daemon.wait_until("left", |status| status["totals"]["left"] == 1);
     let mut writer = File::options().write(true).open(&path).unwrap();
     writer.seek(SeekFrom::Start(0)).unwrap();
