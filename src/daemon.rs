@@ -1,1 +1,352 @@
-//! (to be written)
+//! The service: starts everything, keeps the drop directories tended, reloads, and stops in order.
+//!
+//! READY is said when the model is warm and every drop directory is being tended. SIGTERM and SIGINT stop intake, let
+//! what is under way end, and close ledger and index. SIGHUP (and the control socket) reload: new settings and model
+//! are made ready aside and put in force together, or not at all.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::commands::EXIT_TRY_AGAIN;
+use crate::config::settings::WatchSettings;
+use crate::config::{self, Settings};
+use crate::control::server::{self, Limits};
+use crate::control::status::ErrorLine;
+use crate::engine::{Engine, Inspector};
+use crate::handler::Answers;
+use crate::ingest::Drop;
+use crate::intake::tend;
+use crate::model::Model;
+use crate::model::trial;
+use crate::watch::{Consumed, Watcher};
+
+/// How long what is under way may take to end after SIGTERM. What has not ended is in the drop directory or finished
+/// by the next start's recovery.
+const GRACE: Duration = Duration::from_mins(1);
+/// How often the service manager is told what the service is doing.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// How much more time is asked for while starting, and how often.
+const MORE_TIME: Duration = Duration::from_mins(1);
+
+/// The drop directories that are tended, by name.
+pub type Watches = Arc<Mutex<BTreeMap<String, Tended>>>;
+
+/// One drop directory that is tended.
+pub struct Tended {
+    /// Its settings.
+    pub settings: WatchSettings,
+    /// Its watcher.
+    pub watcher: Arc<Watcher>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// A request to reload, answered when the new settings are in force or refused.
+pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+
+/// Runs until told to stop.
+pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    // Before anything else, so that no signal is lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+
+    let socket = settings.control.socket.clone();
+    let starting = tokio::task::spawn_blocking(move || Engine::open(settings, &say_progress));
+    let engine = tokio::select! {
+        engine = starting => Arc::new(engine??),
+        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+    };
+    for alarm in engine.state.recover().await? {
+        engine.note_error(&alarm);
+    }
+    let listener = server::bind(&socket)?;
+
+    let (reloads, mut asked_to_reload) = mpsc::channel::<ReloadRequest>(8);
+    let watches = Watches::default();
+    let daemon = Daemon {
+        engine: Arc::clone(&engine),
+        watches: Arc::clone(&watches),
+        tasks: TaskTracker::new(),
+    };
+    for watch in &engine.settings().watches {
+        daemon.start_watch(watch)?;
+    }
+    let stop = CancellationToken::new();
+    let answers = Arc::new(Answers::new(
+        Arc::clone(&engine),
+        watches,
+        reloads,
+        stop.clone(),
+    ));
+    let control = tokio::spawn(server::serve(
+        listener,
+        Arc::clone(&answers),
+        Limits::default(),
+        stop.clone(),
+    ));
+    notify(&[NotifyState::Ready, NotifyState::Status(&daemon.summary())]);
+    tracing::info!(model = %engine.services().model.classifier().info().name, provider = %engine.services().model.classifier().info().provider, "ready");
+
+    let mut ticks = tokio::time::interval(STATUS_EVERY);
+    let code = loop {
+        tokio::select! {
+            _ = terminate.recv() => break ExitCode::SUCCESS,
+            _ = interrupt.recv() => break ExitCode::SUCCESS,
+            _ = hang_up.recv() => answers.reloaded(daemon.reload().await),
+            Some(reply) = asked_to_reload.recv() => {
+                let result = daemon.reload().await;
+                answers.reloaded(result.clone());
+                // Whoever asked may have hung up.
+                let _ = reply.send(result);
+            }
+            fatal = engine.fatal() => {
+                tracing::error!("stopping, so that a new process can start afresh: {}", fatal.what);
+                break ExitCode::from(EXIT_TRY_AGAIN);
+            }
+            _ = ticks.tick() => notify(&[NotifyState::Status(&daemon.summary())]),
+        }
+    };
+
+    notify(&[
+        NotifyState::Stopping,
+        NotifyState::Status("finishing what is under way"),
+    ]);
+    tracing::info!("stopping");
+    stop.cancel();
+    daemon.stop_watches().await;
+    // The socket goes last: until then `status` can say what is still under way.
+    if let Err(error) = control.await.context("the control socket's task")? {
+        tracing::warn!("the control socket: {error}");
+    }
+    engine.state.close().await;
+    tracing::info!("stopped");
+    Ok(code)
+}
+
+struct Daemon {
+    engine: Arc<Engine>,
+    watches: Watches,
+    tasks: TaskTracker,
+}
+
+impl Daemon {
+    fn start_watch(&self, settings: &WatchSettings) -> anyhow::Result<()> {
+        let tended = tend_directory(&self.engine, settings)?;
+        self.lock().insert(settings.name.clone(), tended);
+        Ok(())
+    }
+
+    /// Reads the configuration again, makes everything ready aside, then swaps.
+    async fn reload(&self) -> Result<(), String> {
+        notify(&[NotifyState::Reloading, monotonic_now()]);
+        let result = self
+            .try_reload()
+            .await
+            .map_err(|error| format!("{error:#}"));
+        match &result {
+            Ok(()) => tracing::info!("reloaded"),
+            Err(why) => {
+                tracing::error!("the reload failed, the settings before it stay in force: {why}");
+            }
+        }
+        notify(&[NotifyState::Ready, NotifyState::Status(&self.summary())]);
+        result
+    }
+
+    async fn try_reload(&self) -> anyhow::Result<()> {
+        let old = self.engine.settings();
+        let source = old.source.clone();
+        let (new, model) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+            let new = config::load(&source)?;
+            needs_restart(&old, &new)?;
+            // A bad graph can crash the runtime: another process goes first.
+            let bundle = crate::model::Bundle::find(new.model.bundle.as_deref())?;
+            trial::try_in_child(&bundle, &new.runtime).map_err(anyhow::Error::msg)?;
+            let model = Model::start(&new)?;
+            Ok((new, model))
+        })
+        .await??;
+        for watch in &new.watches {
+            self.engine.state.roots.remember(&watch.name, &watch.path)?;
+        }
+        let (gone, fresh) = {
+            let mut watches = self.lock();
+            let keeps = |tended: &Tended| new.watches.contains(&tended.settings);
+            let gone: Vec<String> = watches
+                .iter()
+                .filter(|(_, tended)| !keeps(tended))
+                .map(|(name, _)| name.clone())
+                .collect();
+            let gone: Vec<Tended> = gone
+                .iter()
+                .filter_map(|name| watches.remove(name))
+                .collect();
+            let fresh: Vec<WatchSettings> = new
+                .watches
+                .iter()
+                .filter(|watch| !watches.contains_key(&watch.name))
+                .cloned()
+                .collect();
+            (gone, fresh)
+        };
+        self.engine.put_in_force(new, model);
+        for tended in gone {
+            // What is under way ends in its own time; its directory may be tended anew meanwhile.
+            self.tasks.spawn(tended.end());
+        }
+        for watch in fresh {
+            self.start_watch(&watch)?;
+        }
+        Ok(())
+    }
+
+    async fn stop_watches(&self) {
+        let all = std::mem::take(&mut *self.lock());
+        for tended in all.into_values() {
+            self.tasks.spawn(tended.end());
+        }
+        self.tasks.close();
+        if tokio::time::timeout(GRACE, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some files are still under way; the next start looks after them");
+        }
+    }
+
+    /// One line for the service manager.
+    fn summary(&self) -> String {
+        let watches = self.lock();
+        let waiting: usize = watches
+            .values()
+            .map(|tended| tended.watcher.status().under_way)
+            .sum();
+        let services = self.engine.services();
+        let info = services.model.classifier().info();
+        let gpu = info.gpu_refused.as_ref().map_or("", |_| ", NOT ON THE GPU");
+        format!(
+            "{} drop directories, {waiting} files waiting, {} on {}{gpu}",
+            watches.len(),
+            info.name,
+            info.provider
+        )
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Tended>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tended {
+    /// Takes no more files, waits for those under way.
+    async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(watch = %self.settings.name, "its task died: {error}");
+        }
+        if let Ok(watcher) = Arc::try_unwrap(self.watcher).map_err(drop) {
+            watcher.stop().await;
+        }
+    }
+}
+
+/// Starts a watcher and the task that takes its files.
+pub fn tend_directory(engine: &Arc<Engine>, settings: &WatchSettings) -> anyhow::Result<Tended> {
+    let inspector = Arc::new(Inspector(Arc::clone(&engine.pool)));
+    let watcher = Arc::new(Watcher::start(
+        settings,
+        inspector,
+        consumed(engine, settings),
+    )?);
+    let drop = Arc::new(Drop {
+        settings: settings.clone(),
+        dry_run: false,
+        told: None,
+    });
+    let stop = CancellationToken::new();
+    let permits = engine.settings().decoders.permits_per_watch;
+    let task = tokio::spawn(tend(
+        Arc::clone(engine),
+        drop,
+        Arc::clone(&watcher),
+        permits,
+        stop.clone(),
+    ));
+    Ok(Tended {
+        settings: settings.clone(),
+        watcher,
+        stop,
+        task,
+    })
+}
+
+/// What a watcher need not offer again.
+pub fn consumed(engine: &Engine, settings: &WatchSettings) -> Consumed {
+    let (filer, action) = (engine.state.filer.clone(), settings.action);
+    Arc::new(move |fingerprint| filer.is_taken(action, fingerprint))
+}
+
+/// What cannot be changed while the service runs.
+fn needs_restart(old: &Settings, new: &Settings) -> anyhow::Result<()> {
+    let without_template = |settings: &Settings| {
+        let library = &settings.library;
+        (
+            library.path.clone(),
+            library.quarantine.clone(),
+            library.duplicates.clone(),
+            library.file_mode,
+            library.directory_mode,
+        )
+    };
+    for (what, same) in [
+        (
+            "[library] or [quarantine] or [duplicates] paths and modes",
+            without_template(old) == without_template(new),
+        ),
+        ("[state] path", old.state == new.state),
+        ("[control]", old.control == new.control),
+        ("[runtime] decoders", old.decoders == new.decoders),
+        ("[log]", old.log == new.log),
+    ] {
+        anyhow::ensure!(
+            same,
+            "{what} changed: that needs a restart (systemctl restart radsort)"
+        );
+    }
+    Ok(())
+}
+
+/// Tells the service manager and the log what is being done while starting, and asks for more time.
+fn say_progress(what: &str) {
+    tracing::debug!("{what}");
+    let microseconds = u32::try_from(MORE_TIME.as_micros()).unwrap_or(u32::MAX);
+    notify(&[
+        NotifyState::ExtendTimeoutUsec(microseconds),
+        NotifyState::Status(what),
+    ]);
+}
+
+fn monotonic_now() -> NotifyState<'static> {
+    NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Custom(""))
+}
+
+/// Tells the service manager, if there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("the service manager could not be told: {error}");
+    }
+}
+
+/// The last reload's error, for `status`.
+pub type LastReload = Mutex<Option<ErrorLine>>;

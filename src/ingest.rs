@@ -5,7 +5,8 @@
 //! taken up again.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,9 +25,7 @@ use crate::domain::{
 use crate::filing::filer::{Filer, FilingError, FilingRequest, HoldReason, Outcome};
 use crate::filing::record::{Digest, Fate, RecordId};
 use crate::filing::secrets::Secrets;
-use crate::model::Model;
-use crate::model::classifier::{Classify, ModelError};
-use crate::root::Root;
+use crate::model::{Classify, Model, ModelError};
 use crate::watch::Settled;
 
 /// What every file's way needs. Cheap to share; a reload makes a new one, files under way keep the old.
@@ -47,17 +46,17 @@ pub struct Services {
 pub struct Drop {
     /// Its settings.
     pub settings: WatchSettings,
-    /// The directory itself.
-    pub root: Arc<Root>,
     /// Decide, but record and touch nothing (`sort --dry-run`).
     pub dry_run: bool,
+    /// Who else is told what became of its files (`sort`).
+    pub told: Option<tokio::sync::mpsc::UnboundedSender<Told>>,
 }
 
 /// How one file's way ended.
 #[derive(Debug)]
 pub enum Ending {
     /// It has a fate.
-    Done(Told),
+    Done(Box<Told>),
     /// It was taken before (copy and observe mode).
     AlreadyTaken,
     /// It changed under way, or is not complete after all: settle again.
@@ -127,7 +126,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
     let started = Instant::now();
 
     // Read and decode: the descriptor that was decoded is kept until the file has been renamed.
-    let (file, fingerprint) = open(drop, settled).await?;
+    let (file, fingerprint) = open(settled).await?;
     let reading = read(&file).await?;
     let decoded = decode(services, &file, fingerprint.size).await?;
     if now_at(&file) != Some(fingerprint) {
@@ -188,7 +187,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
     if !drop.dry_run {
         let request = FilingRequest {
             watch: drop.settings.name.clone(),
-            root: Arc::clone(&drop.root),
+            root: Arc::clone(&settled.root),
             from: settled.path.clone(),
             file,
             fingerprint,
@@ -224,12 +223,12 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
         }
     }
     told.ms = millis(started.elapsed());
-    Ok(Ending::Done(told))
+    Ok(Ending::Done(Box::new(told)))
 }
 
 /// Opens the file beneath its root, and makes sure that it is the one that settled.
-async fn open(drop: &Drop, settled: &Settled) -> Result<(Arc<File>, Fingerprint), Ending> {
-    let (root, path) = (Arc::clone(&drop.root), settled.path.clone());
+async fn open(settled: &Settled) -> Result<(Arc<File>, Fingerprint), Ending> {
+    let (root, path) = (Arc::clone(&settled.root), settled.path.clone());
     let opened = blocking(move || root.open_file(&path)).await?;
     match opened {
         Ok((file, fingerprint)) if fingerprint == settled.fingerprint => {
@@ -269,18 +268,21 @@ async fn read(file: &Arc<File>) -> Result<Reading, Ending> {
     }
 }
 
-/// BLAKE3 over a file from its beginning, in bounded pieces.
-pub fn digest_of(mut file: &File) -> io::Result<Digest> {
-    file.rewind()?;
+/// BLAKE3 over a file from its beginning, in bounded pieces. The decoders share the file's offset: it is not used.
+pub fn digest_of(file: &File) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 256 * 1024];
+    let mut offset = 0;
     loop {
-        match file.read(&mut buffer) {
+        match file.read_at(&mut buffer, offset) {
             Ok(0) => return Ok(hasher.finalize().into()),
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
-        };
+        }
     }
 }
 

@@ -10,19 +10,24 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod contact_sheet;
 pub mod control;
 pub mod daemon;
 pub mod decode;
 pub mod domain;
+pub mod engine;
 pub mod filing;
+pub mod handler;
 pub mod index;
-#[cfg(any())] // waits for its adapters
 pub mod ingest;
+pub mod intake;
 pub mod model;
+pub mod pass;
 pub mod phantom;
 #[cfg(feature = "retrain")]
 pub mod retrain;
 pub mod root;
+pub mod state;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod telemetry;

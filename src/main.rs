@@ -1,14 +1,27 @@
-//! The thin binary: parse, set up logging, dispatch, exit code.
+//! The thin binary: parse, dispatch, exit code.
 
 use std::process::ExitCode;
 
+use clap::Parser;
+use radsort::cli::Cli;
+use radsort::commands;
+
 fn main() -> ExitCode {
-    // The jailed decoder must be the first thing to run: no threads, no logging, nothing open.
+    // The jailed decoder starts before anything else has made threads or opened files.
     if std::env::args_os()
         .nth(1)
         .is_some_and(|verb| verb == "decode-worker")
     {
-        return radsort::commands::decode_worker::main();
+        return commands::decode_worker::main();
     }
-    ExitCode::SUCCESS
+    #[cfg(feature = "failpoints")]
+    if let Err(error) = radsort::filing::failpoints::arm_from_environment() {
+        eprintln!("radsort: {error}");
+        return ExitCode::from(2);
+    }
+    let cli = Cli::parse();
+    match commands::dispatch(cli.verb) {
+        Ok(code) => code,
+        Err(error) => commands::report(&error),
+    }
 }

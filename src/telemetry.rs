@@ -19,7 +19,8 @@ use crate::config::settings::{LogSettings, LogTarget};
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = match EnvFilter::try_from_default_env() {
         Ok(filter) => filter,
-        Err(_) => EnvFilter::try_new(&settings.level).map_err(|error| {
+        // ONNX Runtime's binding is talkative at info.
+        Err(_) => EnvFilter::try_new(format!("ort=warn,{}", settings.level)).map_err(|error| {
             anyhow::anyhow!("[log] level {:?} is no filter: {error}", settings.level)
         })?,
     };
@@ -43,6 +44,20 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
         },
     }
     Ok(())
+}
+
+/// The same for a command at a terminal: only what went wrong, unless `RUST_LOG` or the configuration asks for more.
+pub fn start_quiet(settings: &LogSettings) -> anyhow::Result<()> {
+    let level = if settings.level == "info" {
+        "warn".to_owned()
+    } else {
+        settings.level.clone()
+    };
+    start(&LogSettings {
+        level,
+        target: LogTarget::Stderr,
+        identifiers: settings.identifiers,
+    })
 }
 
 fn journal() -> std::io::Result<JournalLog> {

@@ -19,6 +19,7 @@ use std::time::Instant;
 use rustix::fs::{Access, AtFlags, CWD};
 use serde::Serialize;
 
+use super::access::ConfigArg;
 use crate::config::Settings;
 use crate::config::settings::LogTarget;
 use crate::decode::pool::Pool;
@@ -41,9 +42,8 @@ Examples:
 
 Exit status: 0 when nothing is an error (there may be warnings), 1 when something is, 2 on wrong usage.")]
 pub struct CheckArgs {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[command(flatten)]
+    pub config: ConfigArg,
     /// One JSON object a line: level, what, message, advice.
     #[arg(long)]
     pub json: bool,
@@ -52,14 +52,14 @@ pub struct CheckArgs {
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut findings = Findings::new(args.json);
-    match crate::config::load(&args.config) {
+    match args.config.load_typed() {
         Err(error) => findings.error(
             "configuration",
             error,
             "Correct it; nothing else was checked.",
         ),
         Ok(settings) => {
-            findings.ok("configuration", args.config.display());
+            findings.ok("configuration", args.config.path().display());
             check_user(&settings, &mut findings);
             let running = check_control(&settings, &mut findings);
             for watch in &settings.watches {
@@ -172,7 +172,12 @@ impl Findings {
         self.failed?;
         let [ok, warnings, errors] = self.counts;
         if !self.json {
-            println!("\n{ok} ok, {warnings} warnings, {errors} errors");
+            let plural = |n: usize| if n == 1 { "" } else { "s" };
+            println!(
+                "\n{ok} ok, {warnings} warning{}, {errors} error{}",
+                plural(warnings),
+                plural(errors)
+            );
         }
         Ok(if errors == 0 {
             ExitCode::SUCCESS

@@ -1,10 +1,69 @@
 //! The verbs of the command line, one file each: their arguments, what they do, what they print.
 
+use std::process::ExitCode;
+
+use crate::cli::Verb;
+
+pub mod access;
 pub mod check;
 pub mod classify;
 pub mod decode_worker;
+pub mod demo;
+pub mod demo_files;
 pub mod phantom;
+pub mod quarantine;
+pub mod query;
+pub mod reindex;
+pub mod reload;
 pub mod render;
+pub mod row;
+pub mod run;
+pub mod show;
+pub mod sort;
+pub mod status;
 #[cfg(feature = "retrain")]
 pub mod train_phantom;
 pub mod try_bundle;
+pub mod verify;
+pub mod when;
+
+/// The configuration is bad: restarting is pointless (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+/// A fresh process may cure it (`EX_TEMPFAIL` of sysexits.h).
+pub const EXIT_TRY_AGAIN: u8 = 75;
+
+/// Runs a verb.
+pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Sort(args) => sort::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Query(args) => query::run(&args),
+        Verb::Show(args) => show::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Reload(args) => reload::run(&args),
+        Verb::Quarantine(args) => quarantine::run(&args),
+        Verb::Verify(args) => verify::run(&args),
+        Verb::Reindex(args) => reindex::run(&args),
+        Verb::Classify(args) => classify::run(&args),
+        Verb::Render(args) => render::run(&args),
+        Verb::Phantom(args) => phantom::run(&args),
+        Verb::Demo(args) => demo::run(&args),
+        #[cfg(feature = "retrain")]
+        Verb::TrainPhantomBundle(args) => train_phantom::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::TryBundle(args) => try_bundle::run(&args),
+    }
+}
+
+/// Tells a person what went wrong, and gives the exit code that says whether trying again makes sense.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!("radsort: {error:#}");
+    if error
+        .chain()
+        .any(<dyn std::error::Error + 'static>::is::<crate::config::ConfigError>)
+    {
+        ExitCode::from(EXIT_CONFIG)
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -4,10 +4,14 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::decode::{self, Content, Decoded, Intensity, Radiograph, RenderSpec, header, render};
+use crate::config::settings::DecoderSettings;
+use crate::decode::pool::Pool;
+use crate::decode::{Content, Intensity, Radiograph, render};
+use crate::model::Bundle;
 
 /// Write the picture that the model gets as a PNG.
 ///
@@ -34,17 +38,22 @@ pub struct RenderArgs {
     pub sixteen_bit: bool,
 }
 
-/// Runs the command.
+/// Runs the command. The file is decoded in the jail, as the daemon does it.
 pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
-    let file =
-        File::open(&args.file).with_context(|| format!("cannot open {}", args.file.display()))?;
+    let shown = args.file.display();
+    let file = File::open(&args.file).with_context(|| format!("cannot open {shown}"))?;
     let size = file
         .metadata()
-        .with_context(|| format!("cannot stat {}", args.file.display()))?
+        .with_context(|| format!("cannot stat {shown}"))?
         .len();
+    let pool = Pool::start(&limits())?;
     let specs = match &args.model {
-        Some(bundle) => bundle_specs(bundle)?,
-        None => match header::inspect(&file, size).content {
+        Some(bundle) => Bundle::open(bundle)?.render_specs().to_vec(),
+        None => match pool
+            .inspect(&file, size)
+            .with_context(|| format!("cannot read {shown}"))?
+            .content
+        {
             Content::Radiograph { header } => {
                 let description = header.description;
                 vec![render::picture_spec(
@@ -54,14 +63,15 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
                     Intensity::Voi,
                 )]
             }
-            Content::Damaged { fault, .. } => bail!("{}: {fault}", args.file.display()),
-            _ => bail!("{} is not a radiograph", args.file.display()),
+            Content::Damaged { fault, .. } => bail!("cannot decode {shown}: {fault}"),
+            _ => bail!("{shown} is not a radiograph"),
         },
     };
-    let decoded = decode(&file, size, &specs)
-        .with_context(|| format!("cannot decode {}", args.file.display()))?;
+    let decoded = pool
+        .decode(&file, size, &specs)
+        .with_context(|| format!("cannot decode {shown}"))?;
     if decoded.radiographs.is_empty() {
-        bail!("{} is not a radiograph", args.file.display());
+        bail!("{shown} is not a radiograph");
     }
     for (index, radiograph) in decoded.radiographs.iter().enumerate() {
         let out = numbered(&args.out, index);
@@ -71,13 +81,15 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The one place where a file is decoded for this command.
-fn decode(file: &File, size: u64, specs: &[RenderSpec]) -> anyhow::Result<Decoded> {
-    Ok(decode::decode(file, size, specs)?)
-}
-
-fn bundle_specs(bundle: &Path) -> anyhow::Result<Vec<RenderSpec>> {
-    bail!("{}: bundles cannot be read yet", bundle.display())
+/// The defaults of `[runtime] decoders`, for one file.
+fn limits() -> DecoderSettings {
+    DecoderSettings {
+        count: 1,
+        memory: 1 << 30,
+        cpu_time: Duration::from_secs(20),
+        wall_time: Duration::from_mins(1),
+        permits_per_watch: 1,
+    }
 }
 
 /// `picture.png`, `picture-2.png`, `picture-3.png`…

@@ -24,7 +24,10 @@ pub struct Args {
 
 /// Trains and writes the bundle.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    anyhow::ensure!(args.effort > 0.0 && args.effort <= 100.0, "--effort must lie above 0 and up to 100");
+    anyhow::ensure!(
+        args.effort > 0.0 && args.effort <= 100.0,
+        "--effort must lie above 0 and up to 100"
+    );
     let full = Effort::default();
     let scaled = |count: usize| ((count as f64 * args.effort).round() as usize).max(1);
     let effort = Effort {
@@ -37,12 +40,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         ..full
     };
     let scratch = args.out.join(".scratch");
-    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    std::fs::create_dir_all(&scratch)
+        .with_context(|| format!("cannot make {}", scratch.display()))?;
     let drawn = draw(&effort, &scratch, &mut Terminal::default());
     // The scratch folder holds at most a few phantoms; that it stays is no reason to fail.
     let _ = std::fs::remove_dir_all(&scratch);
     let manifest = make(&effort, &drawn?, &args.out, &mut Terminal::default())?;
-    eprintln!("{} written to {}", manifest.name_and_version(), args.out.display());
+    eprintln!(
+        "{} written to {}",
+        manifest.name_and_version(),
+        args.out.display()
+    );
     Ok(())
 }
 
@@ -62,14 +70,16 @@ impl Report for Terminal {
 
     fn progress(&mut self, phase: &str, done: usize, of: usize) {
         if !std::io::stderr().is_terminal() {
-            if done % 100 == 0 || done == of {
+            if done.is_multiple_of(100) || done == of {
                 eprintln!("{phase}: {done} of {of}");
             }
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec}, {eta} left");
-            ProgressBar::new(of as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            let style =
+                ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec}, {eta} left");
+            ProgressBar::new(of as u64)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
         bar.set_message(phase.to_owned());
         bar.set_position(done as u64);

@@ -312,7 +312,7 @@ impl Walker<'_> {
             at += 8;
             match tag {
                 ITEM if len == UNDEFINED => {
-                    at = self.item(inside, at, limit, true, encoding, depth)?
+                    at = self.item(inside, at, limit, true, encoding, depth)?;
                 }
                 ITEM => {
                     let next = self.fits(at, len, limit)?;

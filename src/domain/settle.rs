@@ -103,10 +103,13 @@ impl Rules {
         })
     }
 
-    /// When to ask again whether a writer is still there, should its close not be noticed.
-    fn recheck(&self) -> Duration {
-        self.settle(true)
-            .clamp(Duration::from_secs(1), Duration::from_mins(1))
+    /// When to ask again whether a writer is still there, should its close not be noticed. Soon at first: Linux tells of a
+    /// close a moment before the writer is gone.
+    fn recheck(&self, asked: u32) -> Duration {
+        let longest = self
+            .settle(true)
+            .clamp(Duration::from_secs(1), Duration::from_mins(1));
+        Duration::from_millis(20 << asked.min(12)).min(longest)
     }
 }
 
@@ -130,6 +133,8 @@ pub struct Settling {
     close: Close,
     completeness: Option<Completeness>,
     writer: Option<bool>,
+    /// How many looks in a row found a writer.
+    asked: u32,
     /// A hint came while someone was looking.
     disturbed: bool,
 }
@@ -144,6 +149,7 @@ impl Settling {
             close: Close::NotSeen,
             completeness: None,
             writer: None,
+            asked: 0,
             disturbed: false,
         }
     }
@@ -171,6 +177,7 @@ impl Settling {
     /// Takes in an event.
     pub fn hint(&mut self, now: Moment, hint: Hint) {
         self.disturbed = true;
+        self.asked = 0;
         match hint {
             Hint::Written => {
                 self.touched(now);
@@ -183,9 +190,11 @@ impl Settling {
     /// Takes in a `stat` that was made after all hints given so far.
     pub fn seen(&mut self, now: Moment, sight: Sight, rules: &Rules) -> Step {
         if sight != self.sight {
+            // Permissions and owners are often set after the close: that takes no proof away.
+            let content = sight.fingerprint != self.sight.fingerprint;
             self.sight = sight;
             self.touched(now);
-            if self.close == Close::Holds {
+            if content && self.close == Close::Holds {
                 self.close = Close::NotSeen;
             }
         }
@@ -213,7 +222,8 @@ impl Settling {
             return Step::Look { structure: true };
         };
         if self.is_open() {
-            return Step::Wait(now + rules.recheck());
+            self.asked += 1;
+            return Step::Wait(now + rules.recheck(self.asked - 1));
         }
         let short = matches!(completeness, Completeness::ShortBy(_));
         let limit = if short { rules.truncated } else { settle };
@@ -224,7 +234,7 @@ impl Settling {
         if proven || quiet >= limit {
             Step::Settled { truncated: short }
         } else {
-            wait(now, limit - quiet)
+            wait(now, limit.saturating_sub(quiet))
         }
     }
 
@@ -238,13 +248,15 @@ impl Settling {
             Some(_) => rules.settle(self.writer.is_some()),
         };
         let quiet = self.quiet(now);
-        if quiet < limit {
-            wait(now, limit - quiet)
-        } else {
+        if quiet >= limit {
             // A file that was short is read again: its length may have stayed, its bytes may not.
             Step::Look {
                 structure: self.completeness.is_none() || self.is_short(),
             }
+        } else if self.completeness.is_some() && self.is_open() {
+            Step::Look { structure: false }
+        } else {
+            wait(now, limit.saturating_sub(quiet))
         }
     }
 
@@ -256,6 +268,7 @@ impl Settling {
         self.changed = now;
         self.rested = Duration::ZERO;
         self.completeness = None;
+        self.asked = 0;
     }
 }
 
@@ -343,10 +356,10 @@ mod tests {
             closed(look(here, Some(false), Undetermined)),
             Step::Wait(SETTLE_VISIBLE)
         );
-        assert_eq!(
+        assert!(matches!(
             closed(look(here, Some(true), Complete)),
-            Step::Wait(SETTLE_VISIBLE)
-        );
+            Step::Wait(_)
+        ));
         assert_eq!(
             closed(look(here, Some(false), ShortBy(1))),
             Step::Wait(SETTLE_BLIND)
@@ -389,6 +402,28 @@ mod tests {
     }
 
     #[test]
+    fn permissions_set_after_the_close_cost_no_settle_time() {
+        let here = sight(10, 1);
+        let mut file = Settling::new(secs(0), here, Duration::ZERO);
+        file.hint(secs(0), Hint::Closed);
+        let _ = file.seen(secs(0), here, &RULES);
+        let changed = Sight {
+            ctime_ns: 99,
+            ..here
+        };
+        let late = Look {
+            after: changed,
+            ..look(here, Some(false), Complete)
+        };
+        assert_eq!(
+            file.looked(secs(0), &late, &RULES),
+            Step::Look { structure: true }
+        );
+        let step = file.looked(secs(0), &look(changed, Some(false), Complete), &RULES);
+        assert_eq!(step, Step::Settled { truncated: false });
+    }
+
+    #[test]
     fn a_writer_that_pauses_for_hours_is_not_overtaken_while_it_is_seen() {
         let here = sight(10, 1);
         let mut file = Settling::new(secs(0), here, Duration::ZERO);
@@ -397,7 +432,9 @@ mod tests {
                 let now = Duration::from_hours(hour);
                 assert!(matches!(file.seen(now, here, &RULES), Step::Look { .. }));
                 let step = file.looked(now, &look(here, Some(true), completeness), &RULES);
-                assert_eq!(step, Step::Wait(now + SETTLE_VISIBLE));
+                assert!(
+                    matches!(step, Step::Wait(next) if next > now && next <= now + SETTLE_VISIBLE)
+                );
             }
             file.hint(secs(0), Hint::Written);
             let _ = file.seen(secs(0), here, &RULES);

@@ -192,6 +192,8 @@ impl Job<'_> {
         if !self.is_kept_file(&there) || !self.unchanged() {
             return Err(self.put_back(self.source, claim, Outcome::Changed));
         }
+        // The copy must not outlive a claim that a power cut takes back: recovery could not tell whose it is.
+        self.sync_source();
         let landed = match self.copy(target) {
             Ok(path) => path,
             Err(Carried::Back(outcome)) => return Err(self.put_back(self.source, claim, outcome)),
@@ -292,7 +294,7 @@ impl Job<'_> {
     /// After a power cut a source that was not synced away is found again, so a failure here costs a duplicate at most.
     fn sync_source(&self) {
         if let Err(error) = self.source.sync_directory_of(&self.intent.from) {
-            tracing::debug!(%error, "the drop directory cannot be synced");
+            tracing::warn!(%error, "the drop directory cannot be synced");
         }
     }
 }

@@ -218,6 +218,13 @@ impl Filer {
         &self.inner.destinations
     }
 
+    /// The thread of a watch's root.
+    #[cfg(test)]
+    pub(super) fn thread_of(&self, watch: &str) -> Share {
+        #[allow(clippy::unwrap_used)]
+        self.share(watch).unwrap()
+    }
+
     /// Comes back when the filer has come around; for the watchdog.
     pub async fn ping(&self) -> Result<(), FilingError> {
         self.ask(Message::Ping).await

@@ -83,7 +83,7 @@ pub struct OpenReport {
     pub records: u64,
     /// Where the torn end of an interrupted write was moved to.
     pub torn: Option<PathBuf>,
-    /// Whether there was no ledger before.
+    /// Whether nothing was ever recorded (a first start that was interrupted counts as none).
     pub new: bool,
 }
 
@@ -181,7 +181,7 @@ impl Ledger {
             }
         }
         report.torn = move_torn_end_aside(&dir, segment, end)?;
-        report.new = instance.is_none();
+        report.new = report.records == 0;
         let instance = match instance {
             Some(instance) => instance,
             None => random_hex::<8>(&dir)?,

@@ -39,7 +39,7 @@ pub(super) fn prepare(request: &FilingRequest) -> Result<Source, Outcome> {
         may_take(&request.root, &request.from, &kept, &root_id)?;
         // Its writer may not have synced it, and a rename would make it look safe.
         match rustix::fs::fsync(&request.file) {
-            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::ROFS) => {}
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS) => {}
             Err(error) => return Err(held(&error.into())),
         }
     }

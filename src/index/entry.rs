@@ -81,7 +81,7 @@ pub struct Entry {
 
 impl Entry {
     /// What an intent becomes once it is carried out (`placed`) or recorded.
-    pub(super) fn new(intent: &Intent, to: Option<&Placement>, placed: bool, time_us: i64) -> Self {
+    pub(crate) fn new(intent: &Intent, to: Option<&Placement>, placed: bool, time_us: i64) -> Self {
         let instance = intent.dossier.instance.as_ref();
         let prediction = intent.dossier.prediction.as_ref();
         let decided = intent.dossier.decision.category();

@@ -58,9 +58,15 @@ impl<'a> Changes<'a> {
                 self.amend(id, told(), |entry| entry.state = State::Released)?;
             }
             Record::Undone { id } => self.amend(id, told(), |entry| entry.state = State::Undone)?,
-            Record::Missing { id } => {
-                self.amend(id, told(), |entry| entry.state = State::Missing)?;
-            }
+            // Missing also ends an intent of which neither source nor target could be found after a crash.
+            Record::Missing { id } => match self.take_open(id)? {
+                Some((began, intent)) => {
+                    let mut entry = Entry::new(&intent, None, true, time_us);
+                    entry.state = State::Missing;
+                    self.replace(&entry, &[began, told()])?;
+                }
+                None => self.amend(id, told(), |entry| entry.state = State::Missing)?,
+            },
             Record::Moved { id, to } => self.amend(id, told(), |entry| entry.move_to(to))?,
             Record::Label {
                 id,

@@ -7,7 +7,10 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{IndexError, Result};
+use super::fold::Changes;
+use super::store::{OpenFault, Trees};
+use super::{IndexError, REBUILD_BATCH, Result};
+use crate::filing::record::{Position, Record};
 
 const CURRENT: &str = "current";
 
@@ -64,6 +67,55 @@ pub(super) fn remove_others(dir: &Path, keep: &Path) -> Result<()> {
             std::fs::remove_dir_all(&path).map_err(|err| IndexError::io(&path, err))?;
         }
     }
+    Ok(())
+}
+
+/// Folds the whole ledger into a new generation and waits until it is on the disk.
+pub(super) fn build<E>(
+    dir: &Path,
+    ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+    mut progress: impl FnMut(u64),
+) -> Result<Trees>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    super::create(dir)?;
+    let trees = Trees::open(dir).map_err(|fault| match fault {
+        OpenFault::Locked => IndexError::Locked(dir.to_owned()),
+        OpenFault::Io(source) => IndexError::io(dir, source),
+        OpenFault::Unusable(why) => IndexError::io(dir, std::io::Error::other(why)),
+    })?;
+    fold_all(&trees, ledger, &mut progress)?;
+    super::begin_session(&trees, super::boot_id()?)?;
+    trees.sync(dir)?;
+    Ok(trees)
+}
+
+fn fold_all<E>(
+    trees: &Trees,
+    ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+    progress: &mut impl FnMut(u64),
+) -> Result<()>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut changes = Changes::new(trees);
+    let mut folded = 0u64;
+    for record in ledger {
+        let (position, time_us, record) = record.map_err(IndexError::ledger)?;
+        changes.fold(time_us, &record)?;
+        changes.reached(&position)?;
+        folded += 1;
+        if folded.is_multiple_of(REBUILD_BATCH as u64) {
+            changes.seal()?;
+            trees.batch(&changes)?;
+            changes = Changes::new(trees);
+            progress(folded);
+        }
+    }
+    changes.seal()?;
+    trees.batch(&changes)?;
+    progress(folded);
     Ok(())
 }
 

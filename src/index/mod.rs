@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath, Uid};
+use crate::filing::catalogue::{Catalogue, CatalogueError, Known};
 use crate::filing::record::{Digest, Intent, Position, Record, RecordId};
 
 pub use entry::{Entry, State, Story};
@@ -117,17 +118,6 @@ impl IndexError {
 
 type Result<T> = std::result::Result<T, IndexError>;
 
-/// A filed copy that the index knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// The intent that filed it.
-    pub id: RecordId,
-    /// Where it is.
-    pub placement: Placement,
-    /// Its bytes.
-    pub digest: Digest,
-}
-
 /// Who has the index open, to tell an unclean stop at the next start.
 #[derive(Serialize, Deserialize)]
 struct Session {
@@ -189,7 +179,7 @@ impl Index {
         let lock = lock(dir)?;
         create(dir)?;
         let next = generation::next(dir)?;
-        let trees = build(&next, ledger, progress)?;
+        let trees = generation::build(&next, ledger, progress)?;
         generation::make_current(dir, &next)?;
         generation::remove_others(dir, &next)?;
         Self::begin(dir, trees, lock, boot_id()?)
@@ -206,7 +196,7 @@ impl Index {
     {
         let _writing = self.write_lock();
         let next = generation::next(&self.dir)?;
-        let trees = build(&next, ledger, progress)?;
+        let trees = generation::build(&next, ledger, progress)?;
         generation::make_current(&self.dir, &next)?;
         // The old generation stays for its readers; the next start removes it.
         *self.trees.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trees);
@@ -422,6 +412,16 @@ impl Index {
     }
 }
 
+impl Catalogue for Index {
+    fn apply(&self, group: &[(Position, i64, Record)]) -> std::result::Result<(), CatalogueError> {
+        Ok(Index::apply(self, group)?)
+    }
+
+    fn find_uid(&self, uid: &Uid) -> std::result::Result<Option<Known>, CatalogueError> {
+        Ok(Index::find_uid(self, uid)?)
+    }
+}
+
 /// Takes the lock beside the directory: `<dir>.lock`.
 fn lock(dir: &Path) -> Result<File> {
     let path = beside(dir, "lock");
@@ -544,55 +544,6 @@ fn open_trusted(dir: &Path, boot_id: &str) -> Result<std::result::Result<Trees, 
         Err(OpenFault::Locked) => Err(IndexError::Locked(dir.to_owned())),
         Err(OpenFault::Io(source)) => Err(IndexError::io(dir, source)),
     }
-}
-
-/// Folds the whole ledger into a new generation and waits until it is on the disk.
-fn build<E>(
-    dir: &Path,
-    ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
-    mut progress: impl FnMut(u64),
-) -> Result<Trees>
-where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    create(dir)?;
-    let trees = Trees::open(dir).map_err(|fault| match fault {
-        OpenFault::Locked => IndexError::Locked(dir.to_owned()),
-        OpenFault::Io(source) => IndexError::io(dir, source),
-        OpenFault::Unusable(why) => IndexError::io(dir, std::io::Error::other(why)),
-    })?;
-    fold_all(&trees, ledger, &mut progress)?;
-    begin_session(&trees, boot_id()?)?;
-    trees.sync(dir)?;
-    Ok(trees)
-}
-
-fn fold_all<E>(
-    trees: &Trees,
-    ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
-    progress: &mut impl FnMut(u64),
-) -> Result<()>
-where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut changes = Changes::new(trees);
-    let mut folded = 0u64;
-    for record in ledger {
-        let (position, time_us, record) = record.map_err(IndexError::ledger)?;
-        changes.fold(time_us, &record)?;
-        changes.reached(&position)?;
-        folded += 1;
-        if folded.is_multiple_of(REBUILD_BATCH as u64) {
-            changes.seal()?;
-            trees.batch(&changes)?;
-            changes = Changes::new(trees);
-            progress(folded);
-        }
-    }
-    changes.seal()?;
-    trees.batch(&changes)?;
-    progress(folded);
-    Ok(())
 }
 
 /// Removes a directory and the lock beside it, if they are there.

@@ -122,7 +122,7 @@ fn ledger(records: impl IntoIterator<Item = Record>) -> Vec<Line> {
     numbered
         .map(|(record, n)| {
             let position = Position {
-                segment: 1 + (n / 40) as u32,
+                segment: (1 + n / 40).try_into().unwrap(),
                 offset: n * 100,
                 hash: format!("{n:x}"),
             };
@@ -592,4 +592,23 @@ fn nobody_else_may_look_into_the_index() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn a_file_that_was_lost_under_way_is_missing_and_not_forever_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index")).unwrap();
+    let intent = Record::Intent(Box::new(intent(1, Fate::Filed, Action::Move)));
+    let position = |offset| Position {
+        segment: 1,
+        offset,
+        hash: "h".into(),
+    };
+    let missing = Record::Missing { id: id(1) };
+    index
+        .apply(&[(position(0), 1, intent), (position(9), 2, missing)])
+        .unwrap();
+    assert!(index.open_intents().unwrap().is_empty());
+    let entry = index.get(&id(1)).unwrap().unwrap();
+    assert_eq!(entry.state, entry::State::Missing);
 }

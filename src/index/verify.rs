@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, FileType};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, State};
@@ -412,38 +411,36 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn dir(&mut self, path: Option<&RelPath>) -> io::Result<()> {
-        let mut dirs = Vec::new();
-        for item in Dir::read_from(self.root.open_dir(path)?)? {
-            let item = item?;
-            let name = item.file_name().to_bytes();
+        for entry in self.root.entries(path)? {
             // Hidden files are radsort's own (the marker, parts, claims) or the share's.
-            if name.starts_with(b".") {
+            if entry.path.file_name().starts_with(b".") {
                 continue;
             }
-            let Ok(below) = path.map_or_else(|| RelPath::new(name), |path| path.join(name)) else {
-                continue;
-            };
-            let Ok(stat) = self.root.stat(&below) else {
-                continue;
-            };
-            match FileType::from_raw_mode(stat.st_mode) {
+            match entry.is_dir {
                 // The quarantine and the duplicates usually lie in the library.
-                FileType::Directory if !self.is_another_root(&below) => dirs.push(below),
-                FileType::RegularFile => self.file(below, u64::try_from(stat.st_size).unwrap_or(0)),
+                Some(true) if !self.is_another_root(&entry.path) => self.dir(Some(&entry.path))?,
+                Some(false) => self.file(entry.path),
                 _ => {}
             }
         }
-        dirs.iter().try_for_each(|dir| self.dir(Some(dir)))
+        Ok(())
     }
 
-    fn file(&mut self, path: RelPath, size: u64) {
+    fn file(&mut self, path: RelPath) {
         let at = Placement {
             root: self.id.clone(),
             path,
         };
         let known = self.index.at_place(&at).unwrap_or_default();
         if !known.iter().any(|entry| entry.state == State::Live) && !self.is_reason_file(&at) {
-            self.strangers.push((at, size));
+            let size = self
+                .root
+                .stat(&at.path)
+                .map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
+            // Gone again: nothing to tell.
+            if let Ok(size) = size {
+                self.strangers.push((at, size));
+            }
         }
     }
 

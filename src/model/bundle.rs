@@ -36,22 +36,22 @@ pub enum BundleError {
         looked: String,
     },
     /// A file is missing or cannot be read.
-    #[error("bundle {}: {file}: {source}", bundle.display())]
+    #[error("bundle {}: {file}: {problem}", bundle.display())]
     Read {
         /// The bundle.
         bundle: PathBuf,
         /// The file.
         file: String,
         /// Why not.
-        source: std::io::Error,
+        problem: std::io::Error,
     },
     /// `bundle.toml` cannot be understood.
-    #[error("bundle {}: {FILE_NAME}: {source}", bundle.display())]
+    #[error("bundle {}: {FILE_NAME}: {problem}", bundle.display())]
     Parse {
         /// The bundle.
         bundle: PathBuf,
         /// Where and why.
-        source: Box<toml::de::Error>,
+        problem: Box<toml::de::Error>,
     },
     /// A file has other bytes than `bundle.toml` says.
     #[error(
@@ -93,19 +93,19 @@ pub struct Bundle {
 impl Bundle {
     /// Opens a bundle and checks everything that can be checked without ONNX Runtime.
     pub fn open(dir: &Path) -> Result<Self, BundleError> {
-        let root = Root::open(dir).map_err(|source| BundleError::Read {
+        let root = Root::open(dir).map_err(|problem| BundleError::Read {
             bundle: dir.to_owned(),
             file: ".".into(),
-            source,
+            problem,
         })?;
         let text = read(&root, FILE_NAME, MANIFEST_LIMIT)?;
         let manifest: Manifest = std::str::from_utf8(&text)
             .map_err(|error| unfit(&root, FILE_NAME, format!("not UTF-8: {error}")))
             .and_then(|text| {
                 schema(text).map_err(|what| unfit(&root, FILE_NAME, what))?;
-                toml::from_str(text).map_err(|source| BundleError::Parse {
+                toml::from_str(text).map_err(|problem| BundleError::Parse {
                     bundle: dir.to_owned(),
-                    source: Box::new(source),
+                    problem: Box::new(problem),
                 })
             })?;
         check(&manifest).map_err(|what| unfit(&root, FILE_NAME, what))?;
@@ -281,10 +281,10 @@ fn unfit(root: &Root, file: &str, what: impl Into<String>) -> BundleError {
 
 /// Reads a file beneath the bundle's folder, at most `limit` bytes.
 fn read(root: &Root, file: &str, limit: u64) -> Result<Vec<u8>, BundleError> {
-    let failed = |source| BundleError::Read {
+    let failed = |problem| BundleError::Read {
         bundle: root.path().to_owned(),
         file: file.to_owned(),
-        source,
+        problem,
     };
     let path = RelPath::new(file).map_err(|error| unfit(root, file, error.to_string()))?;
     let (file_in, stat) = root.open_file(&path).map_err(failed)?;

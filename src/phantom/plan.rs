@@ -228,6 +228,22 @@ impl History {
 }
 
 impl Plan {
+    /// The same patient, pose, detector and nuisances under another treatment of the same view, for training: only the
+    /// device tells such siblings apart. `None` if the image is of neither view, or the category of the other view.
+    pub fn treated_as(&self, category: &str) -> Option<Self> {
+        let place = CATEGORIES.iter().position(|(id, _)| *id == category)?;
+        let subject = Subject::of(place);
+        let same_view = matches!(
+            (self.subject, subject),
+            (Subject::Frontal(_), Subject::Frontal(_)) | (Subject::Lateral(_), Subject::Lateral(_))
+        );
+        same_view.then(|| Self {
+            truth: subject.truth(&self.truth.patient),
+            subject,
+            ..self.clone()
+        })
+    }
+
     /// Columns and rows of the detector that took this image, whatever size was asked for: 2000–3000 × 3000–4300.
     pub fn natural_size(&self) -> (u32, u32) {
         let detector = self.detector();
@@ -330,10 +346,10 @@ impl Plan {
             let mut construct = Dice::new(self.seed, "construct", self.patient);
             match self.subject {
                 Subject::Frontal(t) => {
-                    devices::frontal(canvas, t, &patient, &spine, &mut construct)
+                    devices::frontal(canvas, t, &patient, &spine, &mut construct);
                 }
                 Subject::Lateral(t) => {
-                    devices::lateral(canvas, t, &patient, &spine, &mut construct)
+                    devices::lateral(canvas, t, &patient, &spine, &mut construct);
                 }
                 Subject::Other(_) => {}
             }
@@ -363,9 +379,9 @@ fn spine_field(patient: &Patient, spine: &Spine, hard: bool, pose: &mut Dice) ->
     let mut lower = pose.between(115.0, 200.0) * k;
     if hard && pose.chance(0.45) {
         if pose.chance(0.5) {
-            upper = top + pose.between(-60.0, 70.0) * k
+            upper = top + pose.between(-60.0, 70.0) * k;
         } else {
-            lower = pose.between(-30.0, 90.0) * k
+            lower = pose.between(-30.0, 90.0) * k;
         }
     }
     let middle = (spine.top().0 * 0.5) + pose.normal(0.0, 6.0);

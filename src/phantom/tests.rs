@@ -1,5 +1,10 @@
-//! What the phantoms promise.
+//! What the phantoms promise: determinism, files that read back, sizes, shares, and nuisances that tell nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod files;
+mod probe;
+
+use std::collections::{BTreeMap, HashSet};
 
 use super::*;
 
@@ -14,8 +19,18 @@ fn options(count: usize) -> PlanOptions {
     }
 }
 
+fn counts(plans: &[Plan]) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for plan in plans {
+        *counts
+            .entry(plan.truth.category.unwrap_or("outside"))
+            .or_default() += 1;
+    }
+    counts
+}
+
 #[test]
-fn the_same_seed_gives_the_same_image_and_another_seed_another() {
+fn the_same_seed_gives_the_same_images_and_another_seed_others() {
     let again = plan(&options(6));
     for (a, b) in plan(&options(6)).iter().zip(&again) {
         let (a, b) = (a.draw(), b.draw());
@@ -27,4 +42,171 @@ fn the_same_seed_gives_the_same_image_and_another_seed_another() {
         ..options(6)
     });
     assert_ne!(other[0].draw().pixels, again[0].draw().pixels);
+    assert_ne!(other[0].sop_instance_uid, again[0].sop_instance_uid);
+}
+
+#[test]
+fn even_sets_hold_each_category_equally_often_and_the_share_asked_for_outside() {
+    let counts = counts(&plan(&options(200)));
+    assert_eq!(counts["outside"], 20);
+    for (id, _) in CATEGORIES {
+        assert_eq!(counts[id], 18, "{id}");
+    }
+}
+
+#[test]
+fn paper_sets_keep_the_papers_ratio_of_views_and_make_devices_rare() {
+    let plans = plan(&PlanOptions {
+        count: 13_398,
+        imbalance: Imbalance::Paper,
+        outside: 0.0,
+        ..options(0)
+    });
+    let frontal = plans
+        .iter()
+        .filter(|p| p.truth.view == TrueView::Frontal)
+        .count();
+    assert!(frontal.abs_diff(7777) <= 5, "{frontal} frontal");
+    let counts = counts(&plans);
+    assert!(counts["frontal-preop"] > 10 * counts["frontal-tether"]);
+    assert!(counts["lateral-growing-rods"] > 100);
+}
+
+#[test]
+fn categories_name_their_view_and_only_outside_images_have_none() {
+    for plan in plan(&options(100)) {
+        match plan.truth.category {
+            Some(id) => assert!(id.starts_with(plan.truth.view.as_str())),
+            None => assert_eq!(plan.truth.view, TrueView::Neither),
+        }
+    }
+}
+
+#[test]
+fn patients_come_back_with_one_kind_of_surgery_and_uids_are_unique() {
+    let plans = plan(&options(300));
+    let uids: HashSet<&str> = plans.iter().map(|p| p.sop_instance_uid.as_str()).collect();
+    assert_eq!(uids.len(), 300);
+    assert!(
+        uids.iter()
+            .all(|uid| uid.len() <= 64 && uid.starts_with("2.25."))
+    );
+    let mut surgery: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
+    let mut images: BTreeMap<&str, usize> = BTreeMap::new();
+    for plan in &plans {
+        *images.entry(&plan.truth.patient).or_default() += 1;
+        let kind = plan
+            .truth
+            .category
+            .and_then(|id| id.split_once('-'))
+            .map(|(_, kind)| kind);
+        if let Some(kind @ ("fusion" | "growing-rods" | "tether")) = kind {
+            surgery.entry(&plan.truth.patient).or_default().insert(kind);
+        }
+    }
+    assert!(surgery.values().all(|kinds| kinds.len() == 1));
+    assert!(
+        images.values().any(|&n| n >= 4),
+        "some patients have a history"
+    );
+    let studies: HashSet<&str> = plans
+        .iter()
+        .map(|p| p.study_instance_uid.as_str())
+        .collect();
+    assert!(studies.len() < 300, "some studies hold two views");
+}
+
+#[test]
+fn natural_sizes_are_those_of_real_detectors_and_drawing_keeps_to_the_size_asked_for() {
+    for plan in plan(&options(60)) {
+        let (columns, rows) = plan.natural_size();
+        assert!((2000..=3000).contains(&columns) && (3000..=4300).contains(&rows));
+    }
+    let plan = &plan(&options(3))[0];
+    let phantom = plan.draw_at(90, 130);
+    assert_eq!(
+        (phantom.columns, phantom.rows, phantom.pixels.len()),
+        (90, 130, 90 * 130)
+    );
+    let within = plan.draw_within(100, 100);
+    assert!(within.columns <= 100 && within.rows == 100);
+    let most = u16::MAX >> (16 - phantom.bits_stored);
+    assert!(phantom.pixels.iter().all(|&p| p <= most));
+}
+
+/// Mean absolute difference of two previews, in grey levels.
+fn difference(a: &[u8], b: &[u8]) -> f32 {
+    let sum: u32 = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| u32::from(a.abs_diff(*b)))
+        .sum();
+    sum as f32 / a.len() as f32
+}
+
+#[test]
+fn a_small_drawing_is_the_large_one_seen_from_afar() {
+    for plan in plan(&options(11))
+        .iter()
+        .filter(|p| p.truth.category.is_some())
+        .take(4)
+    {
+        let (small, large) = (plan.draw_at(100, 150), plan.draw_at(600, 900));
+        let large = large.preview();
+        let averaged: Vec<u8> = (0..150 * 100)
+            .map(|i| {
+                let (x, y) = (i % 100 * 6, i / 100 * 6);
+                let sum: u32 = (0..36)
+                    .map(|n| u32::from(large[(y + n / 6) * 600 + x + n % 6]))
+                    .sum();
+                (sum / 36) as u8
+            })
+            .collect();
+        let difference = difference(&small.preview(), &averaged);
+        assert!(difference < 8.0, "{:?}: {difference}", plan.truth);
+    }
+}
+
+#[test]
+fn hard_images_are_noisier_than_normal_ones() {
+    // Noise: the difference between neighbours, in the median over the picture and then over the images.
+    let noise = |difficulty| {
+        let plans = plan(&PlanOptions {
+            difficulty,
+            size: Some((300, 450)),
+            outside: 0.0,
+            ..options(16)
+        });
+        let mut each: Vec<u16> = plans
+            .iter()
+            .map(|p| {
+                let phantom = p.draw();
+                let scale = 16 - phantom.bits_stored;
+                let mut steps: Vec<u16> = phantom
+                    .pixels
+                    .windows(2)
+                    .step_by(7)
+                    .map(|w| w[0].abs_diff(w[1]) << scale)
+                    .collect();
+                *steps.select_nth_unstable(phantom.pixels.len() / 14).1
+            })
+            .collect();
+        *each.select_nth_unstable(8).1
+    };
+    let (normal, hard) = (noise(Difficulty::Normal), noise(Difficulty::Hard));
+    assert!(
+        f32::from(hard) > 1.15 * f32::from(normal),
+        "normal {normal}, hard {hard}"
+    );
+}
+
+#[test]
+fn syntax_names_round_trip_and_unknown_ones_are_explained() {
+    for syntax in Syntax::ALL {
+        assert_eq!(syntax.name().parse(), Ok(syntax));
+    }
+    let error = "jpeg3000".parse::<SyntaxChoice>().unwrap_err().to_string();
+    assert!(
+        error.contains("jpeg3000") && error.contains("j2k-lossless") && error.contains("mixed")
+    );
 }

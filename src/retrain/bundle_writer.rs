@@ -46,24 +46,46 @@ const TOLERANCE: f32 = 0.05;
 /// Writes the bundle into `dir`, which is made if need be; what the manifest says about classifiers and references is
 /// replaced by `fitted`. Gives the manifest as written.
 pub fn write(dir: &Path, manifest: Manifest, fitted: &[Fitted]) -> Result<Manifest, WriteError> {
-    std::fs::create_dir_all(dir).map_err(|source| WriteError::File { file: dir.to_owned(), source })?;
+    std::fs::create_dir_all(dir).map_err(|source| WriteError::File {
+        file: dir.to_owned(),
+        source,
+    })?;
     let put = |name: String, bytes: &[u8]| -> Result<FileRef, WriteError> {
         replace(&dir.join(&name), bytes)?;
         Ok(FileRef::of(name, bytes))
     };
-    let mut manifest = Manifest { classifiers: Vec::new(), references: Vec::new(), ..manifest };
-    for Fitted { spec, network, parameters, references } in fitted {
+    let mut manifest = Manifest {
+        classifiers: Vec::new(),
+        references: Vec::new(),
+        ..manifest
+    };
+    for Fitted {
+        spec,
+        network,
+        parameters,
+        references,
+    } in fitted
+    {
         let id = &spec.id;
         let mut spec = spec.clone();
         spec.model = put(format!("{id}.onnx"), &network.encode_to_vec())?;
-        if let Some(OutOfDistribution { parameters: file, .. }) = &mut spec.out_of_distribution {
+        if let Some(OutOfDistribution {
+            parameters: file, ..
+        }) = &mut spec.out_of_distribution
+        {
             *file = match parameters {
-                Some(numbers) => Some(put(format!("{id}-distance.f32"), &GreyFormat::F32.encode(numbers))?),
+                Some(numbers) => Some(put(
+                    format!("{id}-distance.f32"),
+                    &GreyFormat::F32.encode(numbers),
+                )?),
                 None => None,
             };
         }
         for (k, (pixels, logits)) in references.iter().enumerate() {
-            let bytes: Vec<u8> = pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+            let bytes: Vec<u8> = pixels
+                .iter()
+                .flat_map(|pixel| pixel.to_le_bytes())
+                .collect();
             manifest.references.push(Reference {
                 classifier: id.clone(),
                 image: put(format!("{id}-reference-{k}.u16"), &bytes)?,
@@ -80,7 +102,10 @@ pub fn write(dir: &Path, manifest: Manifest, fitted: &[Fitted]) -> Result<Manife
 
 /// Writes a file under a hidden name and renames it into its place.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    let failed = |source| WriteError::File { file: path.to_owned(), source };
+    let failed = |source| WriteError::File {
+        file: path.to_owned(),
+        source,
+    };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let hidden = path.with_file_name(format!(".{name}.part"));
     let mut file = std::fs::File::create(&hidden).map_err(failed)?;

@@ -3,7 +3,9 @@
 use burn::tensor::Device;
 
 use super::*;
-use crate::decode::{Fit, Intensity, PREPROCESSING_VERSION, Polarity, Radiograph, RenderSpec, Resampler};
+use crate::decode::{
+    Fit, Intensity, PREPROCESSING_VERSION, Polarity, Radiograph, RenderSpec, Resampler,
+};
 use crate::domain::decision::ViewThresholds;
 use crate::domain::{CategoryId, View};
 use crate::model::Bundle;
@@ -19,22 +21,51 @@ use crate::retrain::train::{self, Normalisation, Pictures, Recipe};
 
 const HEIGHT: usize = 48;
 const WIDTH: usize = 32;
-const NORMALISATION: Normalisation = Normalisation { mean: 0.4, deviation: 0.25 };
+const NORMALISATION: Normalisation = Normalisation {
+    mean: 0.4,
+    deviation: 0.25,
+};
 
 /// Bright bars at four heights.
 fn pictures(count: usize) -> Pictures {
     let picture = |k: usize| {
         let bar = |i: usize| (i / WIDTH) / 12 == k % 4 && i % 7 != k % 5;
-        (0..HEIGHT * WIDTH).map(|i| if bar(i) { 50_000 } else { (i * (k + 3) * 37 % 9_000) as u16 }).collect()
+        (0..HEIGHT * WIDTH)
+            .map(|i| {
+                if bar(i) {
+                    50_000
+                } else {
+                    (i * (k + 3) * 37 % 9_000) as u16
+                }
+            })
+            .collect()
     };
-    Pictures { height: HEIGHT, width: WIDTH, samples: (0..count).map(|k| (picture(k), k % 4)).collect() }
+    Pictures {
+        height: HEIGHT,
+        width: WIDTH,
+        samples: (0..count).map(|k| (picture(k), k % 4)).collect(),
+    }
 }
 
 /// A trained network of four classes, cut down to the first two.
 fn trained() -> (Graph, Fitted) {
-    let stage = |fused| Stage { fused, expansion: 2, channels: 8, blocks: 2, stride: 2, kernel: 3 };
+    let stage = |fused| Stage {
+        fused,
+        expansion: 2,
+        channels: 8,
+        blocks: 2,
+        stride: 2,
+        kernel: 3,
+    };
     let stages = vec![stage(true), stage(false)];
-    let architecture = Architecture { height: HEIGHT, width: WIDTH, stem: [6, 5, 2], stages, features: 12, classes: 4 };
+    let architecture = Architecture {
+        height: HEIGHT,
+        width: WIDTH,
+        stem: [6, 5, 2],
+        stages,
+        features: 12,
+        classes: 4,
+    };
     let graph = Graph::new(architecture.build(1)).unwrap();
     let recipe = Recipe {
         epochs: 4,
@@ -50,13 +81,37 @@ fn trained() -> (Graph, Fitted) {
         seed: 2,
     };
     let device = Device::flex();
-    let weights = train::fit(&graph, &pictures(48), &pictures(8), &recipe, &device, |_| ()).unwrap();
+    let weights = train::fit(
+        &graph,
+        &pictures(48),
+        &pictures(8),
+        &recipe,
+        &device,
+        |_| (),
+    )
+    .unwrap();
     let network = keep_classes(graph.to_onnx(&weights).unwrap(), 0..2);
     let graph = Graph::new(network.clone()).unwrap();
     let parameters = Some(vec![0.5; 3 * 12]);
-    let answers = train::answer(&graph, &graph.weights(&device), &pictures(1), NORMALISATION, 1, &device).unwrap();
+    let answers = train::answer(
+        &graph,
+        &graph.weights(&device),
+        &pictures(1),
+        NORMALISATION,
+        1,
+        &device,
+    )
+    .unwrap();
     let references = vec![(pictures(1).samples[0].0.clone(), answers[0].logits.clone())];
-    (graph, Fitted { spec: spec(), network, parameters, references })
+    (
+        graph,
+        Fitted {
+            spec: spec(),
+            network,
+            parameters,
+            references,
+        },
+    )
 }
 
 fn spec() -> ClassifierSpec {
@@ -64,10 +119,16 @@ fn spec() -> ClassifierSpec {
         id: "frontal".into(),
         role: Role::Category,
         applies: Applies::Frontal,
-        model: FileRef { file: String::new(), sha256: String::new() },
+        model: FileRef {
+            file: String::new(),
+            sha256: String::new(),
+        },
         channels: 1,
         input: INPUT.into(),
-        outputs: Outputs { logits: LOGITS.into(), features: Some(FEATURES.into()) },
+        outputs: Outputs {
+            logits: LOGITS.into(),
+            features: Some(FEATURES.into()),
+        },
         temperature: 1.0,
         classes: vec!["top".into(), "bottom".into()],
         render: RenderSpec {
@@ -126,16 +187,32 @@ fn onnx_runtime_gives_the_logits_of_the_network_that_was_trained() {
     write(dir.path(), manifest(), &[fitted]).unwrap();
 
     let settings = runtime_settings();
-    let runtime = Runtime::load(&settings).expect("this test needs ONNX Runtime; `make runtime` fetches it");
+    let runtime =
+        Runtime::load(&settings).expect("this test needs ONNX Runtime; `make runtime` fetches it");
     let bundle = Bundle::open(dir.path()).unwrap();
     let spec = &bundle.manifest().classifiers[0];
     let mut network = Network::load(&bundle, spec, &runtime, &settings, Provider::Cpu, 1).unwrap();
 
     let (pictures, device) = (pictures(64), Device::flex());
-    let expected = train::answer(&graph, &graph.weights(&device), &pictures, NORMALISATION, 16, &device).unwrap();
+    let expected = train::answer(
+        &graph,
+        &graph.weights(&device),
+        &pictures,
+        NORMALISATION,
+        16,
+        &device,
+    )
+    .unwrap();
     for ((pixels, _), expected) in pictures.samples.iter().zip(expected) {
-        let pixels = pixels.iter().map(|p| f32::from(*p) / f32::from(u16::MAX)).collect();
-        let radiograph = Radiograph { height: HEIGHT as u32, width: WIDTH as u32, pixels };
+        let pixels = pixels
+            .iter()
+            .map(|p| f32::from(*p) / f32::from(u16::MAX))
+            .collect();
+        let radiograph = Radiograph {
+            height: HEIGHT as u32,
+            width: WIDTH as u32,
+            pixels,
+        };
         let answer = network.run(&[&radiograph]).unwrap().remove(0).unwrap();
         for (a, b) in answer.logits.iter().zip(&expected.logits) {
             assert!((a - b).abs() <= 1e-3, "{a} in ONNX Runtime, {b} in burn");
@@ -158,5 +235,13 @@ fn writing_again_replaces_the_bundle_and_leaves_no_scraps() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["bundle.toml", "frontal-distance.f32", "frontal-reference-0.u16", "frontal.onnx"]);
+    assert_eq!(
+        names,
+        [
+            "bundle.toml",
+            "frontal-distance.f32",
+            "frontal-reference-0.u16",
+            "frontal.onnx"
+        ]
+    );
 }

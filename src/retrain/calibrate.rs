@@ -27,9 +27,9 @@ pub fn temperature(cases: &[(&[f32], usize)]) -> f32 {
         let third = (high - low) / 3.0;
         let (a, b) = (low + third, high - third);
         if surprise(cases, a.exp()) < surprise(cases, b.exp()) {
-            high = b
+            high = b;
         } else {
-            low = a
+            low = a;
         }
     }
     f32::midpoint(low, high)
@@ -66,7 +66,10 @@ pub fn feature_distance(cases: &[(&[f32], usize)], classes: usize) -> Vec<f32> {
     let mut counts = vec![0.0f64; classes];
     for (features, class) in cases {
         counts[*class] += 1.0;
-        means[*class].iter_mut().zip(*features).for_each(|(mean, x)| *mean += f64::from(*x));
+        means[*class]
+            .iter_mut()
+            .zip(*features)
+            .for_each(|(mean, x)| *mean += f64::from(*x));
     }
     for (mean, count) in means.iter_mut().zip(&counts) {
         mean.iter_mut().for_each(|x| *x /= count.max(1.0));
@@ -80,7 +83,13 @@ pub fn feature_distance(cases: &[(&[f32], usize)], classes: usize) -> Vec<f32> {
     // A feature that hardly ever moves would make any movement look enormous.
     let floor = (variances.iter().sum::<f64>() / width.max(1) as f64 * 0.05).max(1e-6);
     let within = variances.iter().map(|variance| variance.max(floor));
-    means.iter().flatten().copied().chain(within).map(|x| x as f32).collect()
+    means
+        .iter()
+        .flatten()
+        .copied()
+        .chain(within)
+        .map(|x| x as f32)
+        .collect()
 }
 
 #[cfg(test)]
@@ -133,9 +142,22 @@ mod tests {
 
     #[test]
     fn the_feature_distance_is_small_at_a_class_and_large_far_from_all() {
-        let cases: Vec<(Vec<f32>, usize)> =
-            (0..200).map(|k| (vec![(k % 2 * 10) as f32 + (k % 7) as f32 * 0.1, (k % 5) as f32, 3.0], k % 2)).collect();
-        let borrowed: Vec<(&[f32], usize)> = cases.iter().map(|(f, class)| (f.as_slice(), *class)).collect();
+        let cases: Vec<(Vec<f32>, usize)> = (0..200)
+            .map(|k| {
+                (
+                    vec![
+                        (k % 2 * 10) as f32 + (k % 7) as f32 * 0.1,
+                        (k % 5) as f32,
+                        3.0,
+                    ],
+                    k % 2,
+                )
+            })
+            .collect();
+        let borrowed: Vec<(&[f32], usize)> = cases
+            .iter()
+            .map(|(f, class)| (f.as_slice(), *class))
+            .collect();
         let parameters = feature_distance(&borrowed, 2);
         assert_eq!(parameters.len(), 9);
         let spec = OutOfDistribution {
@@ -146,7 +168,9 @@ mod tests {
             parameters: None,
         };
         let distance = Distance::new(&spec, &GreyFormat::F32.encode(&parameters), 2, 1.0).unwrap();
-        assert!(distance.of(&[], &[0.3, 2.0, 3.0]) < 0.5 && distance.of(&[], &[10.3, 2.0, 3.0]) < 0.5);
+        assert!(
+            distance.of(&[], &[0.3, 2.0, 3.0]) < 0.5 && distance.of(&[], &[10.3, 2.0, 3.0]) < 0.5
+        );
         assert!(distance.of(&[], &[5.0, 2.0, 3.0]) > 5.0);
         assert!(distance.of(&[], &[0.3, 2.0, 9.0]) > 5.0);
     }

@@ -102,6 +102,9 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_numbers_is_the_largest() {
-        assert_eq!((argmax(&[0.1, 0.7, 0.2]), argmax(&[]), argmax(&[2.0, 2.0])), (1, 0, 0));
+        assert_eq!(
+            (argmax(&[0.1, 0.7, 0.2]), argmax(&[]), argmax(&[2.0, 2.0])),
+            (1, 0, 0)
+        );
     }
 }

@@ -85,6 +85,7 @@ pub struct Weights {
 
 impl Weights {
     /// The same numbers without gradient tracking.
+    #[must_use]
     pub fn without_gradients(&self) -> Self {
         let tensors = self
             .parameters
@@ -320,7 +321,7 @@ impl Graph {
         } = weights;
         let mut seen = Vec::new();
         let outputs = self.walk(parameters, &[], images, |slot, batch| {
-            seen.push((slot, batch))
+            seen.push((slot, batch));
         });
         for (slot, (batch, momentum)) in seen {
             statistics[slot] =

@@ -174,7 +174,7 @@ fn what_does_not_fit_is_an_error_that_names_the_node() {
             node.attribute
                 .iter_mut()
                 .filter(|a| a.name == "pads")
-                .for_each(|a| a.ints = vec![1])
+                .for_each(|a| a.ints = vec![1]);
         }),
         change_node("Conv", |node| {
             node.attribute.push(AttributeProto {

@@ -135,13 +135,21 @@ impl Architecture {
 
 /// The same network for some of its classes only: the rows of the last layer that it was built with are cut to `classes`.
 pub fn keep_classes(mut model: ModelProto, classes: Range<usize>) -> ModelProto {
-    for graph in &mut model.graph {
-        for tensor in graph.initializer.iter_mut().filter(|t| t.name == WEIGHT || t.name == BIAS) {
+    if let Some(graph) = &mut model.graph {
+        for tensor in graph
+            .initializer
+            .iter_mut()
+            .filter(|t| t.name == WEIGHT || t.name == BIAS)
+        {
             let row = tensor.raw_data.len() / tensor.dims[0].max(1) as usize;
             tensor.raw_data = tensor.raw_data[classes.start * row..classes.end * row].to_vec();
             tensor.dims[0] = classes.len() as i64;
         }
-        for output in graph.output.iter_mut().filter(|output| output.name == LOGITS) {
+        for output in graph
+            .output
+            .iter_mut()
+            .filter(|output| output.name == LOGITS)
+        {
             *output = batch_of(LOGITS, &[classes.len()]);
         }
     }

@@ -19,8 +19,8 @@ use crate::domain::decision::ViewThresholds;
 use crate::domain::{CategoryId, View};
 use crate::model::calibration::{Distance, softmax};
 use crate::model::manifest::{
-    self, Applies, Category, ClassifierSpec, FileRef, GreyFormat, Laterality, Manifest, Method, OutOfDistribution,
-    Outputs, Role, SCHEMA, VIEW_CLASSES,
+    self, Applies, Category, ClassifierSpec, FileRef, GreyFormat, Laterality, Manifest, Method,
+    OutOfDistribution, Outputs, Role, SCHEMA, VIEW_CLASSES,
 };
 use crate::model::onnx::ModelProto;
 use crate::phantom::{CATEGORIES, Difficulty, Imbalance, PlanOptions, Syntax, plan};
@@ -79,12 +79,19 @@ const FALSE_REVIEW_RATE: f64 = 0.002;
 /// The part of usual, rightly named pictures that low confidence may send to review.
 const LOW_CONFIDENCE_RATE: f64 = 0.004;
 /// What the networks subtract and divide by.
-const NORMALISATION: Normalisation = Normalisation { mean: 0.4, deviation: 0.25 };
+const NORMALISATION: Normalisation = Normalisation {
+    mean: 0.4,
+    deviation: 0.25,
+};
 /// Reference images written for each classifier.
 const REFERENCES: usize = 2;
 
 /// Draws the phantoms as training pictures. Scratch files go into `scratch`.
-pub fn draw(effort: &Effort, scratch: &Path, report: &mut dyn Report) -> Result<Vec<Labelled>, PhantomsError> {
+pub fn draw(
+    effort: &Effort,
+    scratch: &Path,
+    report: &mut dyn Report,
+) -> Result<Vec<Labelled>, PhantomsError> {
     let wanted = wanted(effort);
     let specs = [view_spec(), category_spec()];
     phantoms::render(&wanted, &specs, effort.threads, scratch, |done| {
@@ -93,34 +100,54 @@ pub fn draw(effort: &Effort, scratch: &Path, report: &mut dyn Report) -> Result<
 }
 
 /// Trains the classifiers and writes the bundle into `out`.
-pub fn make(effort: &Effort, drawn: &[Labelled], out: &Path, report: &mut dyn Report) -> Result<Manifest, MakeError> {
-    let keys: Vec<(&str, usize)> = drawn.iter().map(|d| (d.patient.as_str(), d.class_of_all())).collect();
+pub fn make(
+    effort: &Effort,
+    drawn: &[Labelled],
+    out: &Path,
+    report: &mut dyn Report,
+) -> Result<Manifest, MakeError> {
+    let keys: Vec<(&str, usize)> = drawn
+        .iter()
+        .map(|d| (d.patient.as_str(), d.class_of_all()))
+        .collect();
     let sides = by_patient(&keys, [0.8, 0.2, 0.0], effort.seed);
     let on = |side| -> Vec<&Labelled> {
-        drawn.iter().zip(&sides).filter(|(_, s)| **s == side).map(|(d, _)| d).collect()
+        drawn
+            .iter()
+            .zip(&sides)
+            .filter(|(_, s)| **s == side)
+            .map(|(d, _)| d)
+            .collect()
     };
     let (training, validation) = (on(Side::Training), on(Side::Validation));
-    report.line(&format!("{} phantoms to train on, {} to validate with", training.len(), validation.len()));
+    report.line(&format!(
+        "{} phantoms to train on, {} to validate with",
+        training.len(),
+        validation.len()
+    ));
 
     let mut fitted = Vec::new();
     let mut thresholds = Vec::new();
     let mut metrics = toml::Table::new();
-    let mut keep = |task: &Task, network: ModelProto, report: &mut dyn Report| -> Result<(), TrainError> {
-        let judged = judge(task, network, &training, &validation)?;
-        report.line(&judged.summary);
-        fitted.push(judged.classifier);
-        thresholds.push(judged.threshold);
-        metrics.insert(task.id.to_owned(), judged.figures.into());
-        Ok(())
-    };
+    let mut keep =
+        |task: &Task, network: ModelProto, report: &mut dyn Report| -> Result<(), TrainError> {
+            let judged = judge(task, network, &training, &validation)?;
+            report.line(&judged.summary);
+            fitted.push(judged.classifier);
+            thresholds.push(judged.threshold);
+            metrics.insert(task.id.to_owned(), judged.figures.into());
+            Ok(())
+        };
     let failed = |task: &Task| {
         let classifier = task.id;
         move |source| MakeError::Train { classifier, source }
     };
-    let view = fit(&Task::VIEW, effort, &training, &validation, report).map_err(failed(&Task::VIEW))?;
+    let view =
+        fit(&Task::VIEW, effort, &training, &validation, report).map_err(failed(&Task::VIEW))?;
     keep(&Task::VIEW, view, report).map_err(failed(&Task::VIEW))?;
     // Both views show the same devices: one network learns all categories, then each view keeps its own.
-    let all = fit(&Task::CATEGORIES, effort, &training, &validation, report).map_err(failed(&Task::CATEGORIES))?;
+    let all = fit(&Task::CATEGORIES, effort, &training, &validation, report)
+        .map_err(failed(&Task::CATEGORIES))?;
     for (task, classes) in [(Task::FRONTAL, 0..5), (Task::LATERAL, 5..10)] {
         keep(&task, keep_classes(all.clone(), classes), report).map_err(failed(&task))?;
     }
@@ -139,14 +166,35 @@ fn wanted(effort: &Effort) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for (k, (count, difficulty, outside)) in sets.into_iter().enumerate() {
         let seed = effort.seed.wrapping_add(k as u64);
-        let options = PlanOptions { count, seed, imbalance: Imbalance::Even, difficulty, size: None, outside };
+        let options = PlanOptions {
+            count,
+            seed,
+            imbalance: Imbalance::Even,
+            difficulty,
+            size: None,
+            outside,
+        };
         for (n, plan) in plan(&options).into_iter().enumerate() {
             let full = n % effort.full_size_every.max(1) == 0;
-            let drawn = if full { Drawn::Full } else { Drawn::Within(450, 680) };
+            let drawn = if full {
+                Drawn::Full
+            } else {
+                Drawn::Within(450, 680)
+            };
             // A baseline JPEG has been windowed to 8 bits for good: metal may be clipped.
-            let syntax = if n % 5 == 1 { Syntax::JpegBaseline } else { Syntax::ExplicitLe };
+            let syntax = if n % 5 == 1 {
+                Syntax::JpegBaseline
+            } else {
+                Syntax::ExplicitLe
+            };
             let patient = format!("{seed}/{}", plan.truth.patient);
-            wanted.push(Wanted { plan, patient, drawn, syntax, normal: difficulty == Difficulty::Normal });
+            wanted.push(Wanted {
+                plan,
+                patient,
+                drawn,
+                syntax,
+                normal: difficulty == Difficulty::Normal,
+            });
         }
     }
     wanted
@@ -161,13 +209,37 @@ struct Task {
 }
 
 impl Task {
-    const VIEW: Self = Self { id: "view", role: Role::View, applies: Applies::Any, seed: 1 };
-    const CATEGORIES: Self = Self { id: "categories", role: Role::Category, applies: Applies::Any, seed: 2 };
-    const FRONTAL: Self = Self { id: "frontal", role: Role::Category, applies: Applies::Frontal, seed: 2 };
-    const LATERAL: Self = Self { id: "lateral", role: Role::Category, applies: Applies::Lateral, seed: 3 };
+    const VIEW: Self = Self {
+        id: "view",
+        role: Role::View,
+        applies: Applies::Any,
+        seed: 1,
+    };
+    const CATEGORIES: Self = Self {
+        id: "categories",
+        role: Role::Category,
+        applies: Applies::Any,
+        seed: 2,
+    };
+    const FRONTAL: Self = Self {
+        id: "frontal",
+        role: Role::Category,
+        applies: Applies::Frontal,
+        seed: 2,
+    };
+    const LATERAL: Self = Self {
+        id: "lateral",
+        role: Role::Category,
+        applies: Applies::Lateral,
+        seed: 3,
+    };
 
     fn render(&self) -> RenderSpec {
-        if self.role == Role::View { view_spec() } else { category_spec() }
+        if self.role == Role::View {
+            view_spec()
+        } else {
+            category_spec()
+        }
     }
 
     /// The class names in the order of the logits.
@@ -193,19 +265,34 @@ impl Task {
     /// The phantoms that it is asked about: the picture as it gets it, its class, and whether it is a normal one.
     fn asked<'a>(&self, phantoms: &[&'a Labelled]) -> Vec<(&'a Vec<u16>, usize, bool)> {
         let which = usize::from(self.role == Role::Category);
-        phantoms.iter().filter_map(|p| Some((p.pictures.get(which)?, self.class(p)?, p.normal))).collect()
+        phantoms
+            .iter()
+            .filter_map(|p| Some((p.pictures.get(which)?, self.class(p)?, p.normal)))
+            .collect()
     }
 
     fn pictures(&self, phantoms: &[&Labelled]) -> Pictures {
         let RenderSpec { height, width, .. } = self.render();
-        let samples = self.asked(phantoms).into_iter().map(|(pixels, class, _)| (pixels.clone(), class)).collect();
-        Pictures { height: height as usize, width: width as usize, samples }
+        let samples = self
+            .asked(phantoms)
+            .into_iter()
+            .map(|(pixels, class, _)| (pixels.clone(), class))
+            .collect();
+        Pictures {
+            height: height as usize,
+            width: width as usize,
+            samples,
+        }
     }
 }
 
 /// The sizes are those of a full spine film, about 1 to 1.6.
 fn view_spec() -> RenderSpec {
-    RenderSpec { height: 128, width: 80, ..category_spec() }
+    RenderSpec {
+        height: 128,
+        width: 80,
+        ..category_spec()
+    }
 }
 
 /// Percentiles instead of windows: what a vendor's window clips or how it is set does not matter then.
@@ -241,17 +328,24 @@ fn fit(
         training.width,
         graph.multiplications() / 1_000_000
     ));
-    let weights = train::fit(&graph, &training, &validation, &recipe, &Device::flex(), |p| {
-        report.line(&format!(
-            "{}: epoch {} of {}, loss {:.4}, validation {:.2} %, {} s",
-            task.id,
-            p.epoch,
-            p.epochs,
-            p.loss,
-            100.0 * p.validation_accuracy,
-            p.elapsed.as_secs()
-        ));
-    })?;
+    let weights = train::fit(
+        &graph,
+        &training,
+        &validation,
+        &recipe,
+        &Device::flex(),
+        |p| {
+            report.line(&format!(
+                "{}: epoch {} of {}, loss {:.4}, validation {:.2} %, {} s",
+                task.id,
+                p.epoch,
+                p.epochs,
+                p.loss,
+                100.0 * p.validation_accuracy,
+                p.elapsed.as_secs()
+            ));
+        },
+    )?;
     Ok(graph.to_onnx(&weights)?)
 }
 
@@ -272,13 +366,17 @@ fn judge(
 ) -> Result<Judged, TrainError> {
     let (graph, device) = (Graph::new(network.clone())?, Device::flex());
     let weights = graph.weights(&device);
-    let answers = |pictures: &Pictures| train::answer(&graph, &weights, pictures, NORMALISATION, 16, &device);
+    let answers =
+        |pictures: &Pictures| train::answer(&graph, &weights, pictures, NORMALISATION, 16, &device);
     let (classes, pictures) = (task.classes(), task.pictures(validation));
     let held_out = answers(&pictures)?;
     let cases = labelled(&held_out, &pictures, |a| &a.logits);
     let temperature = calibrate::temperature(&cases);
 
-    let normal = task.asked(validation).into_iter().map(|(_, _, normal)| normal);
+    let normal = task
+        .asked(validation)
+        .into_iter()
+        .map(|(_, _, normal)| normal);
     let usual: Vec<(&Answer, usize)> = held_out
         .iter()
         .zip(normal)
@@ -289,17 +387,43 @@ fn judge(
     let (distance, parameters) = if task.role == Role::Category {
         let pictures = task.pictures(training);
         let seen = answers(&pictures)?;
-        let parameters = calibrate::feature_distance(&labelled(&seen, &pictures, |a| &a.features), classes.len());
-        (Some(distance_limit(&usual, &parameters, classes.len(), temperature)), Some(parameters))
+        let parameters = calibrate::feature_distance(
+            &labelled(&seen, &pictures, |a| &a.features),
+            classes.len(),
+        );
+        (
+            Some(distance_limit(
+                &usual,
+                &parameters,
+                classes.len(),
+                temperature,
+            )),
+            Some(parameters),
+        )
     } else {
         (None, None)
     };
-    let right = usual.iter().filter(|(answer, class)| argmax(&answer.logits) == *class);
-    let sure = right.map(|(answer, _)| softmax(&answer.logits, temperature).into_iter().fold(0.0, f32::max)).collect();
+    let right = usual
+        .iter()
+        .filter(|(answer, class)| argmax(&answer.logits) == *class);
+    let sure = right
+        .map(|(answer, _)| {
+            softmax(&answer.logits, temperature)
+                .into_iter()
+                .fold(0.0, f32::max)
+        })
+        .collect();
     // A little lower: the confidence that is compared with it also covers the view.
     let threshold = (calibrate::lower_limit(sure, LOW_CONFIDENCE_RATE) * 0.98).clamp(0.5, 0.9);
-    let confusion = Confusion::of(classes.len(), cases.iter().map(|(logits, class)| (*class, argmax(logits))));
-    let references = pictures.samples.iter().zip(&held_out).step_by(cases.len().div_ceil(REFERENCES).max(1));
+    let confusion = Confusion::of(
+        classes.len(),
+        cases.iter().map(|(logits, class)| (*class, argmax(logits))),
+    );
+    let references = pictures
+        .samples
+        .iter()
+        .zip(&held_out)
+        .step_by(cases.len().div_ceil(REFERENCES).max(1));
     Ok(Judged {
         threshold,
         figures: figures(&confusion, &classes, cases.len()),
@@ -309,17 +433,25 @@ fn judge(
             confusion.counts()
         ),
         classifier: Fitted {
-            references: references.map(|(sample, answer)| (sample.0.clone(), answer.logits.clone())).collect(),
+            references: references
+                .map(|(sample, answer)| (sample.0.clone(), answer.logits.clone()))
+                .collect(),
             network,
             parameters,
             spec: ClassifierSpec {
                 id: task.id.to_owned(),
                 role: task.role,
                 applies: task.applies,
-                model: FileRef { file: String::new(), sha256: String::new() },
+                model: FileRef {
+                    file: String::new(),
+                    sha256: String::new(),
+                },
                 channels: 1,
                 input: INPUT.to_owned(),
-                outputs: Outputs { logits: LOGITS.to_owned(), features: Some(FEATURES.to_owned()) },
+                outputs: Outputs {
+                    logits: LOGITS.to_owned(),
+                    features: Some(FEATURES.to_owned()),
+                },
                 temperature,
                 classes: classes.iter().map(|&class| class.to_owned()).collect(),
                 render: task.render(),
@@ -362,11 +494,20 @@ fn labelled<'a>(
     pictures: &Pictures,
     part: impl Fn(&'a Answer) -> &'a Vec<f32>,
 ) -> Vec<(&'a [f32], usize)> {
-    answers.iter().zip(&pictures.samples).map(|(answer, sample)| (part(answer).as_slice(), sample.1)).collect()
+    answers
+        .iter()
+        .zip(&pictures.samples)
+        .map(|(answer, sample)| (part(answer).as_slice(), sample.1))
+        .collect()
 }
 
 /// The distance from which on a picture counts as unlike any seen, from usual validation pictures only.
-fn distance_limit(usual: &[(&Answer, usize)], parameters: &[f32], classes: usize, temperature: f32) -> OutOfDistribution {
+fn distance_limit(
+    usual: &[(&Answer, usize)],
+    parameters: &[f32],
+    classes: usize,
+    temperature: f32,
+) -> OutOfDistribution {
     let mut limit = OutOfDistribution {
         method: Method::FeatureMahalanobisDiagonal,
         threshold: 1.0,
@@ -375,8 +516,16 @@ fn distance_limit(usual: &[(&Answer, usize)], parameters: &[f32], classes: usize
         parameters: None,
     };
     // Parameters made above cannot be refused; were they, every picture would be at distance 0 and the limit unused.
-    if let Ok(distance) = Distance::new(&limit, &GreyFormat::F32.encode(parameters), classes, temperature) {
-        let measured: Vec<f32> = usual.iter().map(|(a, _)| distance.of(&a.logits, &a.features)).collect();
+    if let Ok(distance) = Distance::new(
+        &limit,
+        &GreyFormat::F32.encode(parameters),
+        classes,
+        temperature,
+    ) {
+        let measured: Vec<f32> = usual
+            .iter()
+            .map(|(a, _)| distance.of(&a.logits, &a.features))
+            .collect();
         // With some hundred pictures the rate is about that of the farthest one: a tenth beyond it.
         limit.threshold = 1.1 * calibrate::upper_limit(measured, FALSE_REVIEW_RATE);
     }
@@ -386,7 +535,10 @@ fn distance_limit(usual: &[(&Answer, usize)], parameters: &[f32], classes: usize
 fn figures(confusion: &Confusion, classes: &[&str], count: usize) -> toml::Table {
     let mut table = toml::Table::new();
     let share = |x: Option<f64>| toml::Value::Float((x.unwrap_or(0.0) * 1e4).round() / 1e4);
-    table.insert("validation-images".into(), toml::Value::Integer(count as i64));
+    table.insert(
+        "validation-images".into(),
+        toml::Value::Integer(count as i64),
+    );
     table.insert("validation-accuracy".into(), share(confusion.accuracy()));
     for (k, class) in classes.iter().enumerate() {
         let mut of_class = toml::Table::new();
@@ -409,12 +561,26 @@ fn training_digest(drawn: &[Labelled]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-fn describe(effort: &Effort, training_set: String, thresholds: &[f32], metrics: toml::Table) -> Manifest {
+fn describe(
+    effort: &Effort,
+    training_set: String,
+    thresholds: &[f32],
+    metrics: toml::Table,
+) -> Manifest {
     let categories = CATEGORIES.iter().enumerate().filter_map(|(k, (id, name))| {
         let view = if k < 5 { View::Frontal } else { View::Lateral };
-        let threshold = thresholds.get(if k < 5 { 1 } else { 2 }).copied().unwrap_or(0.9);
+        let threshold = thresholds
+            .get(if k < 5 { 1 } else { 2 })
+            .copied()
+            .unwrap_or(0.9);
         let id = CategoryId::parse(id).ok()?;
-        Some(Category { folder: id.to_string(), id, view, name: (*name).to_owned(), threshold })
+        Some(Category {
+            folder: id.to_string(),
+            id,
+            view,
+            name: (*name).to_owned(),
+            threshold,
+        })
     });
     Manifest {
         schema: SCHEMA,
@@ -423,7 +589,9 @@ fn describe(effort: &Effort, training_set: String, thresholds: &[f32], metrics: 
         preprocessing: PREPROCESSING_VERSION,
         laterality: Laterality::Ignored,
         licence: "MIT OR Apache-2.0".into(),
-        intended_use: "Phantoms only. Not for clinical use: it has never seen a radiograph of a person.".into(),
+        intended_use:
+            "Phantoms only. Not for clinical use: it has never seen a radiograph of a person."
+                .into(),
         provenance: format!(
             "Trained by radsort {} (`make model`) on {} synthetic phantoms, seed {}, no patient data; \
              EfficientNetV2-like networks from random weights",
@@ -432,7 +600,10 @@ fn describe(effort: &Effort, training_set: String, thresholds: &[f32], metrics: 
             effort.seed
         ),
         training_set,
-        view_thresholds: ViewThresholds { sure: thresholds.first().copied().unwrap_or(0.9), ..Default::default() },
+        view_thresholds: ViewThresholds {
+            sure: thresholds.first().copied().unwrap_or(0.9),
+            ..Default::default()
+        },
         categories: categories.collect(),
         classifiers: Vec::new(),
         references: Vec::new(),

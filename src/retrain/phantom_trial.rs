@@ -69,7 +69,10 @@ impl Tally {
             }
         };
         self.misfiled += usize::from(filed.is_some());
-        *self.mistakes.entry((truth.unwrap_or("neither").to_owned(), done)).or_default() += 1;
+        *self
+            .mistakes
+            .entry((truth.unwrap_or("neither").to_owned(), done))
+            .or_default() += 1;
     }
 }
 
@@ -84,7 +87,12 @@ pub fn hold(
     done: impl FnMut(usize),
 ) -> Result<Tally, TrialError> {
     let bundle = Bundle::open(bundle)?;
-    let review = ReviewSettings { below: None, below_by_category: Vec::new(), view: None, may_loosen: false };
+    let review = ReviewSettings {
+        below: None,
+        below_by_category: Vec::new(),
+        view: None,
+        may_loosen: false,
+    };
     let thresholds = Thresholds::new(&bundle, &review)?;
     let mut cascade = Cascade::load(bundle.clone(), runtime, thresholds.view())?;
     let wanted: Vec<Wanted> = plan(options)
@@ -97,13 +105,22 @@ pub fn hold(
             plan,
         })
         .collect();
-    let keep = |wanted: &Wanted, decoded: Decoded| (wanted.plan.truth.category, header_view(&decoded), decoded.radiographs);
+    let keep = |wanted: &Wanted, decoded: Decoded| {
+        (
+            wanted.plan.truth.category,
+            header_view(&decoded),
+            decoded.radiographs,
+        )
+    };
     let seen: Vec<(_, HeaderView, Vec<Radiograph>)> =
         decode_each(&wanted, bundle.render_specs(), threads, scratch, keep, done)?;
 
     let mut tally = Tally::default();
     for (truth, header, radiographs) in &seen {
-        let image = Image { header: *header, radiographs };
+        let image = Image {
+            header: *header,
+            radiographs,
+        };
         for prediction in cascade.classify(&[image]) {
             tally.add(*truth, &decide(&prediction?, &thresholds));
         }
@@ -120,5 +137,12 @@ fn header_view(decoded: &Decoded) -> HeaderView {
 
 /// The options of a fresh set, every category as often as any other.
 pub fn fresh(count: usize, seed: u64, difficulty: Difficulty, outside: f32) -> PlanOptions {
-    PlanOptions { count, seed, imbalance: Imbalance::Even, difficulty, size: None, outside }
+    PlanOptions {
+        count,
+        seed,
+        imbalance: Imbalance::Even,
+        difficulty,
+        size: None,
+        outside,
+    }
 }

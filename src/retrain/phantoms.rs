@@ -72,7 +72,10 @@ pub struct Labelled {
 impl Labelled {
     /// The place of its category in [`CATEGORIES`]; one more for neither view.
     pub fn class_of_all(&self) -> usize {
-        CATEGORIES.iter().position(|(id, _)| Some(*id) == self.truth.category).unwrap_or(CATEGORIES.len())
+        CATEGORIES
+            .iter()
+            .position(|(id, _)| Some(*id) == self.truth.category)
+            .unwrap_or(CATEGORIES.len())
     }
 }
 
@@ -97,7 +100,10 @@ pub fn decode_each<T: Send>(
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(one) = wanted.get(index) else { return };
                     let decoded = decode_one(one, specs, scratch.join(format!("{index}.dcm")));
-                    if sender.send((index, decoded.map(|decoded| keep(one, decoded)))).is_err() {
+                    if sender
+                        .send((index, decoded.map(|decoded| keep(one, decoded))))
+                        .is_err()
+                    {
                         return; // another one failed
                     }
                 }
@@ -126,14 +132,27 @@ pub fn render(
             truth: wanted.plan.truth.clone(),
             patient: wanted.patient.clone(),
             normal: wanted.normal,
-            pictures: decoded.radiographs.iter().map(|r| r.pixels.iter().map(stored).collect()).collect(),
+            pictures: decoded
+                .radiographs
+                .iter()
+                .map(|r| r.pixels.iter().map(stored).collect())
+                .collect(),
         }
     };
     decode_each(wanted, specs, threads, scratch, keep, done)
 }
 
-fn decode_one(wanted: &Wanted, specs: &[RenderSpec], file: PathBuf) -> Result<Decoded, PhantomsError> {
-    let Wanted { plan, drawn, syntax, .. } = wanted;
+fn decode_one(
+    wanted: &Wanted,
+    specs: &[RenderSpec],
+    file: PathBuf,
+) -> Result<Decoded, PhantomsError> {
+    let Wanted {
+        plan,
+        drawn,
+        syntax,
+        ..
+    } = wanted;
     let phantom = match drawn {
         Drawn::Full => plan.draw(),
         Drawn::Within(columns, rows) => plan.draw_within(*columns, *rows),
@@ -141,6 +160,8 @@ fn decode_one(wanted: &Wanted, specs: &[RenderSpec], file: PathBuf) -> Result<De
     phantom.write(&file, *syntax)?;
     let bytes = std::fs::read(&file).and_then(|bytes| std::fs::remove_file(&file).map(|()| bytes));
     let bytes = bytes.map_err(|source| PhantomsError::Read { file, source })?;
-    decode_bytes(&bytes, specs)
-        .map_err(|fault| PhantomsError::Decode { sop_instance_uid: plan.sop_instance_uid.clone(), fault })
+    decode_bytes(&bytes, specs).map_err(|fault| PhantomsError::Decode {
+        sop_instance_uid: plan.sop_instance_uid.clone(),
+        fault,
+    })
 }

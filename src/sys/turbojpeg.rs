@@ -1,4 +1,4 @@
-//! A safe face for the few calls of libjpeg-turbo's TurboJPEG 3 API that decoding needs: JPEG with 2 to 16 bits a
+//! A safe face for the few calls of libjpeg-turbo's `TurboJPEG` 3 API that decoding needs: JPEG with 2 to 16 bits a
 //! sample, lossy at 1, 1/2, 1/4 or 1/8 of its size (computed in the DCT domain), lossless at full size.
 
 use std::ffi::{CStr, c_int};

@@ -121,7 +121,7 @@ impl Events {
             match event {
                 Ok(event) => pending.note(&event, &base, &ignore),
                 Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
-                    pending.exhausted = true
+                    pending.exhausted = true;
                 }
                 Err(_) => pending.rescan = true,
             }

@@ -209,15 +209,16 @@ impl Watcher {
                 }
                 let now = Instant::now();
                 let not_before = offers.not_before.filter(|moment| *moment > now);
-                if !offers.is_shut() && not_before.is_none() {
-                    if let Some((_, settled)) = offers.ready.pop_first() {
-                        offers.not_before = self
-                            .max_rate
-                            .map(|rate| now + Duration::from_secs_f64(1.0 / rate));
-                        drop(offers);
-                        self.tell(Command::Taken);
-                        return Some(settled);
-                    }
+                if !offers.is_shut()
+                    && not_before.is_none()
+                    && let Some((_, settled)) = offers.ready.pop_first()
+                {
+                    offers.not_before = self
+                        .max_rate
+                        .map(|rate| now + Duration::from_secs_f64(1.0 / rate));
+                    drop(offers);
+                    self.tell(Command::Taken);
+                    return Some(settled);
                 }
                 not_before.filter(|_| !offers.is_shut() && !offers.ready.is_empty())
             };
@@ -306,6 +307,12 @@ impl Watcher {
         self.tell(Command::Stop);
     }
 
+    /// As if the kernel had sent an event.
+    #[cfg(test)]
+    fn inject(&self, event: notify::Event) {
+        self.tell(Command::Inject(event));
+    }
+
     fn tell(&self, command: Command) {
         // Fails only after the thread has ended; then there is nobody to care.
         let _ = self.commands.send(command);
@@ -328,5 +335,7 @@ impl WatchStatus {
     }
 }
 
+#[cfg(test)]
+mod queue_tests;
 #[cfg(test)]
 mod tests;

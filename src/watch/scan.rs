@@ -285,7 +285,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();
         };
-        [
+        for path in [
             "b.dcm",
             "a.dcm",
             "sub/deep/c.dcm",
@@ -295,8 +295,9 @@ mod tests {
             ".hidden/e",
             "f.part",
             "log/g",
-        ]
-        .map(make);
+        ] {
+            make(path);
+        }
         symlink(dir.path(), dir.path().join("sub/loop")).unwrap();
         symlink("a.dcm", dir.path().join("alias.dcm")).unwrap();
         let root = Root::open(dir.path()).unwrap();

@@ -4,6 +4,9 @@
 //! Promises: a directory that is away, replaced by its bare mount point or unreadable is offline, never empty; what was
 //! found before is kept. Between events, commands and deadlines the thread sleeps.
 
+mod presence;
+mod scans;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::Ordering;
@@ -15,18 +18,19 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use tokio::sync::watch as channel;
 
-use super::events::{CannotWatch, Events, Happened};
+use super::events::Happened;
+use presence::{Offline, Online};
+use scans::{Occasion, exhausted};
+
 use super::ignore::Ignore;
 use super::look::{Lookers, Outcome, Request, sight_of};
 use super::queue::{Errand, Origin, Queue, Ready, Seen};
-use super::scan::{Found, Scan, is_dicomdir, mount_attribute};
-use super::share::ShareKind;
+use super::scan::{Scan, is_dicomdir};
 use super::status::{Notices, Shared, WatchState, WatchStatus, now_us};
 use super::{Consumed, Settled, Verdict};
-use crate::config::settings::{WatchMode, WatchSettings};
+use crate::config::settings::WatchSettings;
 use crate::domain::RelPath;
 use crate::domain::settle::{Moment, Rules, Sight};
-use crate::root::Root;
 
 /// Entries of a scan, events or deadlines handled in one turn.
 const SLICE: usize = 500;
@@ -81,33 +85,6 @@ pub struct Setup {
     pub commands: Sender<Command>,
     /// What it is told.
     pub receiver: Receiver<Command>,
-}
-
-/// Why there is a full scan.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Occasion {
-    /// Nothing new should turn up.
-    Periodic,
-    /// The start, lost events, a request, polling.
-    Expected,
-}
-
-/// The directory while it is there.
-struct Online {
-    root: Arc<Root>,
-    share: ShareKind,
-    events: Option<Events>,
-    /// Why events cannot be relied upon, although the share would give them.
-    deaf: Option<String>,
-    check_root: Moment,
-}
-
-/// The directory while it is away.
-struct Offline {
-    since_us: i64,
-    why: String,
-    retry_at: Moment,
-    pause: Duration,
 }
 
 struct IoThread {
@@ -292,117 +269,6 @@ impl IoThread {
             && self.queue.counts().under_way() == 0
     }
 
-    // The directory itself.
-
-    fn try_open(&mut self) {
-        match self.open() {
-            Ok(online) => {
-                tracing::info!(watch = self.status.name, share = %online.share, "drop directory is online");
-                self.set_root(Some(Arc::clone(&online.root)));
-                self.status.share = online.share.to_string();
-                self.online = Ok(online);
-                // What was ready was seen in the directory as it was before.
-                let ready = std::mem::take(&mut self.offers().ready);
-                let now = self.now();
-                ready
-                    .into_keys()
-                    .for_each(|id| self.queue.taken_back(now, id));
-                self.full = None;
-                self.interval = SCAN_SOON;
-                self.begin_scan(Occasion::Expected);
-            }
-            Err(error) => self.go_offline(&error),
-        }
-    }
-
-    fn open(&mut self) -> io::Result<Online> {
-        let settings = &self.setup.settings;
-        let root = Root::open(&settings.path)?;
-        let mounted = mount_attribute(root.dir())?.unwrap_or(false);
-        if self.mounted && !mounted {
-            return Err(io::Error::other("nothing is mounted there any more"));
-        }
-        root.open_dir(None)?;
-        let share = ShareKind::of(root.dir())?;
-        let (mut events, mut deaf) = (None, None);
-        if !self.setup.once && settings.mode != WatchMode::Poll {
-            let commands = self.setup.commands.clone();
-            let wake = move || drop(commands.send(Command::Wake));
-            match Events::start(&settings.path, self.setup.ignore.clone(), wake) {
-                Ok(started) => events = Some(started),
-                Err(error) => deaf = Some(format!("inotify cannot be used: {error}")),
-            }
-        }
-        self.mounted |= mounted;
-        Ok(Online {
-            root: Arc::new(root),
-            share,
-            events,
-            deaf,
-            check_root: self.now() + CHECK_ROOT,
-        })
-    }
-
-    fn go_offline(&mut self, error: &io::Error) {
-        let why = error.to_string();
-        let (since_us, pause) = match &self.online {
-            Ok(_) => (now_us(), Duration::ZERO),
-            Err(offline) => (offline.since_us, offline.pause),
-        };
-        if !matches!(&self.online, Err(offline) if offline.why == why) {
-            tracing::warn!(watch = self.status.name, why, "drop directory is offline");
-        }
-        let pause = (2 * pause).clamp(Duration::from_secs(1), RETRY_LATE);
-        self.online = Err(Offline {
-            since_us,
-            why,
-            retry_at: self.now() + pause,
-            pause,
-        });
-        self.set_root(None);
-        self.full = None;
-        self.partial = Scan::partial(self.setup.settings.recursive);
-        self.backlog.clear();
-    }
-
-    fn set_root(&self, root: Option<Arc<Root>>) {
-        self.offers().root = root;
-        self.setup.shared.wake.notify_waiters();
-    }
-
-    /// An error in the directory: is it the file's, or is the whole directory away?
-    fn trouble(&mut self, error: &io::Error) {
-        self.status.last_error = Some(error.to_string());
-        let Ok(online) = &self.online else { return };
-        match online.root.open_dir(None) {
-            Ok(_) if online.root.is_current() => {}
-            Ok(_) => self.go_offline(&io::Error::other("another directory is in its place")),
-            Err(error) => self.go_offline(&error),
-        }
-    }
-
-    fn check_root(&mut self) {
-        let now = self.now();
-        let Ok(online) = &mut self.online else { return };
-        if now >= online.check_root {
-            online.check_root = now + CHECK_ROOT;
-            self.check_root_now();
-        }
-    }
-
-    /// Whether the path still leads to the directory that is open; if not, that is reopened at once.
-    fn check_root_now(&mut self) -> bool {
-        let current = match &self.online {
-            Ok(online) => online.root.is_current(),
-            Err(_) => return false,
-        };
-        if !current {
-            self.go_offline(&io::Error::other("it was removed, replaced or unmounted"));
-            self.try_open();
-        }
-        current
-    }
-
     // Events.
 
     fn take_events(&mut self) {
@@ -534,137 +400,6 @@ impl IoThread {
         }
     }
 
-    // Scans.
-
-    fn polling(&self) -> bool {
-        match (&self.online, self.setup.settings.mode) {
-            (_, WatchMode::Poll) => true,
-            (Ok(online), mode) => {
-                online.deaf.is_some() || (mode == WatchMode::Auto && !online.share.has_events())
-            }
-            (Err(_), _) => false,
-        }
-    }
-
-    fn begin_scan(&mut self, occasion: Occasion) {
-        if self.online.is_err()
-            || (self.setup.once && self.status.full_scans > 0)
-            || !self.check_root_now()
-        {
-            return;
-        }
-        if self.full.is_none() {
-            self.queue.begin_scan();
-            self.media_found = BTreeSet::new();
-            self.full = Some((
-                Scan::full(self.setup.settings.recursive),
-                occasion,
-                self.now(),
-            ));
-        }
-    }
-
-    /// A slice of the scans that are under way.
-    fn scan(&mut self) {
-        let mut partial = std::mem::replace(
-            &mut self.partial,
-            Scan::partial(self.setup.settings.recursive),
-        );
-        if !partial.is_done() {
-            if self.scan_slice(&mut partial, Occasion::Expected) {
-                self.partial = partial;
-            } else {
-                // The error has been noted. If the directory is still there, all of it is scanned after a while.
-                self.next_full = self.next_full.min(self.now() + RETRY_LATE);
-            }
-        }
-        let Some((mut scan, occasion, began)) = self.full.take() else {
-            return;
-        };
-        if !self.scan_slice(&mut scan, occasion) {
-            self.next_full = self.now() + RETRY_LATE;
-        } else if scan.is_done() {
-            self.end_scan(&scan, began);
-        } else {
-            self.full = Some((scan, occasion, began));
-        }
-    }
-
-    /// False when it failed.
-    fn scan_slice(&mut self, scan: &mut Scan, occasion: Occasion) -> bool {
-        let Ok(online) = &mut self.online else {
-            return false;
-        };
-        let (events, deaf) = (&mut online.events, &mut online.deaf);
-        let mut enter = |directory: Option<&RelPath>| {
-            let Some(events) = events else { return };
-            if events.watch(directory) == Err(CannotWatch::Exhausted) && deaf.is_none() {
-                *deaf = Some(exhausted());
-            }
-        };
-        match scan.turn(&online.root, &self.setup.ignore, SLICE, &mut enter) {
-            Ok(found) => {
-                let origin = Origin::Scan {
-                    expected: occasion == Occasion::Expected,
-                };
-                for found in found {
-                    match found {
-                        Found::File(path, stat) => self.see(path, sight_of(&stat), origin),
-                        Found::Medium(path) => {
-                            self.media_found.insert(path.clone());
-                            self.media.insert(path);
-                        }
-                    }
-                }
-                true
-            }
-            Err(error) => {
-                self.trouble(&error);
-                false
-            }
-        }
-    }
-
-    fn end_scan(&mut self, scan: &Scan, began: Moment) {
-        if !self.check_root_now() {
-            return;
-        }
-        let now = self.now();
-        self.asks
-            .extend(self.queue.end_scan(scan.passed_over.unreadable > 0));
-        self.media = std::mem::take(&mut self.media_found);
-        self.status.full_scans += 1;
-        self.status.last_full_scan_us = Some(now_us());
-        self.status.unreadable = scan.passed_over.unreadable;
-        self.status.mounts = scan.passed_over.mounts;
-        self.status.links = scan.passed_over.links;
-        let pause = if self.polling() {
-            self.setup
-                .settings
-                .poll_interval
-                .max(now.saturating_sub(began))
-        } else {
-            let pause = self.interval;
-            self.interval = (2 * self.interval).min(SCAN_LATE);
-            pause
-        };
-        self.next_full = if self.setup.once {
-            Moment::MAX
-        } else {
-            now + pause
-        };
-    }
-
-    /// A periodic scan that finds what no event announced makes the next ones come sooner.
-    fn react_to_missed(&mut self) {
-        let missed = self.queue.take_missed();
-        if missed > 0 && !self.polling() {
-            self.status.missed += missed;
-            self.interval = SCAN_SOON;
-            self.next_full = self.next_full.min(self.now() + SCAN_SOON);
-        }
-    }
-
     // Looking and offering.
 
     fn hand_out_looks(&mut self) {
@@ -771,9 +506,4 @@ impl IoThread {
             modified
         });
     }
-}
-
-fn exhausted() -> String {
-    "the limit of inotify watches is reached; raise it with sysctl fs.inotify.max_user_watches"
-        .to_owned()
 }

@@ -35,7 +35,7 @@ pub(super) fn frame(
         step: f64::from(reduction),
         offset: 0.0,
         samples: if colours {
-            luminance_of_triples(&image.samples)
+            luminance_of_triples(description, &image.samples)
         } else {
             image.samples
         },

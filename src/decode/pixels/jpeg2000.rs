@@ -1,4 +1,4 @@
-//! JPEG 2000 and HTJ2K, lossless and lossy, through OpenJPEG, at the lowest resolution level that is large enough.
+//! JPEG 2000 and HTJ2K, lossless and lossy, through `OpenJPEG`, at the lowest resolution level that is large enough.
 
 use super::{Coded, Frame, check_components, check_size, luminance};
 use crate::decode::Fault;

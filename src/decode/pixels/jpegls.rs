@@ -1,4 +1,4 @@
-//! JPEG-LS, lossless and near-lossless, through CharLS. It has no reduced resolutions.
+//! JPEG-LS, lossless and near-lossless, through `CharLS`. It has no reduced resolutions.
 
 use super::{Coded, Frame, check_components, check_size, luminance_of_triples};
 use crate::decode::Fault;
@@ -44,7 +44,7 @@ pub(super) fn frame(
     }
     let samples = match (headers.components, headers.planes) {
         (1, _) => samples,
-        (_, false) => luminance_of_triples(&samples),
+        (_, false) => luminance_of_triples(description, &samples),
         (_, true) => {
             let [red, green, blue] =
                 [0, 1, 2].map(|plane| samples.iter().skip(plane * width * height));
@@ -54,7 +54,7 @@ pub(super) fn frame(
                 .take(width * height)
                 .flat_map(|((r, g), b)| [*r, *g, *b])
                 .collect();
-            luminance_of_triples(&triples)
+            luminance_of_triples(description, &triples)
         }
     };
     let numbers = headers.near > 0;

@@ -19,20 +19,20 @@ pub(super) fn frame(
     let mut image = JxlImage::builder()
         .alloc_tracker(tracker)
         .read(codestream)
-        .map_err(|error| fault(error.to_string()))?;
+        .map_err(|error| fault(&error.to_string()))?;
     check_size(description, image.width(), image.height())?;
     let format = image.pixel_format();
     check_components(description, if format.is_grayscale() { 1 } else { 3 })?;
     let bits = image.image_header().metadata.bit_depth.bits_per_sample();
     if bits == 0 || bits > 16 {
-        return Err(fault(format!(
+        return Err(fault(&format!(
             "{bits} bits a sample; 16 at most are decoded"
         )));
     }
     image.set_render_spot_color(false);
     let render = image
         .render_frame(0)
-        .map_err(|error| fault(error.to_string()))?;
+        .map_err(|error| fault(&error.to_string()))?;
     let mut stream = render.stream_no_alpha();
     let (width, height) = (stream.width() as usize, stream.height() as usize);
     let channels = stream.channels() as usize;
@@ -40,7 +40,7 @@ pub(super) fn frame(
         || !matches!(channels, 1 | 3)
     {
         return Err(fault(
-            "what was decoded has another size than the codestream's header says".into(),
+            "what was decoded has another size than the codestream's header says",
         ));
     }
     let top = f32::from(u16::MAX >> (16 - bits));
@@ -49,7 +49,7 @@ pub(super) fn frame(
     let mut samples = Vec::with_capacity(width * height);
     for _ in 0..height {
         if stream.write_to_buffer(&mut row) != row.len() {
-            return Err(fault("the picture is not complete".into()));
+            return Err(fault("the picture is not complete"));
         }
         if channels == 1 {
             samples.extend(row.iter().map(|value| cell(*value)));
@@ -75,6 +75,6 @@ pub(super) fn frame(
     .into_frame(description)
 }
 
-fn fault(text: String) -> Fault {
+fn fault(text: &str) -> Fault {
     Fault::new(Reason::CannotDecode, format!("JPEG XL: {text}"))
 }

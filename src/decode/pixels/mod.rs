@@ -239,9 +239,9 @@ impl Coded {
         if numbers && description.signed && precision < 16 {
             // Two's complement of `precision` bits becomes one of 16.
             let unused = 16 - precision;
-            samples
-                .iter_mut()
-                .for_each(|sample| *sample = ((*sample << unused) as i16 >> unused) as u16);
+            for sample in &mut samples {
+                *sample = ((*sample << unused) as i16 >> unused) as u16;
+            }
         }
         Ok(Frame {
             description,
@@ -313,11 +313,20 @@ fn luminance(red: u16, green: u16, blue: u16) -> u16 {
     ((299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue) + 500) / 1000) as u16
 }
 
-fn luminance_of_triples(samples: &[u16]) -> Vec<u16> {
-    samples
-        .as_chunks::<3>()
-        .0
-        .iter()
-        .map(|[red, green, blue]| luminance(*red, *green, *blue))
+/// Luminance of interleaved samples as they were stored: of YBR the first of three.
+fn luminance_of_triples(description: &PixelDescription, samples: &[u16]) -> Vec<u16> {
+    let stored = matches!(
+        description.photometric,
+        Photometric::Ybr | Photometric::Ybr422
+    );
+    let triples = samples.as_chunks::<3>().0.iter();
+    triples
+        .map(|[first, second, third]| {
+            if stored {
+                *first
+            } else {
+                luminance(*first, *second, *third)
+            }
+        })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! RLE (PS3.5 annex G): a header with the places of segments, each a byte plane packed by PackBits.
+//! RLE (PS3.5 annex G): a header with the places of segments, each a byte plane packed by `PackBits`.
 
 use super::{Coded, Frame, luminance_of_triples};
 use crate::decode::Fault;
@@ -36,11 +36,11 @@ pub(super) fn frame(
         // The most significant byte comes first.
         let shift = 8 * (bytes_each - 1 - byte);
         unpack(segment, pixels, |at, value| {
-            cells[at * used + sample] |= u16::from(value) << shift
+            cells[at * used + sample] |= u16::from(value) << shift;
         })?;
     }
     let samples = if used == 3 {
-        luminance_of_triples(&cells)
+        luminance_of_triples(description, &cells)
     } else {
         cells
     };

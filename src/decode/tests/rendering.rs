@@ -44,12 +44,12 @@ fn without_a_window_the_whole_range_is_shown() {
 fn bits_beyond_bits_stored_are_ignored() {
     let clean = row(&one_row(16, 10, &[0, 100, 1000]));
     close(
-        &row(&one_row(16, 10, &[0xFC00, 0x5400 | 100, 0x8000 | 1000])),
+        &row(&one_row(16, 10, &[0xFC00, 0x5400 | 0x64, 0x8000 | 0x3E8])),
         &clean,
     );
     let twelve = row(&one_row(16, 12, &[0, 100, 1000]));
     close(
-        &row(&one_row(16, 12, &[0xF000, 0x3000 | 100, 0x9000 | 1000])),
+        &row(&one_row(16, 12, &[0xF000, 0x3000 | 0x64, 0x9000 | 0x3E8])),
         &twelve,
     );
     // High Bit 15: the twelve bits lie at the top.
@@ -212,7 +212,7 @@ fn padding_is_left_out_of_averages_and_ranges() {
     };
     // Pairs: only padding; 100 and 200; 300 alone. The range is 150 to 300.
     close(
-        &decode_bytes(&dicom.bytes(), &[spec.clone()])
+        &decode_bytes(&dicom.bytes(), std::slice::from_ref(&spec))
             .unwrap()
             .radiographs[0]
             .pixels,
@@ -222,7 +222,7 @@ fn padding_is_left_out_of_averages_and_ranges() {
         .words(0x0028_0120, &[0])
         .words(0x0028_0121, &[9]);
     close(
-        &decode_bytes(&ranged.bytes(), &[spec.clone()])
+        &decode_bytes(&ranged.bytes(), std::slice::from_ref(&spec))
             .unwrap()
             .radiographs[0]
             .pixels,

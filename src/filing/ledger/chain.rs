@@ -78,6 +78,17 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<u32>, LedgerError> {
     }
 }
 
+/// The lines of one segment, up to where it ended when it was opened: a writer may be at work behind that.
+type Lines = BufReader<io::Take<File>>;
+
+/// Opens a segment at an offset; also tells how much there is to be read.
+fn open_segment(path: &Path, offset: u64) -> io::Result<(Lines, u64)> {
+    let mut file = File::open(path)?;
+    let rest = file.metadata()?.len().saturating_sub(offset);
+    file.seek(SeekFrom::Start(offset))?;
+    Ok((BufReader::new(file.take(rest)), rest))
+}
+
 /// What comes next in a ledger.
 pub(super) enum Step {
     /// A valid line at its position; `end` is where the next begins.
@@ -96,7 +107,7 @@ pub(super) struct Chain {
     ahead: VecDeque<u32>,
     segment: u32,
     offset: u64,
-    reader: Option<BufReader<File>>,
+    reader: Option<Lines>,
     prev: String,
     /// Whether the last line read was a segment's first or a commit.
     settled: bool,
@@ -124,10 +135,7 @@ impl Chain {
             segment: path.clone(),
             offset: from.offset,
         };
-        let mut file = File::open(&path).map_err(|_| mismatch())?;
-        file.seek(SeekFrom::Start(from.offset))
-            .map_err(|error| LedgerError::io(&path, error))?;
-        let mut reader = BufReader::new(file);
+        let (mut reader, _) = open_segment(&path, from.offset).map_err(|_| mismatch())?;
         let line = read_line(&mut reader).map_err(|error| LedgerError::io(&path, error))?;
         match line.strip_suffix(b"\n") {
             Some(text) if hash_line(text) == from.hash => {}
@@ -172,14 +180,10 @@ impl Chain {
                 );
             }
             let path = segment_path(&self.dir, next);
-            let file = File::open(&path).map_err(|error| LedgerError::io(&path, error))?;
-            let empty = file
-                .metadata()
-                .map_err(|error| LedgerError::io(&path, error))?
-                .len()
-                == 0;
-            (self.segment, self.offset, self.reader) = (next, 0, Some(BufReader::new(file)));
-            if empty {
+            let (reader, length) =
+                open_segment(&path, 0).map_err(|error| LedgerError::io(&path, error))?;
+            (self.segment, self.offset, self.reader) = (next, 0, Some(reader));
+            if length == 0 {
                 return self.torn("the segment is empty");
             }
         }
@@ -238,7 +242,7 @@ impl Chain {
 }
 
 /// Reads up to and with the next newline; less at the end of the file or when no newline comes for very long.
-fn read_line(reader: &mut BufReader<File>) -> io::Result<Vec<u8>> {
+fn read_line(reader: &mut Lines) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes)?;
     Ok(bytes)

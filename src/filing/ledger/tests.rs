@@ -268,3 +268,24 @@ fn an_empty_or_headless_new_segment_is_no_harm() {
         assert_eq!(verify(state.path()).unwrap().segments, 1);
     }
 }
+
+#[test]
+fn who_reads_while_it_is_written_sees_whole_groups_and_no_damage() {
+    let state = state();
+    let (mut ledger, _) = Ledger::open(state.path()).unwrap();
+    ledger.set_segment_size(50_000);
+    let long = "x".repeat(3_000);
+    let writer = std::thread::spawn(move || {
+        for n in 0..60 {
+            let group: Vec<_> = (0..8).map(|_| promoted(format!("{n} {long}"))).collect();
+            ledger.append_group(&group).unwrap();
+        }
+    });
+    let mut seen = 0;
+    while seen < 480 {
+        let now = models(state.path(), None).len();
+        assert!(now >= seen && now.is_multiple_of(8), "{now} after {seen}");
+        seen = now;
+    }
+    writer.join().unwrap();
+}

@@ -11,17 +11,6 @@ use super::*;
 /// What the child files: one way each.
 const WAYS: [&str; 4] = ["rename", "copy", "keep", "quarantine"];
 
-fn at(base: &Path) -> Bench {
-    Bench {
-        state: base.join("state"),
-        drop: base.join("drop"),
-        library: base.join("library"),
-        offers: Offers::default(),
-        catalogue: Arc::default(),
-        _dirs: Vec::new(),
-    }
-}
-
 fn request(bench: &Bench, way: &str) -> FilingRequest {
     let request = bench.request("a.dcm", "1.1");
     match way {
@@ -44,7 +33,7 @@ fn child() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let bench = at(&base);
+        let bench = Bench::at(&base);
         let filer = bench.start().await;
         arm_from_environment().unwrap();
         filer.file(request(&bench, &way)).await.unwrap();

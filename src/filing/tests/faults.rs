@@ -314,3 +314,124 @@ async fn a_second_filer_on_the_same_state_is_refused() {
     assert!(refused.is_err());
     assert_eq!(bench.in_drop(), ["a"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_that_hangs_holds_up_no_other() {
+    let bench = Bench::new();
+    let filer = bench.start().await;
+    bench.put("a", "a");
+    bench.put("b", "b");
+    let (wake, hung) = std::sync::mpsc::channel::<()>();
+    filer.thread_of("hung").submit(move || hung.recv().unwrap());
+    let waiting = {
+        let (filer, request) = (filer.clone(), bench.request("a", "1.1"));
+        let request = FilingRequest {
+            watch: "hung".into(),
+            ..request
+        };
+        tokio::spawn(async move { filer.file(request).await })
+    };
+    let outcome = filer.file(bench.request("b", "1.2")).await.unwrap();
+    assert_eq!(fate(&outcome), Fate::Filed);
+    filer.ping().await.unwrap();
+    assert!(!waiting.is_finished());
+    wake.send(()).unwrap();
+    assert_eq!(fate(&waiting.await.unwrap().unwrap()), Fate::Filed);
+}
+
+/// Not a test by itself: what a filer without root's powers says.
+#[tokio::test]
+#[ignore = "run by the test below"]
+async fn child_without_permission() {
+    let bench = Bench::at(std::env::var_os("RADSORT_TEST_BASE").unwrap().as_ref());
+    let filer = bench.start().await;
+    for (name, words) in [("sticky/a", "sticky"), ("closed/b", "no permission")] {
+        let outcome = filer.file(bench.request(name, "1.1")).await.unwrap();
+        let Outcome::CannotTake(why) = outcome else {
+            panic!("{name}: {outcome:?}");
+        };
+        assert!(why.contains(words), "{name}: {why}");
+    }
+    let records = bench.catalogue.records();
+    assert!(
+        !records
+            .iter()
+            .any(|record| matches!(record, Record::Intent(_))),
+        "found before the Intent: {records:?}"
+    );
+    let copy = FilingRequest {
+        action: Action::Copy,
+        ..bench.request("sticky/a", "1.1")
+    };
+    assert_eq!(fate(&filer.file(copy).await.unwrap()), Fate::Filed);
+}
+
+#[test]
+fn what_may_not_be_taken_is_told_before_anything_is_recorded() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let bench = Bench::new();
+    bench.put("sticky/a", "a");
+    bench.put("closed/b", "b");
+    let mode =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(&bench.drop.join("sticky"), 0o1777);
+    mode(&bench.drop.join("closed"), 0o755);
+    let base = bench.state.parent().unwrap();
+    mode(base, 0o777);
+    if chown(&bench.state, Some(NOBODY), Some(NOBODY)).is_err() {
+        eprintln!("SKIPPED: only root can become somebody else");
+        return;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "filing::tests::faults::child_without_permission",
+            "--ignored",
+        ])
+        .env("RADSORT_TEST_BASE", base)
+        .current_dir("/")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output();
+    match output {
+        Err(error) => eprintln!("SKIPPED: the tests cannot be run as somebody else: {error}"),
+        Ok(output) => assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        ),
+    }
+    assert_eq!(
+        bench.census(),
+        BTreeMap::from([("a".into(), 2), ("b".into(), 1)])
+    );
+}
+
+/// A file of an offline share was under way to a name; the same file comes through another watch meanwhile.
+#[tokio::test]
+async fn a_name_that_an_interrupted_file_may_still_get_is_given_to_nobody_else() {
+    let bench = Bench::new();
+    let filer = bench.start().await;
+    bench.put("a", "a");
+    let mut open = super::recovery::intent(&bench, "a", "a", true);
+    open.watch = "away".into();
+    filer
+        .append(vec![Record::Intent(Box::new(open.clone()))])
+        .await
+        .unwrap()
+        .unwrap();
+    let claim = open.claim.as_ref().unwrap().to_string();
+    fs::rename(bench.drop.join("a"), bench.drop.join(&claim)).unwrap();
+
+    bench.put("b", "a");
+    let outcome = filer.file(bench.request("b", "1.1")).await.unwrap();
+    assert_eq!(fate(&outcome), Fate::Filed);
+    assert_ne!(to(&outcome), "Fusion/1.1.dcm");
+
+    let report = filer.share_online("away", bench.root()).await.unwrap();
+    assert_eq!((report.abandoned, report.finished), (1, 0));
+    assert_eq!(bench.in_drop(), ["a"]);
+    assert_eq!(bench.census()["a"], 2);
+}

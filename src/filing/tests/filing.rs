@@ -401,3 +401,105 @@ async fn equal_files_without_a_uid_all_keep_their_place_in_the_quarantine() {
     assert_eq!(bench.census()["broken"], 3);
     assert!(bench.in_drop().is_empty());
 }
+
+mod any_order {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    struct Dropped {
+        uid: u8,
+        bytes: u8,
+        broken: bool,
+        second_name: bool,
+    }
+
+    fn dropped() -> impl Strategy<Value = Dropped> {
+        (
+            0u8..3,
+            0u8..3,
+            prop::bool::weighted(0.2),
+            prop::bool::weighted(0.3),
+        )
+            .prop_map(|(uid, bytes, broken, second_name)| Dropped {
+                uid,
+                bytes,
+                broken,
+                second_name,
+            })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        /// Whatever comes, all at once and with a restart in between: every file is somewhere, exactly as often.
+        #[test]
+        fn every_file_stays_exactly_as_often_as_it_was(all in proptest::collection::vec(dropped(), 1..14)) {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+            runtime.block_on(async {
+                let bench = Bench::new();
+                for (n, file) in all.iter().enumerate() {
+                    bench.put(&n.to_string(), &format!("bytes {}", file.bytes));
+                    if file.second_name {
+                        // Makes it a copy; the second name lies outside and does not count.
+                        fs::hard_link(bench.drop.join(n.to_string()), bench.state.join(n.to_string())).unwrap();
+                    }
+                }
+                let census = bench.census();
+                let half = all.len() / 2;
+                for part in [0..half, half..all.len()] {
+                    let filer = bench.start().await;
+                    let tasks: Vec<_> = part
+                        .map(|n| {
+                            let uid = if all[n].broken { String::new() } else { format!("1.{}", all[n].uid) };
+                            let request = bench.request(&n.to_string(), &uid);
+                            let request = if all[n].broken { quarantined(request) } else { request };
+                            let filer = filer.clone();
+                            tokio::spawn(async move { filer.file(request).await.unwrap() })
+                        })
+                        .collect();
+                    for task in tasks {
+                        assert!(matches!(task.await.unwrap(), Outcome::Done { to: Some(_), .. }));
+                    }
+                    filer.stop().await;
+                }
+                assert_eq!(bench.census(), census);
+                assert!(bench.in_drop().is_empty());
+                // One file stands for each UID that came.
+                let uids: std::collections::BTreeSet<_> =
+                    all.iter().filter(|file| !file.broken).map(|file| file.uid).collect();
+                let filed = bench.in_library().iter().filter(|name| name.starts_with("Fusion/")).count();
+                assert_eq!(filed, uids.len());
+            });
+        }
+    }
+}
+
+/// Not a test: how fast it is. `cargo test --lib filing::tests::filing::rate -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn rate() {
+    let bench = Bench::new();
+    let filer = bench.start().await;
+    let count = 500;
+    for n in 0..count {
+        bench.put(&n.to_string(), &n.to_string());
+    }
+    let begin = std::time::Instant::now();
+    let mut tasks = Vec::new();
+    for n in 0..count {
+        let (filer, request) = (
+            filer.clone(),
+            bench.request(&n.to_string(), &format!("1.{n}")),
+        );
+        tasks.push(tokio::spawn(
+            async move { filer.file(request).await.unwrap() },
+        ));
+    }
+    for task in tasks {
+        fate(&task.await.unwrap());
+    }
+    eprintln!(
+        "{:.0} files/s",
+        f64::from(count) / begin.elapsed().as_secs_f64()
+    );
+}

@@ -24,14 +24,17 @@ use crate::domain::placement::{RootId, Template};
 use crate::domain::{CategoryId, Decision, Dossier, Placement, Reason, RelPath, Uid};
 use crate::root::{Offers, Root};
 
+/// Open intents, known copies, all records.
+type Inner = (
+    BTreeMap<String, Intent>,
+    BTreeMap<String, Known>,
+    Vec<Record>,
+);
+
 /// An index in memory.
 #[derive(Default)]
 pub(super) struct Memory {
-    inner: Mutex<(
-        BTreeMap<String, Intent>,
-        BTreeMap<String, Known>,
-        Vec<Record>,
-    )>,
+    inner: Mutex<Inner>,
 }
 
 impl Memory {
@@ -48,7 +51,7 @@ impl Catalogue for Memory {
             records.push(record.clone());
             match record {
                 Record::Intent(intent) => {
-                    drop(open.insert(intent.id.0.clone(), (**intent).clone()))
+                    drop(open.insert(intent.id.0.clone(), (**intent).clone()));
                 }
                 Record::Filed { id, to } => {
                     let Some(intent) = open.remove(&id.0) else {
@@ -92,6 +95,18 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let library = dir.path().join("library");
         Self::with_library(library, vec![dir])
+    }
+
+    /// What is there already, for child processes.
+    fn at(base: &Path) -> Self {
+        Self {
+            state: base.join("state"),
+            drop: base.join("drop"),
+            library: base.join("library"),
+            offers: Offers::default(),
+            catalogue: Arc::default(),
+            _dirs: Vec::new(),
+        }
     }
 
     /// A library elsewhere, perhaps on another filesystem.

@@ -1,0 +1,40 @@
+//! `radsort reload`: the daemon reads its configuration and model again.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use super::access::ConfigArg;
+use crate::control::client::Client;
+use crate::control::protocol::Request;
+
+/// Have the daemon read its configuration and model again, and wait until they are in use.
+///
+/// New settings and a new model are built and warmed up beside the old ones. If they are bad, the old ones stay in use
+/// and this command says what is wrong.
+#[derive(Debug, Default, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 when the new settings are in use, 1 when the old ones still are."
+)]
+pub struct ReloadArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArg,
+}
+
+/// Runs the command.
+pub fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
+    // A configuration that cannot be read here is reported by the daemon too; but where its socket is must be known.
+    let settings = args.config.load()?;
+    let Some(mut client) = Client::connect(&settings.control.socket)? else {
+        bail!(
+            "no daemon answers at {}: there is nothing to reload",
+            settings.control.socket.display()
+        );
+    };
+    for reply in client.request(&Request::Reload {})? {
+        reply?;
+    }
+    println!("the new settings are in use");
+    Ok(ExitCode::SUCCESS)
+}

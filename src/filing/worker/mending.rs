@@ -1,0 +1,120 @@
+//! Open Intents that nobody is carrying out: after a crash, or when a share went away in the middle.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::requests::completion;
+use super::{After, Entry, Message, Worker};
+use crate::domain::placement::RootId;
+use crate::filing::record::{Intent, Record};
+use crate::filing::recover::{RecoverReport, Resolution, resolve};
+use crate::root::Root;
+
+/// How long between two attempts to recover a watch that were asked for by files coming in.
+const RECOVER_AGAIN: Duration = Duration::from_secs(10);
+
+impl Worker {
+    /// Has the open Intents of a watch looked after. Without a `reply` it is not asked for too often.
+    #[allow(clippy::option_option)] // not asked for, asked for without an answer, asked for with one
+    pub(super) fn recover(
+        &mut self,
+        watch: &str,
+        root: &Arc<Root>,
+        asked: Option<Option<oneshot::Sender<RecoverReport>>>,
+    ) {
+        let neglected =
+            |intent: &&Intent| intent.watch == watch && !self.attended.contains(&intent.id);
+        let intents: Vec<Intent> = self
+            .replay
+            .open
+            .values()
+            .filter(neglected)
+            .cloned()
+            .collect();
+        let recently = self
+            .recovering_since
+            .get(watch)
+            .is_some_and(|since| since.elapsed() < RECOVER_AGAIN);
+        if asked.is_none() && (intents.is_empty() || recently) {
+            return;
+        }
+        let reply = asked.flatten();
+        let share = match self.shares.of(&RootId::Watch(watch.to_owned())) {
+            Ok(share) if !intents.is_empty() => share,
+            _ => return self.recovered(Vec::new(), reply),
+        };
+        self.recovering_since
+            .insert(watch.to_owned(), Instant::now());
+        self.attended
+            .extend(intents.iter().map(|intent| intent.id.clone()));
+        self.under_way += 1;
+        let (destinations, messages) = (Arc::clone(&self.destinations), self.messages.clone());
+        let root = Arc::clone(root);
+        share.submit(move || {
+            let roots = destinations.current();
+            let resolve = |intent: Intent| {
+                let resolution = match &roots {
+                    Ok(roots) => resolve(&intent, roots, &root),
+                    Err(reason) => Resolution::Wait(reason.to_string()),
+                };
+                (intent, resolution)
+            };
+            let resolved = intents.into_iter().map(resolve).collect();
+            let _ = messages.send(Message::Recovered { resolved, reply });
+        });
+    }
+
+    pub(super) fn recovered(
+        &mut self,
+        resolved: Vec<(Intent, Resolution)>,
+        reply: Option<oneshot::Sender<RecoverReport>>,
+    ) {
+        let mut report = RecoverReport::default();
+        if !resolved.is_empty() {
+            self.under_way -= 1;
+        }
+        for (intent, resolution) in resolved {
+            let id = intent.id.clone();
+            let record = match resolution {
+                Resolution::Finished(to) => {
+                    report.finished += 1;
+                    completion(&intent, to)
+                }
+                Resolution::Abandoned(why) => {
+                    report.abandoned += 1;
+                    Record::Abandoned {
+                        id: id.clone(),
+                        why,
+                    }
+                }
+                Resolution::Missing => {
+                    report.missing += 1;
+                    tracing::error!(%id, "a file that was under way is nowhere to be found");
+                    Record::Missing { id: id.clone() }
+                }
+                Resolution::Wait(why) => {
+                    self.attended.remove(&id);
+                    report.waiting.push(why);
+                    continue;
+                }
+            };
+            self.attended.remove(&id);
+            self.entries.push(Entry {
+                record,
+                after: After::Nothing,
+            });
+        }
+        let Some(reply) = reply else { return };
+        if let Some(last) = self
+            .entries
+            .last_mut()
+            .filter(|last| matches!(last.after, After::Nothing))
+        {
+            last.after = After::Recovered(Some((reply, report)));
+        } else {
+            let _ = reply.send(report);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The running service's answers to what is asked over the control socket.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::quarantine;
+use crate::control::protocol::{Code, Progress, Refusal, Released, SortProgress, SortSummary};
+use crate::control::server::{Handler, Peer};
+use crate::control::status::{
+    DiskStatus, ErrorLine, ModelStatus, Noticing, Status, WatchState, WatchStatus,
+};
+use crate::daemon::{ReloadRequest, Tended, Watches};
+use crate::engine::Engine;
+use crate::filing::ledger::Ledger;
+use crate::index::entry::{Entry, Story};
+use crate::index::query::Query;
+use crate::index::verify::{self, Finding, Summary};
+use crate::pass;
+use crate::watch;
+
+type Answer<T> = Result<T, Refusal>;
+
+/// What answers.
+pub struct Answers {
+    engine: Arc<Engine>,
+    watches: Watches,
+    reloads: mpsc::Sender<ReloadRequest>,
+    reload_error: Mutex<Option<ErrorLine>>,
+    /// One pass over directories, one reindexing at a time.
+    long_task: tokio::sync::Mutex<()>,
+    stop: CancellationToken,
+    up_since_us: i64,
+}
+
+impl Answers {
+    /// Answers about this service.
+    pub fn new(
+        engine: Arc<Engine>,
+        watches: Watches,
+        reloads: mpsc::Sender<ReloadRequest>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            engine,
+            watches,
+            reloads,
+            reload_error: Mutex::default(),
+            long_task: tokio::sync::Mutex::default(),
+            stop,
+            up_since_us: now_us(),
+        }
+    }
+
+    /// Remembers how the last reload went.
+    pub fn reloaded(&self, result: Result<(), String>) {
+        let error = result.err().map(|message| ErrorLine {
+            time_us: now_us(),
+            message,
+            times: 1,
+        });
+        *self
+            .reload_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    fn watch_status(tended: &Tended) -> WatchStatus {
+        let now = tended.watcher.status();
+        let (state, why) = match now.state {
+            watch::WatchState::Starting | watch::WatchState::Online => (WatchState::Online, None),
+            watch::WatchState::Offline { why, .. } => (WatchState::Offline, Some(why)),
+            watch::WatchState::Paused { why } => (WatchState::Held, Some(why)),
+            watch::WatchState::NotAnswering { .. } => (
+                WatchState::Offline,
+                Some("its filesystem does not answer".into()),
+            ),
+        };
+        let polling = match &now.notices {
+            watch::Notices::Events => None,
+            watch::Notices::Polling => Some(None),
+            watch::Notices::PollingBecause(why) => Some(Some(why.clone())),
+        };
+        let held: Vec<String> = now
+            .held_because
+            .iter()
+            .map(|(why, count)| format!("{count} files: {why}"))
+            .collect();
+        let why = why
+            .or((!held.is_empty()).then(|| held.join("; ")))
+            .or(polling.clone().flatten());
+        WatchStatus {
+            name: now.name,
+            path: now.path.display().to_string(),
+            action: tended.settings.action,
+            share: now.share,
+            noticing: if polling.is_some() {
+                Noticing::Polling
+            } else {
+                Noticing::Events
+            },
+            state,
+            why,
+            waiting: now.under_way as u64,
+            oldest_waiting_us: now.oldest_us,
+            cannot_take: now.held as u64,
+            last_scan_us: now.last_full_scan_us,
+            counts: BTreeMap::new(),
+        }
+    }
+}
+
+impl Handler for Answers {
+    async fn status(&self, _peer: Peer) -> Answer<Status> {
+        let services = self.engine.services();
+        let info = services.model.classifier().info();
+        let mut watches: Vec<WatchStatus> = {
+            let tended = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+            tended.values().map(Self::watch_status).collect()
+        };
+        let settings = self.engine.settings();
+        let index = Arc::clone(&self.engine.state.index);
+        let (totals, counts, disks) = blocking(move || {
+            let counters = index
+                .counters("fate/")
+                .map_err(|error| Refusal::failed(&error))?;
+            let by_watch = index
+                .counters("watch/")
+                .map_err(|error| Refusal::failed(&error))?;
+            // A library on a share that hangs must not keep the status from being told: only what is local is asked.
+            let disks = vec![
+                DiskStatus::of("library", &settings.library.path),
+                DiskStatus::of("state", &settings.state),
+            ];
+            Ok::<_, Refusal>((counters, by_watch, disks))
+        })
+        .await??;
+        for watch in &mut watches {
+            let prefix = format!("{}/", watch.name);
+            watch.counts = counts
+                .iter()
+                .filter_map(|(key, count)| Some((key.strip_prefix(&prefix)?.to_owned(), *count)))
+                .collect();
+        }
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            now_us: now_us(),
+            up_since_us: self.up_since_us,
+            model: Some(ModelStatus {
+                name: format!("{} {}", info.name, info.version),
+                provider: info.provider.clone(),
+                gpu_refused: info.gpu_refused.clone(),
+            }),
+            watches,
+            totals,
+            disks,
+            errors: self.engine.errors(),
+            reload_error: self
+                .reload_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        })
+    }
+
+    async fn query(&self, _peer: Peer, query: Query, out: mpsc::Sender<Entry>) -> Answer<()> {
+        let index = Arc::clone(&self.engine.state.index);
+        blocking(move || {
+            for entry in index.query(&query) {
+                let entry = entry.map_err(|error| Refusal::failed(&error))?;
+                if out.blocking_send(entry).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+        .await?
+    }
+
+    async fn count(&self, _peer: Peer, query: Query) -> Answer<u64> {
+        let index = Arc::clone(&self.engine.state.index);
+        blocking(move || index.count(&query).map_err(|error| Refusal::failed(&error))).await?
+    }
+
+    async fn show(&self, _peer: Peer, what: String) -> Answer<Vec<Story>> {
+        let (index, places) = (
+            Arc::clone(&self.engine.state.index),
+            self.engine.state.places(),
+        );
+        blocking(move || {
+            let entries = index
+                .resolve(&places, &what)
+                .map_err(|error| Refusal::failed(&error))?;
+            let mut stories = Vec::new();
+            for entry in entries {
+                stories.extend(
+                    index
+                        .story(&entry.id)
+                        .map_err(|error| Refusal::failed(&error))?,
+                );
+            }
+            if stories.is_empty() {
+                return Err(Refusal::new(
+                    Code::NotFound,
+                    "no file on record is meant by this",
+                ));
+            }
+            Ok(stories)
+        })
+        .await?
+    }
+
+    async fn reload(&self, _peer: Peer) -> Answer<()> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Refusal::new(Code::Stopping, "the service is stopping");
+        self.reloads.send(reply).await.map_err(|_| stopping())?;
+        answer
+            .await
+            .map_err(|_| stopping())?
+            .map_err(|why| Refusal::new(Code::Failed, why))
+    }
+
+    async fn sort(
+        &self,
+        _peer: Peer,
+        dirs: Vec<PathBuf>,
+        dry_run: bool,
+        out: mpsc::Sender<SortProgress>,
+    ) -> Answer<SortSummary> {
+        let _alone = self.long_task.try_lock().map_err(|_| busy())?;
+        pass::run(&self.engine, &dirs, dry_run, out, self.stop.child_token())
+            .await
+            .map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))
+    }
+
+    async fn quarantine_list(&self, peer: Peer, out: mpsc::Sender<Entry>) -> Answer<()> {
+        self.query(peer, quarantine::listing(), out).await
+    }
+
+    async fn quarantine_release(&self, peer: Peer, what: Vec<String>) -> Answer<Vec<Released>> {
+        let state = &self.engine.state;
+        let settings = self.engine.settings();
+        quarantine::release_all(
+            &state.filer,
+            &state.index,
+            &state.destinations,
+            &settings,
+            what,
+            Some(peer.uid),
+        )
+        .await
+        .map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))
+    }
+
+    async fn reindex(&self, _peer: Peer, out: mpsc::Sender<Progress>) -> Answer<u64> {
+        let _alone = self.long_task.try_lock().map_err(|_| busy())?;
+        let (index, state) = (
+            Arc::clone(&self.engine.state.index),
+            self.engine.settings().state.clone(),
+        );
+        blocking(move || {
+            let ledger = Ledger::read(&state, None).map_err(|error| Refusal::failed(&error))?;
+            let mut records = 0;
+            let told = |done| {
+                records = done;
+                let _ = out.try_send(Progress {
+                    stage: "indexing".into(),
+                    done,
+                    total: None,
+                });
+            };
+            index
+                .reindex(ledger, told)
+                .map_err(|error| Refusal::failed(&error))?;
+            Ok(records)
+        })
+        .await?
+    }
+
+    async fn verify(
+        &self,
+        _peer: Peer,
+        digests: bool,
+        out: mpsc::Sender<Finding>,
+    ) -> Answer<Summary> {
+        let (index, state) = (
+            Arc::clone(&self.engine.state.index),
+            self.engine.settings().state.clone(),
+        );
+        let roots = self.engine.state.destination_paths();
+        blocking(move || {
+            let mut tell = |finding| {
+                // A client that has gone does not want the rest; the comparison is bounded.
+                let _ = out.blocking_send(finding);
+            };
+            verify::verify(&index, &state, &roots, digests, &mut tell)
+                .map_err(|error| Refusal::failed(&error))
+        })
+        .await?
+    }
+
+    async fn subscribe(&self, _peer: Peer, out: mpsc::Sender<Entry>) -> Answer<()> {
+        let mut events = self.engine.subscribe();
+        loop {
+            let told = tokio::select! {
+                told = events.recv() => told,
+                () = out.closed() => return Ok(()),
+                () = self.stop.cancelled() => return Ok(()),
+            };
+            let told = match told {
+                Ok(told) => told,
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
+                    return Err(Refusal::new(
+                        Code::Failed,
+                        format!("{missed} events were missed: read faster"),
+                    ));
+                }
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
+            };
+            let Some(id) = told.id else { continue };
+            let index = Arc::clone(&self.engine.state.index);
+            let entry = blocking(move || index.get(&id))
+                .await?
+                .map_err(|error| Refusal::failed(&error))?;
+            if let Some(entry) = entry
+                && out.send(entry).await.is_err()
+            {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn busy() -> Refusal {
+    Refusal::new(
+        Code::Busy,
+        "another pass or reindexing is under way: try again when it has ended",
+    )
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
+    tokio::task::spawn_blocking(job)
+        .await
+        .map_err(|error| Refusal::new(Code::Failed, format!("a task died: {error}")))
+}

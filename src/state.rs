@@ -1,0 +1,226 @@
+//! The state directory, opened: ledger (locked), key, index, and the filer that writes to them.
+//!
+//! Everything that changes what is on record goes through here, with a daemon or without.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+
+use crate::config::Settings;
+use crate::domain::placement::RootId;
+use crate::filing::destinations::Destinations;
+use crate::filing::filer::Filer;
+use crate::filing::replay;
+use crate::filing::secrets::Secrets;
+use crate::index::Index;
+use crate::index::start::Start;
+use crate::root::Root;
+
+/// The state of one installation. Its directory's lock is held: there is one of these at a time.
+pub struct State {
+    /// Where it lies.
+    pub dir: PathBuf,
+    /// Answers questions.
+    pub index: Arc<Index>,
+    /// Moves files and records it.
+    pub filer: Filer,
+    /// Library, quarantine and duplicates.
+    pub destinations: Arc<Destinations>,
+    /// Makes pseudonyms.
+    pub secrets: Arc<Secrets>,
+    /// Where drop directories lie and lay.
+    pub roots: Roots,
+}
+
+impl State {
+    /// Opens the state directory, takes its lock and brings the index up to date. Blocks; `progress` is told what is
+    /// being done.
+    pub fn open(settings: &Settings, progress: &dyn Fn(&str)) -> anyhow::Result<Self> {
+        let dir = &settings.state;
+        make_private_directory(dir)
+            .with_context(|| format!("the state directory {}", dir.display()))?;
+        progress("reading the ledger");
+        let opened = replay::open(dir)?;
+        if let Some(torn) = &opened.report.torn {
+            tracing::warn!(
+                "the ledger had an unfinished end; it was put aside as {}",
+                torn.display()
+            );
+        }
+        let secrets = Arc::new(Secrets::open(dir, opened.report.new)?);
+        progress("opening the index");
+        let (index, start) = Index::start(dir, |records| {
+            progress(&format!("indexing: {records} records"));
+        })?;
+        if let Start::Rebuilt { why, records } = start
+            && records > 0
+        {
+            tracing::warn!("the index was built anew from {records} records of the ledger: {why}");
+        }
+        let index = Arc::new(index);
+        let destinations = Arc::new(Destinations::new(
+            &settings.library,
+            opened.replay.marker.clone(),
+        )?);
+        let filer = Filer::start(opened, Arc::clone(&index) as _, Arc::clone(&destinations))?;
+        let roots = Roots::open(dir).context("roots.json in the state directory")?;
+        for watch in &settings.watches {
+            roots.remember(&watch.name, &watch.path)?;
+        }
+        Ok(Self {
+            dir: dir.clone(),
+            index,
+            filer,
+            destinations,
+            secrets,
+            roots,
+        })
+    }
+
+    /// Finishes or undoes what an earlier run left open, in every drop directory that is there, and sweeps up
+    /// unfinished copies. To be called once, before files are taken. Gives what a person should know.
+    pub async fn recover(&self) -> anyhow::Result<Vec<String>> {
+        let mut alarms = Vec::new();
+        for (name, path) in self.roots.all() {
+            // One that is away is looked after when its files come.
+            let Ok(Ok(root)) = tokio::task::spawn_blocking(move || Root::open(&path)).await else {
+                continue;
+            };
+            let report = self.filer.share_online(&name, Arc::new(root)).await?;
+            if report.missing > 0 {
+                tracing::error!(
+                    watch = name,
+                    "{} files are nowhere to be found",
+                    report.missing
+                );
+                alarms.push(format!(
+                    "{name}: {} files are nowhere to be found",
+                    report.missing
+                ));
+            }
+            if report.finished + report.abandoned > 0 {
+                let (finished, abandoned) = (report.finished, report.abandoned);
+                tracing::info!(
+                    watch = name,
+                    "after an interruption: {finished} finished, {abandoned} to do again"
+                );
+            }
+        }
+        let filer = self.filer.clone();
+        std::thread::Builder::new()
+            .name("sweep".into())
+            .spawn(move || match filer.sweep() {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!("{count} unfinished copies of earlier runs were removed");
+                }
+                Err(reason) => {
+                    tracing::warn!("unfinished copies could not be looked for: {reason}");
+                }
+            })?;
+        Ok(alarms)
+    }
+
+    /// Every root with its path, to make sense of paths that people give.
+    pub fn places(&self) -> Vec<(RootId, PathBuf)> {
+        let mut places = self.destination_paths();
+        places.extend(
+            self.roots
+                .all()
+                .into_iter()
+                .map(|(name, path)| (RootId::Watch(name), path)),
+        );
+        places
+    }
+
+    /// Library, quarantine and duplicates with their paths; empty while they are away.
+    pub fn destination_paths(&self) -> Vec<(RootId, PathBuf)> {
+        self.destinations.current().map_or_else(
+            |_| Vec::new(),
+            |roots| {
+                vec![
+                    (RootId::Library, roots.library.path().to_owned()),
+                    (RootId::Quarantine, roots.quarantine.path().to_owned()),
+                    (RootId::Duplicates, roots.duplicates.path().to_owned()),
+                ]
+            },
+        )
+    }
+
+    /// Stops the filer, closes the index. Nothing may be under way.
+    pub async fn close(&self) {
+        self.filer.stop().await;
+        let index = Arc::clone(&self.index);
+        let closed = tokio::task::spawn_blocking(move || index.close()).await;
+        if let Ok(Err(error)) = closed {
+            tracing::warn!(
+                "the index was not closed cleanly and will be checked at the next start: {error}"
+            );
+        }
+    }
+}
+
+fn make_private_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// `roots.json` in the state directory (mode 0600): the drop directories' names and paths, also of those that are no
+/// longer configured but may have something open in the ledger.
+pub struct Roots {
+    file: PathBuf,
+    known: Mutex<BTreeMap<String, PathBuf>>,
+}
+
+impl Roots {
+    /// Reads the list, if there is one.
+    pub fn open(state: &Path) -> io::Result<Self> {
+        let file = state.join("roots.json");
+        let known = match std::fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            file,
+            known: Mutex::new(known),
+        })
+    }
+
+    /// Remembers where a drop directory lies, so that a recovery finds it even when the configuration has changed.
+    pub fn remember(&self, name: &str, path: &Path) -> io::Result<()> {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(name).is_some_and(|known| known == path) {
+            return Ok(());
+        }
+        known.insert(name.to_owned(), path.to_owned());
+        let new = self.file.with_extension("new");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(&*known)?)?;
+        file.sync_all()?;
+        std::fs::rename(&new, &self.file)?;
+        std::fs::File::open(self.file.parent().unwrap_or(Path::new("/")))?.sync_all()
+    }
+
+    /// Every drop directory that was ever tended: name and path.
+    pub fn all(&self) -> BTreeMap<String, PathBuf> {
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}

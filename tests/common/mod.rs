@@ -1,0 +1,432 @@
+//! A site of its own for each test: drop directory, library, state and configuration in a temporary directory, and the
+//! real program run on them. A daemon is killed when its test ends; its log is printed when the test fails.
+
+// Debug formatting quotes and escapes paths as TOML wants them.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::unnecessary_debug_formatting
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use radsort::phantom::{self, Difficulty, Imbalance, PlanOptions, Syntax};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up on it: generous, because test machines are slow and shared.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The program under test.
+pub const RADSORT: &str = env!("CARGO_BIN_EXE_radsort");
+
+/// A site.
+pub struct Site {
+    pub dir: TempDir,
+    pub drop: PathBuf,
+    pub library: PathBuf,
+    pub state: PathBuf,
+    pub config: PathBuf,
+}
+
+impl Site {
+    /// A site with one drop directory that settles fast, in `action = "move"`.
+    pub fn new() -> Self {
+        Self::with("", "")
+    }
+
+    /// The same with more lines in its `[[watch]]` section, and more sections.
+    pub fn with(watch: &str, sections: &str) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("radsort-test-")
+            .tempdir()
+            .unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        let site = Self {
+            drop: path.join("drop"),
+            library: path.join("library"),
+            state: path.join("state"),
+            config: path.join("radsort.toml"),
+            dir,
+        };
+        fs::create_dir(&site.drop).unwrap();
+        fs::create_dir(&site.library).unwrap();
+        site.configure(watch, sections);
+        site
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, watch: &str, sections: &str) {
+        let settle = if watch.contains("settle") {
+            ""
+        } else {
+            "settle = \"300ms\"\n"
+        };
+        let model = if sections.contains("[model]") {
+            String::new()
+        } else {
+            format!("[model]\nbundle = {:?}\n", shipped_bundle())
+        };
+        let text = format!(
+            "[[watch]]\npath = {:?}\n{settle}{watch}\n[library]\npath = {:?}\n[state]\npath = {:?}\n\
+             [runtime]\nthreads = 1\n{model}{sections}\n",
+            self.drop, self.library, self.state
+        );
+        fs::write(&self.config, text).unwrap();
+    }
+
+    /// A `radsort` command with this site's configuration.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(RADSORT);
+        command.args(words).arg("--config").arg(&self.config);
+        command
+            .env_remove("RUST_LOG")
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("RUNTIME_DIRECTORY");
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, words: &[&str]) -> Output {
+        self.command(words).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; gives what it printed.
+    pub fn ok(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(
+            output.status.success(),
+            "radsort {words:?}: {}\n{}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must succeed and print one JSON value.
+    pub fn json(&self, words: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(words)).unwrap()
+    }
+
+    /// What the index says of every file.
+    pub fn records(&self) -> Vec<Value> {
+        let text = self.ok(&["query", "--json", "--limit", "1000000"]);
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Counts of records by fate.
+    pub fn fates(&self) -> BTreeMap<String, usize> {
+        let mut fates = BTreeMap::new();
+        for record in self.records() {
+            *fates
+                .entry(record["fate"].as_str().unwrap().to_owned())
+                .or_default() += 1;
+        }
+        fates
+    }
+
+    /// One pass over the drop directory; gives its summary.
+    pub fn sort(&self) -> Value {
+        self.json(&["sort", self.drop.to_str().unwrap(), "--json"])
+    }
+
+    /// Starts the daemon and waits until it says READY.
+    pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// The same with environment variables, e.g. failpoints.
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        let mut daemon = self.spawn(environment);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Starts the daemon without waiting for anything.
+    pub fn spawn(&self, environment: &[(&str, &str)]) -> Daemon {
+        let notify = tempfile::Builder::new()
+            .prefix("notify-")
+            .tempdir()
+            .unwrap();
+        let socket = UnixDatagram::bind(notify.path().join("socket")).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        let log = self.dir.path().join(format!(
+            "daemon-{}.log",
+            fs::read_dir(self.dir.path()).unwrap().count()
+        ));
+        let file = fs::File::create(&log).unwrap();
+        let child = self
+            .command(&["run"])
+            .env("NOTIFY_SOCKET", notify.path().join("socket"))
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Daemon {
+            child,
+            log,
+            socket,
+            notify,
+            config: self.config.clone(),
+        }
+    }
+
+    /// The digests of everything that was dropped and now lies anywhere in the site's directories, as a multiset.
+    pub fn digests(&self) -> Vec<String> {
+        digests(&[&self.drop, &self.library])
+    }
+
+    /// Files below the library, relative, without radsort's own.
+    pub fn filed(&self) -> Vec<String> {
+        let mut found: Vec<String> = files(&self.library)
+            .iter()
+            .map(|path| {
+                path.strip_prefix(&self.library)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .filter(|path| !own(path))
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// The ledger's text, all segments.
+    pub fn ledger(&self) -> String {
+        let mut segments = files(&self.state.join("ledger"));
+        segments.sort();
+        segments
+            .iter()
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "jsonl")
+            })
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect()
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    pub child: Child,
+    pub log: PathBuf,
+    socket: UnixDatagram,
+    notify: TempDir,
+    config: PathBuf,
+}
+
+impl Daemon {
+    /// Waits for `READY=1`.
+    pub fn wait_ready(&mut self) {
+        self.wait_notified("READY=1");
+    }
+
+    /// Waits until the daemon has told the service manager a line.
+    pub fn wait_notified(&mut self, wanted: &str) {
+        let started = Instant::now();
+        let mut buffer = [0; 4096];
+        loop {
+            if let Ok(length) = self.socket.recv(&mut buffer)
+                && String::from_utf8_lossy(&buffer[..length])
+                    .lines()
+                    .any(|line| line == wanted)
+            {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the daemon ended before {wanted}: {status}\n{}", self.log());
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "no {wanted} in time:\n{}",
+                self.log()
+            );
+        }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its status.
+    pub fn status(&self) -> Value {
+        let output = Command::new(RADSORT)
+            .args(["status", "--json", "--config"])
+            .arg(&self.config)
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {output:?}\n{}", self.log()))
+    }
+
+    /// Waits until `condition` holds of its status, which is asked for again and again.
+    pub fn wait_until(&mut self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let status = self.status();
+            if condition(&status) {
+                return status;
+            }
+            if let Some(code) = self.child.try_wait().unwrap() {
+                panic!("the daemon ended ({code}) before {what}:\n{}", self.log());
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "not in time: {what}\n{status:#}\n{}",
+                self.log()
+            );
+        }
+    }
+
+    /// Waits until so many files have a fate.
+    pub fn wait_total(&mut self, count: u64) -> Value {
+        self.wait_until(&format!("{count} files with a fate"), |status| {
+            total(status) >= count
+        })
+    }
+
+    /// SIGTERM, and a clean end.
+    pub fn stop(mut self) -> String {
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.wait();
+        assert!(status.success(), "{status}\n{}", self.log());
+        self.log()
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
+            .unwrap();
+    }
+
+    /// Waits for its end, whichever.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let started = Instant::now();
+        loop {
+            // The notify socket's timeout paces this loop, and draining it keeps the daemon from blocking on it.
+            let _ = self.socket.recv(&mut [0; 4096]);
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the daemon did not end:\n{}",
+                self.log()
+            );
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log\n{}---", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How many files have a fate.
+pub fn total(status: &Value) -> u64 {
+    status["totals"]
+        .as_object()
+        .map_or(0, |totals| totals.values().filter_map(Value::as_u64).sum())
+}
+
+/// The bundle in this checkout.
+pub fn shipped_bundle() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spine-phantom")
+}
+
+/// Real radiographs, where this checkout has them beside it; says loudly when it has not.
+pub fn radiographs() -> Option<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/radiographs");
+    if dir.is_dir() {
+        return Some(dir);
+    }
+    eprintln!("SKIPPED: no real radiographs at {}", dir.display());
+    None
+}
+
+/// Writes small phantoms as explicit little endian, `<name>.dcm` each; gives their paths and true categories.
+pub fn phantoms(dir: &Path, count: usize, seed: u64) -> Vec<(PathBuf, Option<&'static str>)> {
+    let options = PlanOptions {
+        count,
+        seed,
+        imbalance: Imbalance::Even,
+        difficulty: Difficulty::Normal,
+        size: Some((500, 900)),
+        outside: 0.0,
+    };
+    fs::create_dir_all(dir).unwrap();
+    let plans = phantom::plan(&options);
+    plans
+        .iter()
+        .map(|plan| {
+            let path = dir.join(format!("{}.dcm", plan.sop_instance_uid));
+            plan.draw().write(&path, Syntax::ExplicitLe).unwrap();
+            (path, plan.truth.category)
+        })
+        .collect()
+}
+
+/// Every regular file below a directory.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = fs::read_dir(&dir) else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if kind.is_file() {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// Files that radsort adds to the library by itself.
+fn own(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.starts_with(".radsort-library") || name.ends_with(".reason.txt")
+}
+
+/// The digests of all files below some directories, sorted, radsort's own marker and reason files left out.
+pub fn digests(dirs: &[&Path]) -> Vec<String> {
+    let mut found: Vec<String> = dirs
+        .iter()
+        .flat_map(|dir| files(dir))
+        .filter(|path| !own(&path.to_string_lossy()))
+        .map(|path| blake3::hash(&fs::read(path).unwrap()).to_hex().to_string())
+        .collect();
+    found.sort();
+    found
+}
