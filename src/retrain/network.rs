@@ -65,7 +65,14 @@ pub struct Architecture {
 impl Architecture {
     /// The network of the shipped bundle: about 100,000 parameters, 10 million multiplications at 256 × 160.
     pub fn small(height: usize, width: usize, classes: usize) -> Self {
-        let dense = |channels, blocks| Stage { fused: true, expansion: 1, channels, blocks, stride: 2, kernel: 3 };
+        let dense = |channels, blocks| Stage {
+            fused: true,
+            expansion: 1,
+            channels,
+            blocks,
+            stride: 2,
+            kernel: 3,
+        };
         Self {
             height,
             width,
@@ -99,11 +106,7 @@ impl Architecture {
         x = builder.norm("neck", x, self.features);
         builder.node("Flatten", FEATURES, vec![x], vec![int("axis", 1)]);
         let deviation = 0.3 / (self.features as f32).sqrt();
-        let weight = builder.random(
-            WEIGHT,
-            &[self.classes, self.features],
-            deviation,
-        );
+        let weight = builder.random(WEIGHT, &[self.classes, self.features], deviation);
         let bias = builder.constant(BIAS, self.classes, 0.0);
         builder.node(
             "Gemm",
@@ -207,12 +210,26 @@ impl Builder {
     /// The first layer: filters without a mean, so that they answer to structure and not to brightness, and strong enough
     /// that a sigmoid compresses their answers. A thin screw over the heart then counts as much as a collimator's edge.
     fn detector(&mut self, name: &str, channels: usize, size: usize, stride: usize) -> String {
-        let x = self.conv(&format!("{name}.conv"), INPUT.to_owned(), 1, channels, Kernel::dense(size, stride), false);
+        let x = self.conv(
+            &format!("{name}.conv"),
+            INPUT.to_owned(),
+            1,
+            channels,
+            Kernel::dense(size, stride),
+            false,
+        );
         let weight = format!("{name}.conv.weight");
-        for tensor in self.graph.initializer.iter_mut().filter(|tensor| tensor.name == weight) {
+        for tensor in self
+            .graph
+            .initializer
+            .iter_mut()
+            .filter(|tensor| tensor.name == weight)
+        {
             let mut weights = Vec::new();
             for _ in 0..channels {
-                let filter: Vec<f32> = (0..size * size).map(|_| normal(&mut self.rng) * 0.6).collect();
+                let filter: Vec<f32> = (0..size * size)
+                    .map(|_| normal(&mut self.rng) * 0.6)
+                    .collect();
                 let mean = filter.iter().sum::<f32>() / filter.len() as f32;
                 weights.extend(filter.into_iter().map(|weight| weight - mean));
             }
@@ -283,10 +300,22 @@ impl Builder {
             self.constant(&format!("{name}.mean"), channels, 0.0),
             self.constant(&format!("{name}.variance"), channels, 1.0),
         ];
-        self.node("BatchNormalization", name, inputs, vec![float("epsilon", 1e-3), float("momentum", 0.9)])
+        self.node(
+            "BatchNormalization",
+            name,
+            inputs,
+            vec![float("epsilon", 1e-3), float("momentum", 0.9)],
+        )
     }
 
-    fn conv_norm(&mut self, name: &str, x: String, from: usize, to: usize, kernel: Kernel) -> String {
+    fn conv_norm(
+        &mut self,
+        name: &str,
+        x: String,
+        from: usize,
+        to: usize,
+        kernel: Kernel,
+    ) -> String {
         let x = self.conv(&format!("{name}.conv"), x, from, to, kernel, false);
         self.norm(&format!("{name}.norm"), x, to)
     }
@@ -312,7 +341,13 @@ impl Builder {
         stride: usize,
     ) -> String {
         if stage.fused && stage.expansion == 1 {
-            return self.conv_norm_relu(&format!("{name}.fused"), input, from, stage.channels, Kernel::dense(3, stride));
+            return self.conv_norm_relu(
+                &format!("{name}.fused"),
+                input,
+                from,
+                stage.channels,
+                Kernel::dense(3, stride),
+            );
         }
         let inside = from * stage.expansion;
         let mut x = input.clone();

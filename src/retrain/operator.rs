@@ -176,7 +176,9 @@ impl Operator {
                 if fits { Ok(x.to_vec()) } else { Err(given()) }
             }
             (Self::Relu | Self::Sigmoid | Self::Identity, [x, ..]) => Ok(x.to_vec()),
-            (Self::GlobalAveragePool | Self::GlobalMaxPool, [[n, c, _, _]]) => Ok(vec![*n, *c, 1, 1]),
+            (Self::GlobalAveragePool | Self::GlobalMaxPool, [[n, c, _, _]]) => {
+                Ok(vec![*n, *c, 1, 1])
+            }
             (Self::Flatten, [[n, rest @ ..]]) if !rest.is_empty() => {
                 Ok(vec![*n, rest.iter().product()])
             }

@@ -62,7 +62,15 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { normal: 1400, hard: 400, neither: 400, full_size_every: 25, epochs: 22, seed: 20_261_123, threads: 2 }
+        Self {
+            normal: 1400,
+            hard: 400,
+            neither: 400,
+            full_size_every: 25,
+            epochs: 22,
+            seed: 20_261_123,
+            threads: 2,
+        }
     }
 }
 
@@ -467,7 +475,11 @@ fn judge(
 
 fn recipe(task: &Task, effort: &Effort) -> Recipe {
     Recipe {
-        epochs: if task.role == Role::View { 3.max(effort.epochs / 5) } else { effort.epochs },
+        epochs: if task.role == Role::View {
+            3.max(effort.epochs / 5)
+        } else {
+            effort.epochs
+        },
         batch: 12,
         learning_rate: 2e-3,
         warm_up: 0.1,
