@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     if let Err(error) = radsort::filing::failpoints::arm_from_environment() {
         eprintln!("radsort: {error}");
-        return ExitCode::from(2);
+        return ExitCode::FAILURE;
     }
     let cli = Cli::parse();
     match commands::dispatch(cli.verb) {

@@ -21,7 +21,7 @@ pub const DEFAULT_CONFIG: &str = "/etc/radsort/radsort.toml";
 /// Which configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ConfigArg {
-    /// The configuration: its [state] and [control] say where the daemon and its records are.
+    /// The configuration: its `[state]` and `[control]` say where the daemon and its records are.
     /// Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -46,6 +46,11 @@ impl ConfigArg {
     /// Reads and checks it.
     pub fn load(&self) -> anyhow::Result<Settings> {
         Ok(self.load_typed()?)
+    }
+
+    /// Only where the daemon's socket is: it can be asked how it is while its configuration is being edited.
+    pub fn socket(&self) -> anyhow::Result<PathBuf> {
+        Ok(crate::config::control_socket(&self.path())?)
     }
 }
 

@@ -42,6 +42,7 @@ Examples:
 
 Exit status: 0 when nothing is an error (there may be warnings), 1 when something is, 2 on wrong usage.")]
 pub struct CheckArgs {
+    /// Which configuration.
     #[command(flatten)]
     pub config: ConfigArg,
     /// One JSON object a line: level, what, message, advice.

@@ -154,7 +154,7 @@ impl Stage {
             &stage.config,
             format!(
                 "# Made by `radsort demo`.\n[[watch]]\npath = {}\n# A cut-off copy is normally waited for much longer.\n\
-                 truncated = \"10s\"\n\n[library]\npath = {}\n\n[state]\npath = {}\n{model}",
+                 settle = \"3s\"\ntruncated = \"10s\"\n\n[library]\npath = {}\n\n[state]\npath = {}\n{model}",
                 quoted(&stage.drop),
                 quoted(&stage.library),
                 quoted(&scratch.join("state")),

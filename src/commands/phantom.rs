@@ -14,7 +14,7 @@ use crate::phantom::{self, Difficulty, Imbalance, Layout, PlanOptions, Summary, 
 ///
 /// The images look like radiographs and are none: use them to try, demonstrate and test an installation without any
 /// patient's data. The same seed always gives the same images. The truth is written to labels.csv in the same directory
-/// (sop_instance_uid, category, patient, view; no category for images that belong to neither view).
+/// (columns `sop_instance_uid`, `category`, `patient`, `view`; no category for images that belong to neither view).
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

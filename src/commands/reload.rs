@@ -24,12 +24,11 @@ pub struct ReloadArgs {
 
 /// Runs the command.
 pub fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
-    // A configuration that cannot be read here is reported by the daemon too; but where its socket is must be known.
-    let settings = args.config.load()?;
-    let Some(mut client) = Client::connect(&settings.control.socket)? else {
+    let socket = args.config.socket()?;
+    let Some(mut client) = Client::connect(&socket)? else {
         bail!(
             "no daemon answers at {}: there is nothing to reload",
-            settings.control.socket.display()
+            socket.display()
         );
     };
     for reply in client.request(&Request::Reload {})? {

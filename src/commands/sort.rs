@@ -20,7 +20,7 @@ use crate::{pass, telemetry};
 
 /// Sort directories once, and exit.
 ///
-/// Every file goes the same way as in the service, by the settings of the [[watch]] that the directory is or lies in,
+/// Every file goes the same way as in the service, by the settings of the `[[watch]]` that the directory is or lies in,
 /// else of the first one. Beside a running service the directories are handed over to it. Ends when every file is
 /// accounted for: files that are still being written or cannot be taken count as waiting.
 ///

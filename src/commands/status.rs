@@ -24,15 +24,15 @@ pub struct StatusArgs {
 
 /// Runs the command.
 pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.config.load()?;
-    let Some(mut client) = Client::connect(&settings.control.socket)? else {
+    let socket = args.config.socket()?;
+    let Some(mut client) = Client::connect(&socket)? else {
         // As systemctl and LSB do: 3 means "not running".
         if args.json {
             println!("null");
         }
         eprintln!(
             "no daemon answers at {}: start it with `radsort run`",
-            settings.control.socket.display()
+            socket.display()
         );
         return Ok(ExitCode::from(3));
     };

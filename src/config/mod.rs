@@ -50,6 +50,22 @@ fn lines(problems: &[Problem]) -> String {
 /// # Ok::<(), radsort::config::ConfigError>(())
 /// ```
 pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    parse(path, &texts(path)?)
+}
+
+/// Where the running service's control socket is, also by a configuration that cannot be used (any more): the service
+/// itself goes on with the last good one, and can be asked why.
+pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
+    let texts = texts(path)?;
+    let tree = tree(path, &texts, &Problems::default());
+    match read::socket(tree) {
+        Some(socket) => Ok(socket),
+        None => parse(path, &texts).map(|settings| settings.control.socket),
+    }
+}
+
+/// The file and its drop-ins.
+fn texts(path: &Path) -> Result<Vec<(PathBuf, String)>, ConfigError> {
     let mut files = vec![path.to_owned()];
     files.extend(drop_ins(path)?);
     let mut texts = Vec::new();
@@ -60,17 +76,21 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
         })?;
         texts.push((file, text));
     }
-    parse(path, &texts)
+    Ok(texts)
+}
+
+fn tree(path: &Path, texts: &[(PathBuf, String)], problems: &Problems) -> fragment::Node {
+    let mut tree = fragment::parse(path, "", problems);
+    for (file, text) in texts {
+        fragment::merge(&mut tree, fragment::parse(file, text, problems));
+    }
+    tree
 }
 
 /// The same from texts: the main file first, then its drop-ins.
 pub fn parse(path: &Path, texts: &[(PathBuf, String)]) -> Result<Settings, ConfigError> {
     let problems = Problems::default();
-    let mut tree = fragment::parse(path, "", &problems);
-    for (file, text) in texts {
-        fragment::merge(&mut tree, fragment::parse(file, text, &problems));
-    }
-    let settings = read::settings(path, tree, &problems);
+    let settings = read::settings(path, tree(path, texts, &problems), &problems);
     match (settings, problems.into_sorted()) {
         (Some(settings), problems) if problems.is_empty() => Ok(settings),
         (_, problems) => Err(ConfigError::Invalid(problems)),

@@ -139,6 +139,14 @@ pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settin
     })
 }
 
+/// Where the control socket is, whatever is wrong with the rest.
+pub fn socket(tree: Node) -> Option<PathBuf> {
+    let problems = Problems::default();
+    let mut top = Section::top(tree, &problems);
+    let state = state(top.section("state", "[state]"));
+    control(top.section("control", "[control]"), state.as_ref()).map(|socket| socket.value)
+}
+
 fn finish(section: Section<'_>) {
     let elsewhere: Vec<(&str, &str)> = KEYS
         .iter()

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::Fault;
-use super::dataset::{Tag, Value};
+use super::dataset::Value;
+use super::encoding::Tag;
 use crate::domain::Reason;
 
 /// More pixels than any detector has; what would need more is refused before anything is allocated.

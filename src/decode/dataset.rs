@@ -6,9 +6,7 @@
 use std::collections::HashMap;
 
 use super::bytes::Bytes;
-
-/// An element's tag, group in the upper half.
-pub type Tag = u32;
+use super::encoding::{Encoding, Tag, has_long_length, is_vr};
 
 /// Pixel Data.
 pub const PIXEL_DATA: Tag = 0x7FE0_0010;
@@ -25,50 +23,6 @@ const MAX_DEPTH: u32 = 24;
 const BUDGET: u64 = 1 << 20;
 const MAX_FRAGMENTS: usize = 200_000;
 const WINDOW: usize = 4096;
-
-/// How elements are encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoding {
-    /// No value representations (VR) in the stream.
-    pub implicit: bool,
-    /// Most significant byte first.
-    pub big_endian: bool,
-}
-
-impl Encoding {
-    /// Implicit VR, little endian.
-    pub const IMPLICIT: Self = Self {
-        implicit: true,
-        big_endian: false,
-    };
-    /// Explicit VR, little endian.
-    pub const EXPLICIT: Self = Self {
-        implicit: false,
-        big_endian: false,
-    };
-
-    /// Two bytes as an unsigned number.
-    pub fn u16(self, bytes: [u8; 2]) -> u16 {
-        if self.big_endian {
-            u16::from_be_bytes(bytes)
-        } else {
-            u16::from_le_bytes(bytes)
-        }
-    }
-
-    fn u32(self, bytes: [u8; 4]) -> u32 {
-        if self.big_endian {
-            u32::from_be_bytes(bytes)
-        } else {
-            u32::from_le_bytes(bytes)
-        }
-    }
-
-    fn tag(self, bytes: [u8; 4]) -> Tag {
-        let [a, b, c, d] = bytes;
-        Tag::from(self.u16([a, b])) << 16 | Tag::from(self.u16([c, d]))
-    }
-}
 
 /// A value as it stands in the file.
 #[derive(Clone, Debug)]
@@ -566,53 +520,4 @@ impl Walker<'_> {
 
 fn item_header([a, b, c, d, e, f, g, h]: [u8; 8], encoding: Encoding) -> (Tag, u32) {
     (encoding.tag([a, b, c, d]), encoding.u32([e, f, g, h]))
-}
-
-/// Whether a VR has two reserved bytes and a length of four (PS3.5 §7.1.2).
-fn has_long_length(vr: [u8; 2]) -> bool {
-    matches!(
-        &vr,
-        b"OB"
-            | b"OW"
-            | b"OF"
-            | b"OD"
-            | b"OL"
-            | b"OV"
-            | b"SQ"
-            | b"UC"
-            | b"UR"
-            | b"UT"
-            | b"UN"
-            | b"SV"
-            | b"UV"
-    )
-}
-
-/// Whether two bytes are a value representation of PS3.5 §6.2.
-pub fn is_vr(vr: [u8; 2]) -> bool {
-    has_long_length(vr)
-        || matches!(
-            &vr,
-            b"AE"
-                | b"AS"
-                | b"AT"
-                | b"CS"
-                | b"DA"
-                | b"DS"
-                | b"DT"
-                | b"FL"
-                | b"FD"
-                | b"IS"
-                | b"LO"
-                | b"LT"
-                | b"PN"
-                | b"SH"
-                | b"SL"
-                | b"SS"
-                | b"ST"
-                | b"TM"
-                | b"UI"
-                | b"UL"
-                | b"US"
-        )
 }

@@ -9,7 +9,8 @@ use std::io::Read;
 
 use super::attributes::PixelDescription;
 use super::bytes::Bytes;
-use super::dataset::{self, DataSet, Encoding, End, PixelData, Tag, Value};
+use super::dataset::{self, DataSet, End, PixelData, Value};
+use super::encoding::{Encoding, Tag, is_vr};
 use super::{Completeness, Content, Fault, Inspection};
 use crate::domain::instance::Description;
 use crate::domain::{Header, Reason};
@@ -365,7 +366,7 @@ fn headless(head: &[u8]) -> bool {
     let little = u16::from_le_bytes([*a, *b]);
     let big = u16::from_be_bytes([*a, *b]);
     let element = u16::from_le_bytes([*c, *d]);
-    if dataset::is_vr([*x, *y]) {
+    if is_vr([*x, *y]) {
         return (matches!(little, 0x0002 | 0x0008) && element <= 0x0100)
             || (big == 0x0008 && *c == 0);
     }
@@ -381,7 +382,7 @@ fn encoding_of(bytes: &Bytes, start: u64, uid: &str) -> Encoding {
         Ok(()) => first,
         Err(_) => [0; 6],
     };
-    let vr = dataset::is_vr([x, y]);
+    let vr = is_vr([x, y]);
     match uid {
         // The first group is 0008 at most places: as a big-endian number it begins with a zero byte.
         "1.2.840.10008.1.2.2" => Encoding {

@@ -7,6 +7,7 @@ pub mod attributes;
 pub mod bytes;
 pub mod confine;
 pub mod dataset;
+pub mod encoding;
 pub mod header;
 #[cfg(feature = "failpoints")]
 pub mod misbehave;

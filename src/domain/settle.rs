@@ -609,7 +609,7 @@ mod tests {
                 }
                 match step {
                     Step::Settled { truncated } => {
-                        let quiet = self.now - self.last_write;
+                        let quiet = self.now.saturating_sub(self.last_write);
                         let short = self.sight().fingerprint.size < self.world.total;
                         if self.world.visible {
                             prop_assert!(!self.open, "an open writer was overtaken");

@@ -1,7 +1,8 @@
 //! Places where the crash tests stop the process. They exist only with the cargo feature `failpoints`, which is never
 //! packaged.
 //!
-//! With that feature, `RADSORT_CRASH_AT=<name>` kills the process (SIGKILL) the first time that it passes the place.
+//! With that feature, `RADSORT_CRASH_AT=<name>` kills the process (SIGKILL) the first time that it passes the place, and
+//! `RADSORT_STOP_AT=<name>` stops it there (SIGSTOP) until someone lets it go on (SIGCONT).
 
 /// Every place between two steps of filing, in the order in which a file passes them. `copy` marks those that only a
 /// copied file passes, `rename` those that only a renamed one does.
@@ -23,24 +24,40 @@ pub const FAILPOINTS: &[(&str, &str)] = &[
     ("after-index", "all"),
 ];
 
-/// Arms the place that `RADSORT_CRASH_AT` names. Called once, at the start of the process.
+/// Arms the places that `RADSORT_CRASH_AT` and `RADSORT_STOP_AT` name. Called once, at the start of the process.
 ///
 /// # Errors
 /// The name is none of [`FAILPOINTS`].
 #[cfg(feature = "failpoints")]
 pub fn arm_from_environment() -> Result<(), String> {
-    let Ok(name) = std::env::var("RADSORT_CRASH_AT") else {
-        return Ok(());
-    };
-    if !FAILPOINTS.iter().any(|(known, _)| *known == name) {
-        return Err(format!(
-            "RADSORT_CRASH_AT={name}: there is no such failpoint"
-        ));
+    use rustix::process::{Signal, getpid, kill_process};
+
+    if let Some(name) = named_by("RADSORT_CRASH_AT")? {
+        fail::cfg_callback(name, || {
+            let _ = kill_process(getpid(), Signal::KILL);
+            // SIGKILL to oneself takes effect before the system call returns; this is for the compiler and the doubtful.
+            std::process::abort();
+        })?;
     }
-    fail::cfg_callback(name, || {
-        let _ =
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        // SIGKILL to oneself takes effect before the system call returns; this is for the compiler and the doubtful.
-        std::process::abort();
-    })
+    if let Some(name) = named_by("RADSORT_STOP_AT")? {
+        let first = std::sync::Once::new();
+        fail::cfg_callback(name, move || {
+            first.call_once(|| {
+                let _ = kill_process(getpid(), Signal::STOP);
+            });
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(feature = "failpoints")]
+fn named_by(variable: &str) -> Result<Option<String>, String> {
+    let Ok(name) = std::env::var(variable) else {
+        return Ok(None);
+    };
+    if FAILPOINTS.iter().any(|(known, _)| *known == name) {
+        Ok(Some(name))
+    } else {
+        Err(format!("{variable}={name}: there is no such failpoint"))
+    }
 }

@@ -127,9 +127,8 @@ pub(super) struct Vertebra {
     pub twist: f32,
 }
 
-/// From the sacrum up: L5 is number 0, L1 4, T12 5, T1 16, C7 17, C2 22.
+/// From the sacrum up: L5 is number 0, T12 5, T1 16, C7 17, C2 22.
 pub(super) const L5: usize = 0;
-pub(super) const L1: usize = 4;
 pub(super) const T12: usize = 5;
 pub(super) const T1: usize = 16;
 pub(super) const C7: usize = 17;

@@ -96,12 +96,16 @@ impl Detector {
             1.0 - side - dice.between(0.0, 0.015),
             1.0 - end - dice.between(0.0, 0.01),
         ];
-        // Exposure: noise and, for lack of it, a floor. Hard images may be badly underexposed.
-        let noise = if hard && dice.chance(0.6) {
-            dice.between(0.008, 0.02)
-        } else {
-            dice.between(0.0025, 0.007)
-        };
+        // Normal and hard draw the same numbers and differ in what they make of them: the same seed gives the same
+        // exposure, only worse. Hard images may be badly underexposed.
+        let (good, poor, underexposed) = (
+            dice.between(0.0025, 0.007),
+            dice.between(0.008, 0.02),
+            dice.chance(0.6),
+        );
+        let noise = if hard && underexposed { poor } else { good };
+        let glare = dice.between(0.0, 0.8);
+        let turn = dice.normal(0.0, 1.0);
         let full = dice.chance(0.5);
         Self {
             columns: dice.whole(2000, 3000),
@@ -134,10 +138,10 @@ impl Detector {
                 (dice.between(0.02, 0.3), dice.between(0.55, 0.95))
             },
             clutter: dice.between(0.6, 1.5),
-            glare: if hard { dice.between(0.0, 0.8) } else { 0.0 },
+            glare: if hard { glare } else { 0.0 },
             marker: dice.chance(0.85).then(|| Marker::new(dice, &field)),
             seed: dice.bits(),
-            turn: dice.normal(0.0, if hard { 0.05 } else { 0.018 }),
+            turn: turn * if hard { 0.05 } else { 0.018 },
             declares_padding: dice.chance(0.5),
         }
     }

@@ -218,11 +218,13 @@ fn patient_and_dates(header: &mut Header, plan: &Plan, patient: &Patient, dice: 
         VR::CS,
         if patient.female { "F" } else { "M" },
     );
-    // Visits are half a year apart or so; birth follows from the patient's age at the first.
+    // Birth belongs to the patient. Visits are spread over a few years, not in the order of the images: the order
+    // follows from how images were dealt to patients, and a date must not tell what was dealt when.
     let mut past = Dice::new(plan.seed, "dates", plan.patient);
-    let first = past.between(2008.0, 2024.0);
-    let at = first + plan.visit as f32 * past.between(0.3, 0.9);
+    let first = past.between(2008.0, 2022.0);
     let born = first - patient.age;
+    let mut past = Dice::new(plan.seed, "visit", plan.patient << 8 | plan.visit);
+    let at = first + past.between(0.0, 2.5);
     header.text(tags::PATIENT_BIRTH_DATE, VR::DA, &date(born));
     header.text(tags::STUDY_DATE, VR::DA, &date(at));
     header.text(
@@ -245,7 +247,7 @@ fn patient_and_dates(header: &mut Header, plan: &Plan, patient: &Patient, dice: 
     header.text(
         tags::STUDY_ID,
         VR::SH,
-        &format!("{}", plan.patient * 10 + plan.visit),
+        &format!("{}", plan.patient * 100 + u64::from(past.whole(10, 99))),
     );
     header.text(tags::SERIES_NUMBER, VR::IS, "1");
     header.text(
@@ -256,7 +258,7 @@ fn patient_and_dates(header: &mut Header, plan: &Plan, patient: &Patient, dice: 
     header.text(
         tags::ACCESSION_NUMBER,
         VR::SH,
-        &format!("A{:07}", plan.patient * 100 + plan.visit),
+        &format!("A{:07}", plan.patient * 100 + u64::from(past.whole(10, 99))),
     );
     header.text(tags::REFERRING_PHYSICIAN_NAME, VR::PN, "");
 }
@@ -314,7 +316,7 @@ fn window(header: &mut Header, vendor: &Vendor, picture: &Picture, dice: &mut Di
     );
     let (off, wide) = (dice.normal(0.0, 0.02), dice.between(0.94, 1.12));
     let width = (high - low) * wide;
-    let centre = (high + low) / 2.0 + off * (high - low);
+    let centre = f32::midpoint(high, low) + off * (high - low);
     let (centres, widths) = match vendor.windows {
         Windows::None => return,
         Windows::One | Windows::Named => (format!("{centre:.0}"), format!("{width:.0}")),

@@ -1,7 +1,7 @@
 //! Phantoms: synthetic full-spine radiographs with known truth, so that a whole installation can be tried, tested and
 //! trained without any patient's data.
 //!
-//! [`plan`] decides deterministically what a set holds; [`Plan::draw`] makes the pixels and the header of one image;
+//! [`plan()`] decides deterministically what a set holds; [`Plan::draw`] makes the pixels and the header of one image;
 //! [`Phantom::write`] and [`write_set`] write DICOM files. Anatomy is computed as attenuation in millimetres
 //! (`anatomy`, `frontal`, `lateral`, `devices`, `outside`), then exposed on a detector with its flaws (`detector`).
 //! Nuisances (size, bits, vendor, window, markers, noise, polarity) come from a stream that never sees the category.
@@ -9,14 +9,17 @@
 //! These pictures look like radiographs and are none: nothing about accuracy on patients follows from them.
 
 mod anatomy;
+mod brace;
 mod canvas;
 mod detector;
 mod devices;
 mod dice;
 mod encode;
 mod frontal;
+mod frontal_bones;
 mod header;
 mod lateral;
+mod lateral_bones;
 mod outside;
 mod plan;
 mod set;

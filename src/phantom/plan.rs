@@ -310,8 +310,8 @@ impl Plan {
         };
         let shift = detector_shift(&mut pose, hard);
         let middle = P(
-            (field[0] + field[2]) / 2.0 * mirror,
-            (field[1] + field[3]) / 2.0,
+            f32::midpoint(field[0], field[2]) * mirror,
+            f32::midpoint(field[1], field[3]),
         );
         let frame_at = |scale: f32, columns: f32, rows: f32| {
             let (sin, cos) = detector.turn.sin_cos();
@@ -377,11 +377,13 @@ fn spine_field(patient: &Patient, spine: &Spine, hard: bool, pose: &mut Dice) ->
     let top = spine.top().1;
     let mut upper = top - pose.between(80.0, 190.0) * k * patient.head.sqrt();
     let mut lower = pose.between(115.0, 200.0) * k;
-    if hard && pose.chance(0.45) {
-        if pose.chance(0.5) {
-            upper = top + pose.between(-60.0, 70.0) * k;
+    let (cropped, at_top) = (pose.chance(0.45), pose.chance(0.5));
+    let (above, below) = (pose.between(-60.0, 70.0) * k, pose.between(-30.0, 90.0) * k);
+    if hard && cropped {
+        if at_top {
+            upper = top + above;
         } else {
-            lower = pose.between(-30.0, 90.0) * k;
+            lower = below;
         }
     }
     let middle = (spine.top().0 * 0.5) + pose.normal(0.0, 6.0);

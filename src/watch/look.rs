@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -55,18 +56,20 @@ impl Lookers {
     /// Starts them; `answer` is called from their threads.
     pub fn start(
         name: &str,
-        inspector: &Arc<dyn Inspect>,
+        inspector: Arc<dyn Inspect>,
         answer: impl Fn(u64, Outcome) + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let (requests, receiver) = sync_channel(2 * LOOKERS);
         let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..LOOKERS {
-            let (receiver, inspector, answer) =
-                (Arc::clone(&receiver), Arc::clone(inspector), answer.clone());
+        for inspector in std::iter::repeat_n(inspector, LOOKERS) {
+            let (receiver, answer) = (Arc::clone(&receiver), answer.clone());
             let work = move || {
                 while let Some(request) = next(&receiver) {
-                    let outcome = look(&request, inspector.as_ref()).unwrap_or_else(judge);
-                    answer(request.id, outcome);
+                    // A bug in the inspector costs one look, not the thread.
+                    let looked = AssertUnwindSafe(|| look(&request, inspector.as_ref()));
+                    let outcome = catch_unwind(looked)
+                        .unwrap_or_else(|_| Err(io::Error::other("the inspection panicked")));
+                    answer(request.id, outcome.unwrap_or_else(judge));
                 }
             };
             thread::Builder::new()

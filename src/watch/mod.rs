@@ -1,7 +1,7 @@
 //! Finds files in drop directories and waits until they are complete.
 //!
 //! Events are hints, the [`scan`] is the truth; the [rules of settling](crate::domain::settle) are pure. One I/O thread a
-//! drop directory owns its events, scans and [`queue`]; two helpers [look](look) at candidates. What has settled waits in
+//! drop directory owns its events, scans and [`queue`]; two helpers [`look`] at candidates. What has settled waits in
 //! a short list until [`Watcher::next`] takes it: the drop directory is the queue, and only paths are in memory.
 //!
 //! Two rules worth knowing: other filesystems mounted below a drop directory are not entered (make them a `[[watch]]` of
@@ -165,7 +165,7 @@ impl Watcher {
         };
         let answers = commands.clone();
         let answer = move |id, outcome| drop(answers.send(Command::Looked(id, outcome)));
-        let lookers = look::Lookers::start(&name, &inspector, answer).map_err(failed)?;
+        let lookers = look::Lookers::start(&name, inspector, answer).map_err(failed)?;
         let setup = Setup {
             settings: settings.clone(),
             ignore,
@@ -213,9 +213,10 @@ impl Watcher {
                     && not_before.is_none()
                     && let Some((_, settled)) = offers.ready.pop_first()
                 {
-                    offers.not_before = self
+                    let pause = self
                         .max_rate
-                        .map(|rate| now + Duration::from_secs_f64(1.0 / rate));
+                        .map(|rate| Duration::from_secs_f64(1.0 / rate));
+                    offers.not_before = pause.map(|pause| now + pause);
                     drop(offers);
                     self.tell(Command::Taken);
                     return Some(settled);

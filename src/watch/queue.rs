@@ -572,26 +572,26 @@ impl Queue {
     }
 
     fn set(&mut self, id: u64, phase: Phase) {
-        let Some(before) =
-            self.change(id, |file| std::mem::replace(&mut file.phase, phase.clone()))
-        else {
-            return;
-        };
-        match before {
-            Phase::Waiting(until) | Phase::Held { until, .. } => {
-                self.timers.remove(&(until, id));
+        self.unschedule(id);
+        self.change(id, |file| file.phase = phase);
+        match self.files.get(&id).map(|file| &file.phase) {
+            Some(Phase::Waiting(until) | Phase::Held { until, .. }) => {
+                self.timers.insert((*until, id));
             }
-            Phase::Due { .. } => {
-                self.due.remove(&id);
+            Some(Phase::Due { .. }) => {
+                self.due.insert(id);
             }
             _ => {}
         }
-        match phase {
-            Phase::Waiting(until) | Phase::Held { until, .. } => {
-                self.timers.insert((until, id));
+    }
+
+    fn unschedule(&mut self, id: u64) {
+        match self.files.get(&id).map(|file| &file.phase) {
+            Some(Phase::Waiting(until) | Phase::Held { until, .. }) => {
+                self.timers.remove(&(*until, id));
             }
-            Phase::Due { .. } => {
-                self.due.insert(id);
+            Some(Phase::Due { .. }) => {
+                self.due.remove(&id);
             }
             _ => {}
         }

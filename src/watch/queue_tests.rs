@@ -131,8 +131,8 @@ impl Play {
         self.run(errand);
     }
 
-    fn act(&mut self, deed: Deed) {
-        match deed {
+    fn act(&mut self, deed: &Deed) {
+        match *deed {
             Deed::Write(name) => {
                 self.versions += 1;
                 self.disk.insert(path(name), sight(self.versions));
@@ -211,14 +211,14 @@ proptest! {
             taken: BTreeMap::new(),
         };
         for deed in deeds {
-            play.act(deed);
+            play.act(&deed);
         }
         // Left alone: what is taken is finished with, time passes, and every file is left where it is.
         for _ in 0..40 {
-            play.act(Deed::Finish(1));
-            play.act(Deed::Pass(10));
+            play.act(&Deed::Finish(1));
+            play.act(&Deed::Pass(10));
             (0..4).for_each(|_| play.look());
-            play.act(Deed::Take);
+            play.act(&Deed::Take);
         }
         let counts = play.queue.counts();
         prop_assert_eq!((counts.under_way(), counts.held), (0, 0));

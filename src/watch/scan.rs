@@ -285,7 +285,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();
         };
-        for path in [
+        for name in [
             "b.dcm",
             "a.dcm",
             "sub/deep/c.dcm",
@@ -296,7 +296,7 @@ mod tests {
             "f.part",
             "log/g",
         ] {
-            make(path);
+            make(name);
         }
         symlink(dir.path(), dir.path().join("sub/loop")).unwrap();
         symlink("a.dcm", dir.path().join("alias.dcm")).unwrap();

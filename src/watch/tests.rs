@@ -74,7 +74,9 @@ async fn until(watcher: &Watcher, wanted: impl FnMut(&WatchStatus) -> bool) -> W
     let wait = tokio::time::timeout(LONG, status.wait_for(wanted)).await;
     match wait {
         Ok(status) => status.unwrap().clone(),
-        Err(_) => panic!("it never came to that: {:#?}", watcher.status()),
+        Err(tokio::time::error::Elapsed { .. }) => {
+            panic!("it never came to that: {:#?}", watcher.status())
+        }
     }
 }
 
@@ -584,4 +586,24 @@ async fn a_share_without_events_is_polled_and_its_bare_mount_point_is_not_mistak
     };
     fs::write(source.join("short.dcm"), toy(100)).unwrap();
     assert_eq!(next_name(&watcher).await, "short.dcm");
+}
+
+#[tokio::test]
+async fn a_bug_in_the_inspector_costs_a_look_and_not_the_watch() {
+    struct Panics;
+    impl Inspect for Panics {
+        fn completeness(&self, _: &File, size: u64) -> io::Result<Completeness> {
+            assert!(size != 5, "provoked");
+            Ok(Completeness::Undetermined)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..5 {
+        fs::write(dir.path().join(format!("bad{number}")), "12345").unwrap();
+    }
+    fs::write(dir.path().join("good"), "x").unwrap();
+    let quick = settings(dir.path(), Duration::ZERO);
+    let watcher = Watcher::start(&quick, Arc::new(Panics), nothing_consumed()).unwrap();
+    assert_eq!(next_name(&watcher).await, "good");
+    until(&watcher, |status| status.held == 5).await;
 }

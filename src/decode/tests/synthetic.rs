@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::decode::dataset::{PIXEL_DATA, Tag};
+use crate::decode::dataset::PIXEL_DATA;
+use crate::decode::encoding::Tag;
 
 pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 pub const IMPLICIT: &str = "1.2.840.10008.1.2";

@@ -46,9 +46,9 @@ impl IoThread {
                 // What was ready was seen in the directory as it was before.
                 let ready = std::mem::take(&mut self.offers().ready);
                 let now = self.now();
-                ready
-                    .into_keys()
-                    .for_each(|id| self.queue.taken_back(now, id));
+                for id in ready.into_keys() {
+                    self.queue.taken_back(now, id);
+                }
                 self.full = None;
                 self.interval = SCAN_SOON;
                 self.begin_scan(Occasion::Expected);
