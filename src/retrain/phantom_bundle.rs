@@ -23,7 +23,7 @@ use crate::model::manifest::{
     OutOfDistribution, Outputs, Role, SCHEMA, VIEW_CLASSES,
 };
 use crate::model::onnx::ModelProto;
-use crate::phantom::{CATEGORIES, Difficulty, Imbalance, PlanOptions, Syntax, plan};
+use crate::phantom::{CATEGORIES, Difficulty, Imbalance, Plan, PlanOptions, Syntax, plan};
 
 /// The bundle could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +44,9 @@ pub enum MakeError {
 /// How much is drawn and trained.
 #[derive(Clone, Debug)]
 pub struct Effort {
-    /// Normal phantoms of the two views.
+    /// Normal images of the two views, each drawn under every treatment.
     pub normal: usize,
-    /// Hard phantoms of the two views.
+    /// Hard images of the two views, each drawn under every treatment.
     pub hard: usize,
     /// Phantoms of neither view.
     pub neither: usize,
@@ -63,11 +63,11 @@ pub struct Effort {
 impl Default for Effort {
     fn default() -> Self {
         Self {
-            normal: 1400,
-            hard: 400,
+            normal: 360,
+            hard: 90,
             neither: 400,
-            full_size_every: 25,
-            epochs: 22,
+            full_size_every: 45,
+            epochs: 14,
             seed: 20_261_123,
             threads: 2,
         }
@@ -196,16 +196,31 @@ fn wanted(effort: &Effort) -> Vec<Wanted> {
                 Syntax::ExplicitLe
             };
             let patient = format!("{seed}/{}", plan.truth.patient);
-            wanted.push(Wanted {
-                plan,
-                patient,
-                drawn,
-                syntax,
-                normal: difficulty == Difficulty::Normal,
-            });
+            for plan in siblings(plan) {
+                wanted.push(Wanted {
+                    plan,
+                    patient: patient.clone(),
+                    drawn,
+                    syntax,
+                    normal: difficulty == Difficulty::Normal,
+                });
+            }
         }
     }
     wanted
+}
+
+/// How many treatments of one view there are.
+const SIBLINGS: usize = 5;
+
+/// The same image under every treatment of its view: a network that sees all of them cannot learn a category from the
+/// anatomy, only from the device. An image of neither view has no siblings.
+fn siblings(plan: Plan) -> Vec<Plan> {
+    let found: Vec<Plan> = CATEGORIES
+        .iter()
+        .filter_map(|(id, _)| plan.treated_as(id))
+        .collect();
+    if found.is_empty() { vec![plan] } else { found }
 }
 
 /// What one classifier is to learn.
@@ -290,6 +305,7 @@ impl Task {
             height: height as usize,
             width: width as usize,
             samples,
+            together: if self.role == Role::View { 1 } else { SIBLINGS },
         }
     }
 }
@@ -480,7 +496,7 @@ fn recipe(task: &Task, effort: &Effort) -> Recipe {
         } else {
             effort.epochs
         },
-        batch: 12,
+        batch: 4 * SIBLINGS,
         learning_rate: 2e-3,
         warm_up: 0.1,
         weight_decay: 0.02,
