@@ -44,6 +44,7 @@ fn pictures(count: usize) -> Pictures {
         height: HEIGHT,
         width: WIDTH,
         samples: (0..count).map(|k| (picture(k), k % 4)).collect(),
+        together: 1,
     }
 }
 

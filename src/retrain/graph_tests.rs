@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
 use super::*;
-use crate::model::onnx::AttributeProto;
+use crate::model::onnx::{AttributeProto, NodeProto};
 use crate::retrain::network::{Architecture, LOGITS, Stage, normal};
 
 /// A network small enough for finite differences, with every operator that a classifier of ours uses.

@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod evaluate;
 pub mod graph;
 pub mod network;
+pub mod operator;
 pub mod phantom_bundle;
 pub mod phantom_trial;
 pub mod phantoms;

@@ -23,7 +23,7 @@ use crate::model::manifest::{
     OutOfDistribution, Outputs, Role, SCHEMA, VIEW_CLASSES,
 };
 use crate::model::onnx::ModelProto;
-use crate::phantom::{CATEGORIES, Difficulty, Imbalance, PlanOptions, Syntax, plan};
+use crate::phantom::{CATEGORIES, Difficulty, Imbalance, Plan, PlanOptions, Syntax, plan};
 
 /// The bundle could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +44,15 @@ pub enum MakeError {
 /// How much is drawn and trained.
 #[derive(Clone, Debug)]
 pub struct Effort {
-    /// Normal phantoms of the two views.
+    /// Normal images of the two views, each drawn under every treatment.
     pub normal: usize,
-    /// Hard phantoms of the two views.
+    /// Hard images of the two views, each drawn under every treatment.
     pub hard: usize,
     /// Phantoms of neither view.
     pub neither: usize,
     /// One in so many is drawn at the detector's own size, the others small.
     pub full_size_every: usize,
-    /// Epochs of the category classifiers; the view classifier, whose task is easier, gets half.
+    /// Epochs of the category classifiers; the view classifier, whose task is easier, gets a fifth.
     pub epochs: usize,
     /// Of everything that is random.
     pub seed: u64,
@@ -63,10 +63,10 @@ pub struct Effort {
 impl Default for Effort {
     fn default() -> Self {
         Self {
-            normal: 2400,
-            hard: 900,
-            neither: 500,
-            full_size_every: 25,
+            normal: 360,
+            hard: 90,
+            neither: 400,
+            full_size_every: 45,
             epochs: 14,
             seed: 20_261_123,
             threads: 2,
@@ -196,16 +196,31 @@ fn wanted(effort: &Effort) -> Vec<Wanted> {
                 Syntax::ExplicitLe
             };
             let patient = format!("{seed}/{}", plan.truth.patient);
-            wanted.push(Wanted {
-                plan,
-                patient,
-                drawn,
-                syntax,
-                normal: difficulty == Difficulty::Normal,
-            });
+            for plan in siblings(plan) {
+                wanted.push(Wanted {
+                    plan,
+                    patient: patient.clone(),
+                    drawn,
+                    syntax,
+                    normal: difficulty == Difficulty::Normal,
+                });
+            }
         }
     }
     wanted
+}
+
+/// How many treatments of one view there are.
+const SIBLINGS: usize = 5;
+
+/// The same image under every treatment of its view: a network that sees all of them cannot learn a category from the
+/// anatomy, only from the device. An image of neither view has no siblings.
+fn siblings(plan: Plan) -> Vec<Plan> {
+    let found: Vec<Plan> = CATEGORIES
+        .iter()
+        .filter_map(|(id, _)| plan.treated_as(id))
+        .collect();
+    if found.is_empty() { vec![plan] } else { found }
 }
 
 /// What one classifier is to learn.
@@ -290,6 +305,7 @@ impl Task {
             height: height as usize,
             width: width as usize,
             samples,
+            together: if self.role == Role::View { 1 } else { SIBLINGS },
         }
     }
 }
@@ -476,23 +492,23 @@ fn judge(
 fn recipe(task: &Task, effort: &Effort) -> Recipe {
     Recipe {
         epochs: if task.role == Role::View {
-            effort.epochs.div_ceil(2)
+            3.max(effort.epochs / 5)
         } else {
             effort.epochs
         },
-        batch: 16,
-        learning_rate: 3e-3,
+        batch: 4 * SIBLINGS,
+        learning_rate: 2e-3,
         warm_up: 0.1,
         weight_decay: 0.02,
         label_smoothing: 0.01,
-        average: 0.99,
+        average: 0.98,
         augmentation: Augmentation {
-            shift: 0.04,
-            scale: 0.08,
-            rotation: 3.0,
-            gamma: 0.25,
-            contrast: 0.1,
-            noise: 0.03,
+            shift: 0.016,
+            scale: 0.032,
+            rotation: 1.2,
+            gamma: 0.1,
+            contrast: 0.04,
+            noise: 0.012,
             mirror: true,
         },
         pad: task.render().pad,

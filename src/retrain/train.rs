@@ -56,6 +56,9 @@ pub struct Pictures {
     pub width: usize,
     /// Row-major pixels and the class.
     pub samples: Vec<(Vec<u16>, usize)>,
+    /// So many neighbours come into the same batch, e.g. one patient under every treatment, so that only what tells them
+    /// apart can lower the loss; 1 for pictures that have nothing to do with each other.
+    pub together: usize,
 }
 
 /// What the network subtracts and divides by: `(value − mean) / deviation`.
@@ -242,8 +245,10 @@ fn for_each_batch(
     epoch: usize,
     mut take: impl FnMut(Vec<f32>, &[usize]) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
-    let mut order: Vec<usize> = (0..pictures.samples.len()).collect();
-    order.shuffle(&mut random(recipe.seed, epoch, usize::MAX));
+    let all: Vec<usize> = (0..pictures.samples.len()).collect();
+    let mut groups: Vec<&[usize]> = all.chunks(pictures.together.max(1)).collect();
+    groups.shuffle(&mut random(recipe.seed, epoch, usize::MAX));
+    let order = groups.concat();
     let size = [pictures.height, pictures.width];
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(1);

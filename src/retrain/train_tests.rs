@@ -29,6 +29,7 @@ fn toy(count: usize, seed: u64) -> Pictures {
         height: SIZE,
         width: SIZE,
         samples,
+        together: 1,
     }
 }
 
@@ -178,6 +179,7 @@ fn a_run_that_diverges_says_so() {
 fn empty_sets_and_wrong_sizes_are_errors() {
     let none = Pictures {
         samples: Vec::new(),
+        together: 1,
         ..toy(3, 1)
     };
     let error = fit(
