@@ -24,6 +24,8 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
             anyhow::anyhow!("[log] level {:?} is no filter: {error}", settings.level)
         })?,
     };
+    // The watching library's own lines name files, and so patients, whatever the level.
+    let filter = filter.add_directive("notify=off".parse()?);
     let registry = tracing_subscriber::registry().with(filter);
     let stderr = || {
         fmt::layer()

@@ -104,10 +104,7 @@ fn a_reload_with_a_bad_configuration_fails_with_the_reason_and_the_old_one_stays
     for (bad, word) in [
         (format!("{good}\n[libary]\npath = \"/x\"\n"), "libary"),
         (bad_model, "nowhere"),
-        (
-            "this is = not [ TOML".to_owned() + "\n" + &good,
-            "radsort.toml:1:",
-        ),
+        (good.clone() + "\nthis is = not [ TOML\n", "this is"),
     ] {
         fs::write(&site.config, bad).unwrap();
         let output = site.run(&["reload"]);

@@ -75,6 +75,7 @@ impl Access {
 /// Opens the index and brings it up to date, as the owner of the state directory.
 pub fn open_index(settings: &Settings) -> anyhow::Result<Index> {
     become_owner_of(&settings.state)?;
+    crate::state::keep_private();
     let bar = spinner("reading the ledger");
     let (index, start) = Index::start(&settings.state, |records| bar.set_position(records))?;
     bar.finish_and_clear();
