@@ -44,6 +44,7 @@ impl State {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         make_private_directory(dir)
             .with_context(|| format!("the state directory {}", dir.display()))?;
+        keep_private();
         progress("reading the ledger");
         let opened = replay::open(dir)?;
         if let Some(torn) = &opened.report.torn {
@@ -163,6 +164,12 @@ impl State {
             );
         }
     }
+}
+
+/// What this process makes from here on is for its user alone (sled has its own idea of permissions); what others are to
+/// read gets its mode set, whatever the umask.
+pub fn keep_private() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
 fn make_private_directory(path: &Path) -> io::Result<()> {

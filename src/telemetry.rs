@@ -24,7 +24,7 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
             anyhow::anyhow!("[log] level {:?} is no filter: {error}", settings.level)
         })?,
     };
-    // At trace level notify names the files that it sees, and names of files can be names of patients.
+    // The watching library's own lines name files, and so patients, whatever the level.
     let filter = filter.add_directive("notify=off".parse()?);
     let registry = tracing_subscriber::registry().with(filter);
     let stderr = || {

@@ -104,10 +104,7 @@ fn a_reload_with_a_bad_configuration_fails_with_the_reason_and_the_old_one_stays
     for (bad, word) in [
         (format!("{good}\n[libary]\npath = \"/x\"\n"), "libary"),
         (bad_model, "nowhere"),
-        (
-            format!("{good}\nthis is = not [ TOML\n"),
-            "radsort.toml:",
-        ),
+        (good.clone() + "\nthis is = not [ TOML\n", "radsort.toml:"),
     ] {
         fs::write(&site.config, bad).unwrap();
         let output = site.run(&["reload"]);

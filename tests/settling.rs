@@ -8,7 +8,7 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -135,21 +135,22 @@ fn a_file_of_full_length_that_fills_up_later_is_taken_when_it_is_full() {
 }
 
 #[test]
-fn a_file_that_was_left_and_is_written_anew_is_looked_at_again() {
+fn a_file_of_zeros_is_not_taken_for_finished_even_when_it_was_closed() {
     let site = Site::new();
-    let bytes = Mould::new(34).bytes(&uid(1));
+    let mould = Mould::new(34);
+    let bytes = mould.bytes(&uid(1));
     let mut daemon = site.start();
+    let mut clock = Clock::new(&site, &mould);
     let path = site.drop.join("image.dcm");
-    // A writer that closed a file which is no DICOM: it is left. (Zeros would be waited for, as a file still being filled.)
-    fs::write(&path, vec![b'x'; bytes.len()]).unwrap();
-    daemon.wait_until("left", |status| status["totals"]["left"] == 1);
+    fs::write(&path, vec![0; bytes.len()]).unwrap();
+    clock.pass(&mut daemon);
+    assert!(others(&site).is_empty());
     let mut writer = File::options().write(true).open(&path).unwrap();
-    writer.seek(SeekFrom::Start(0)).unwrap();
     writer.write_all(&bytes).unwrap();
     drop(writer);
-    daemon.wait_for("filed", || site.filed().len() == 1);
+    daemon.wait_total(clock.ticks as u64 + 1);
     daemon.stop();
-    assert_eq!(site.digests(), [digest(&bytes)]);
+    assert_eq!(others(&site)[0]["digest"], digest(&bytes));
 }
 
 #[test]

@@ -77,6 +77,7 @@ pub fn open_index(settings: &Settings) -> anyhow::Result<Index> {
     // As in the daemon: sled makes files as the mask allows.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     become_owner_of(&settings.state)?;
+    crate::state::keep_private();
     let bar = spinner("reading the ledger");
     let (index, start) = Index::start(&settings.state, |records| bar.set_position(records))?;
     bar.finish_and_clear();

@@ -42,9 +42,7 @@ pub fn arm_from_environment() -> Result<(), String> {
     if let Some(name) = named_by("RADSORT_STOP_AT")? {
         let first = std::sync::Once::new();
         fail::cfg_callback(name, move || {
-            first.call_once(|| {
-                let _ = kill_process(getpid(), Signal::STOP);
-            });
+            first.call_once(crate::sys::process::stop_here);
         })?;
     }
     Ok(())

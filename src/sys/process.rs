@@ -157,6 +157,13 @@ pub fn segfault() {
     unsafe { std::ptr::null_mut::<u8>().write_volatile(1) }
 }
 
+/// Stops this process; returns when someone lets it go on. For the tests that change files under its hands.
+#[cfg(feature = "failpoints")]
+pub fn stop_here() {
+    // SAFETY: takes an integer. Unlike kill(2) it signals the calling thread, which so goes no step further.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
 /// Tries a system call with all arguments 0 and tells whether it was refused for lack of permission. For the tests of
 /// the jail: with such arguments the calls tried there fail harmlessly where they are allowed.
 #[cfg(feature = "failpoints")]
