@@ -372,7 +372,10 @@ fn safe(raw: &str) -> String {
     let kept = |c: char| c.is_ascii_alphanumeric() || "+-._=".contains(c);
     let name: String = raw.nfc().map(|c| if kept(c) { c } else { '_' }).collect();
     // Nor does a name look like an option, a hidden file or one of radsort's own folders.
-    let name = name.trim_start_matches(['.', '_', '-']).trim_end_matches(['.', '_']).to_owned();
+    let name = name
+        .trim_start_matches(['.', '_', '-'])
+        .trim_end_matches(['.', '_'])
+        .to_owned();
     let one_case = !(name.bytes().any(|b| b.is_ascii_lowercase())
         && name.bytes().any(|b| b.is_ascii_uppercase()));
     let upper_is_plain = name == raw && one_case && !raw.bytes().any(|b| b.is_ascii_lowercase());
