@@ -40,8 +40,6 @@ impl State {
     /// being done.
     pub fn open(settings: &Settings, progress: &dyn Fn(&str)) -> anyhow::Result<Self> {
         let dir = &settings.state;
-        // sled makes files as the mask allows: what lies here is for the owner alone. Files for others get their mode by hand.
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         make_private_directory(dir)
             .with_context(|| format!("the state directory {}", dir.display()))?;
         keep_private();

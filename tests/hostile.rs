@@ -18,7 +18,7 @@ fn around(site: &Site) -> BTreeSet<String> {
     fs::read_dir(site.dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !name.ends_with(".log") && name != "staged")
+        .filter(|name| Path::new(name).extension().is_none_or(|end| end != "log") && name != "staged")
         .collect()
 }
 
