@@ -18,7 +18,9 @@ fn around(site: &Site) -> BTreeSet<String> {
     fs::read_dir(site.dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| Path::new(name).extension().is_none_or(|end| end != "log") && name != "staged")
+        .filter(|name| {
+            Path::new(name).extension().is_none_or(|end| end != "log") && name != "staged"
+        })
         .collect()
 }
 
