@@ -2,9 +2,9 @@
 //!
 //! Stages are fused (one dense 3×3 convolution instead of expand + depthwise) or MBConv with squeeze-and-excitation, as in
 //! EfficientNetV2 (Tan & Le 2021): depthwise convolutions at full resolution cost more time on a CPU than they save. ReLU
-//! instead of SiLU for the same reason. Devices are small and bright beside large and bright anatomy, hence a first layer
-//! that answers to structure ([`Builder::detector`]) and pooling that keeps a single answer. Outputs are `features` (pooled, before the
-//! last layer) and `logits` (before softmax); input is `image`, `[N, 1, height, width]`.
+//! instead of SiLU for the same reason. Devices are small beside large and bright anatomy, hence a fine first layer and
+//! pooling that keeps a single answer. Outputs are `features` (pooled, before the last layer) and `logits` (before
+//! softmax); input is `image`, `[N, 1, height, width]`.
 
 use std::ops::Range;
 

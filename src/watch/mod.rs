@@ -1,7 +1,7 @@
 //! Finds files in drop directories and waits until they are complete.
 //!
 //! Events are hints, the [`scan`] is the truth; the [rules of settling](crate::domain::settle) are pure. One I/O thread a
-//! drop directory owns its events, scans and [`queue`]; two helpers [look](look) at candidates. What has settled waits in
+//! drop directory owns its events, scans and [`queue`]; two helpers [`look`] at candidates. What has settled waits in
 //! a short list until [`Watcher::next`] takes it: the drop directory is the queue, and only paths are in memory.
 //!
 //! Two rules worth knowing: other filesystems mounted below a drop directory are not entered (make them a `[[watch]]` of
