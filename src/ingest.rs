@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -258,31 +257,13 @@ struct Reading {
 async fn read(file: &Arc<File>) -> Result<Reading, Ending> {
     let file = Arc::clone(file);
     let started = Instant::now();
-    let digest = blocking(move || digest_of(&file)).await?;
+    let digest = blocking(move || Digest::of_file(&file)).await?;
     match digest {
         Ok(digest) => Ok(Reading {
             digest,
             ms: millis(started.elapsed()),
         }),
         Err(error) => Err(ending_of(&error)),
-    }
-}
-
-/// BLAKE3 over a file from its beginning, in bounded pieces. The decoders share the file's offset: it is not used.
-pub fn digest_of(file: &File) -> io::Result<Digest> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 256 * 1024];
-    let mut offset = 0;
-    loop {
-        match file.read_at(&mut buffer, offset) {
-            Ok(0) => return Ok(hasher.finalize().into()),
-            Ok(count) => {
-                hasher.update(&buffer[..count]);
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::fs::{Advice, Mode, Stat, Timespec, Timestamps};
 
 use super::destinations::Roots;
 use super::names;
-use super::prepare::{Way, digest_of};
+use super::prepare::Way;
 use super::record::{Digest, Fate, Intent};
 use super::request::{HoldReason, Outcome, is_offline};
 use crate::config::settings::Action;
@@ -384,7 +384,7 @@ pub(super) fn write_copy(
         copy.sync_all()?;
         // Read from the disk, not from memory, where the kernel follows the advice.
         let _ = rustix::fs::fadvise(&copy, 0, None::<NonZeroU64>, Advice::DontNeed);
-        if digest_of(&copy)? == *spec.digest {
+        if Digest::of_file(&copy)? == *spec.digest {
             Ok(())
         } else {
             Err(io::Error::other(

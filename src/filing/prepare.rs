@@ -2,9 +2,7 @@
 //!
 //! Nothing here changes anything. [`prepare`] runs on the drop directory's thread, [`check`] on the destinations'.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, Stat};
@@ -227,25 +225,8 @@ pub(super) fn digest_of_file_at(root: &Root, path: &RelPath) -> io::Result<Optio
         return Ok(None);
     }
     match open_if_there(root, path)? {
-        Some(file) => digest_of(&file).map(Some),
+        Some(file) => Digest::of_file(&file).map(Some),
         None => Ok(None),
-    }
-}
-
-/// BLAKE3 of a whole file, wherever its offset is.
-pub(super) fn digest_of(file: &File) -> io::Result<Digest> {
-    let mut hasher = blake3::Hasher::new();
-    let (mut buffer, mut offset) = (vec![0; 256 << 10], 0);
-    loop {
-        match file.read_at(&mut buffer, offset) {
-            Ok(0) => return Ok(hasher.finalize().into()),
-            Ok(count) => {
-                hasher.update(&buffer[..count]);
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 

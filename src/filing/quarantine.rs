@@ -10,8 +10,7 @@ use super::carry::{CopyFault, CopySpec, remove_reason, write_copy};
 use super::destinations::Destinations;
 use super::ledger::{Ledger, LedgerError};
 use super::names;
-use super::prepare::digest_of;
-use super::record::{Intent, Record};
+use super::record::{Digest, Intent, Record};
 use super::request::HoldReason;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, Placement, RelPath};
@@ -137,7 +136,7 @@ impl Item {
                     io::ErrorKind::NotFound => ReleaseError::NotThere(self.intent.id.0.clone()),
                     _ => self.failed(error),
                 })?;
-        let digest = digest_of(&file)
+        let digest = Digest::of_file(&file)
             .map_err(|error| ReleaseError::Held(HoldReason::of(&self.at.root, &error)))?;
         if digest != self.intent.digest {
             return Err(ReleaseError::Changed(self.intent.id.0.clone()));

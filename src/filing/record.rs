@@ -1,6 +1,9 @@
 //! What the ledger records. Kinds are versioned: fields may be added, never changed in meaning or removed.
 
 use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +34,25 @@ pub struct Position {
 /// BLAKE3 of a file's bytes, 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Digest(pub String);
+
+impl Digest {
+    /// Of a whole file, in bounded pieces. Decoders share the file's offset: it is neither used nor moved.
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        let (mut buffer, mut offset) = (vec![0; 256 << 10], 0);
+        loop {
+            match file.read_at(&mut buffer, offset) {
+                Ok(0) => return Ok(hasher.finalize().into()),
+                Ok(count) => {
+                    hasher.update(&buffer[..count]);
+                    offset += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
 
 impl From<blake3::Hash> for Digest {
     fn from(hash: blake3::Hash) -> Self {

@@ -190,7 +190,7 @@ impl Bench {
         let root = self.root();
         let from = RelPath::new(name).unwrap();
         let (file, fingerprint) = root.open_file(&from).unwrap();
-        let digest = super::prepare::digest_of(&file).unwrap();
+        let digest = Digest::of_file(&file).unwrap();
         FilingRequest {
             watch: "drop".into(),
             root,
