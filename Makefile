@@ -38,5 +38,10 @@ model: setup ## Train models/spine-phantom/ anew, from phantoms (about half an h
 	$(CARGO) build --release --locked
 	target/release/radsort train-phantom-bundle --out models/spine-phantom
 
+trial: setup ## How often models/spine-phantom/ is right on 600 fresh normal phantoms, and on 600 hard ones
+	$(CARGO) build --release --locked
+	target/release/radsort phantom-trial --at-least 0.97
+	target/release/radsort phantom-trial --difficulty hard
+
 clean: ## Remove what was built; the runtime stays
 	$(CARGO) clean

@@ -60,6 +60,10 @@ pub enum Verb {
     #[cfg(feature = "retrain")]
     #[command(hide = true)]
     TrainPhantomBundle(commands::train_phantom::Args),
+    /// Count how often a bundle is right on fresh phantoms.
+    #[cfg(feature = "retrain")]
+    #[command(hide = true)]
+    PhantomTrial(commands::phantom_trial::Args),
     /// Load a bundle in a process of its own, as the service does before taking it up.
     #[command(hide = true)]
     TryBundle(commands::try_bundle::TryBundleArgs),

@@ -5,6 +5,7 @@
 //! are made ready aside and put in force together, or not at all.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::ingest::Drop;
 use crate::intake::tend;
 use crate::model::Model;
 use crate::model::trial;
-use crate::watch::{Consumed, Watcher};
+use crate::watch::{Consumed, WatchState, WatchStatus, Watcher};
 
 /// How long what is under way may take to end after SIGTERM. What has not ended is in the drop directory or finished
 /// by the next start's recovery.
@@ -274,6 +275,12 @@ pub fn tend_directory(engine: &Arc<Engine>, settings: &WatchSettings) -> anyhow:
         dry_run: false,
         told: None,
     });
+    tokio::spawn(look_after(
+        Arc::clone(engine),
+        settings.name.clone(),
+        settings.path.clone(),
+        watcher.subscribe(),
+    ));
     let stop = CancellationToken::new();
     let permits = engine.settings().decoders.permits_per_watch;
     let task = tokio::spawn(tend(
@@ -289,6 +296,32 @@ pub fn tend_directory(engine: &Arc<Engine>, settings: &WatchSettings) -> anyhow:
         stop,
         task,
     })
+}
+
+/// Finishes what was left open on a share whenever it comes back, without waiting for its next file. Ends with its
+/// watcher.
+async fn look_after(
+    engine: Arc<Engine>,
+    name: String,
+    path: PathBuf,
+    mut status: tokio::sync::watch::Receiver<WatchStatus>,
+) {
+    // At the start everything that was there has been looked after already.
+    let mut there = true;
+    while status.changed().await.is_ok() {
+        let now = match status.borrow_and_update().state {
+            WatchState::Online | WatchState::Paused { .. } => true,
+            WatchState::Offline { .. } | WatchState::NotAnswering { .. } => false,
+            WatchState::Starting => there,
+        };
+        if now && !there {
+            match engine.state.recover_share(&name, path.clone()).await {
+                Ok(alarm) => alarm.iter().for_each(|alarm| engine.note_error(alarm)),
+                Err(error) => engine.note_error(&format!("{name}: {error:#}")),
+            }
+        }
+        there = now;
+    }
 }
 
 /// What a watcher need not offer again.

@@ -11,7 +11,7 @@ use crate::commands::quarantine;
 use crate::control::protocol::{Code, Progress, Refusal, Released, SortProgress, SortSummary};
 use crate::control::server::{Handler, Peer};
 use crate::control::status::{
-    DiskStatus, ErrorLine, ModelStatus, Noticing, Status, WatchState, WatchStatus,
+    Disk, ErrorLine, ModelStatus, Noticing, Status, WatchState, WatchStatus,
 };
 use crate::daemon::{ReloadRequest, Tended, Watches};
 use crate::engine::Engine;
@@ -34,6 +34,8 @@ pub struct Answers {
     long_task: tokio::sync::Mutex<()>,
     stop: CancellationToken,
     up_since_us: i64,
+    /// Neither can change while the service runs.
+    disks: [Disk; 2],
 }
 
 impl Answers {
@@ -44,7 +46,12 @@ impl Answers {
         reloads: mpsc::Sender<ReloadRequest>,
         stop: CancellationToken,
     ) -> Self {
+        let settings = engine.settings();
         Self {
+            disks: [
+                Disk::new("library", settings.library.path.clone()),
+                Disk::new("state", settings.state.clone()),
+            ],
             engine,
             watches,
             reloads,
@@ -121,23 +128,21 @@ impl Handler for Answers {
             let tended = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
             tended.values().map(Self::watch_status).collect()
         };
-        let settings = self.engine.settings();
         let index = Arc::clone(&self.engine.state.index);
-        let (totals, counts, disks) = blocking(move || {
+        let (totals, counts) = blocking(move || {
             let counters = index
                 .counters("fate/")
                 .map_err(|error| Refusal::failed(&error))?;
             let by_watch = index
                 .counters("watch/")
                 .map_err(|error| Refusal::failed(&error))?;
-            // A library on a share that hangs must not keep the status from being told: only what is local is asked.
-            let disks = vec![
-                DiskStatus::of("library", &settings.library.path),
-                DiskStatus::of("state", &settings.state),
-            ];
-            Ok::<_, Refusal>((counters, by_watch, disks))
+            Ok::<_, Refusal>((counters, by_watch))
         })
         .await??;
+        let mut disks = Vec::new();
+        for disk in &self.disks {
+            disks.push(disk.status().await);
+        }
         for watch in &mut watches {
             let prefix = format!("{}/", watch.name);
             watch.counts = counts

@@ -140,15 +140,21 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
     };
     let verdict = judge(drop, settled, decoded, services)?;
     let waiting = Instant::now();
-    let (decision, prediction) = match verdict.decision {
-        Some(decision) => (decision, None),
+    let (decision, prediction, detail) = match verdict.decision {
+        Some(decision) => (decision, None, verdict.detail),
         None => {
-            let prediction = classify(services, &verdict).await?;
+            let answer = classify(services, &verdict).await?;
             ms.infer = millis(waiting.elapsed());
-            (
-                decide(&prediction, services.model.thresholds()),
-                Some(prediction),
-            )
+            match answer {
+                Ok(prediction) => {
+                    let decision = decide(&prediction, services.model.thresholds());
+                    (decision, Some(prediction), None)
+                }
+                Err(why) => {
+                    let reason = Reason::NoPrediction;
+                    (Decision::Review { reason }, None, Some(why))
+                }
+            }
         }
     };
 
@@ -174,13 +180,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
         &reading.digest,
     )
     .map_err(|error| Ending::CannotTake(error.to_string()))?;
-    let mut told = told(
-        drop,
-        fate,
-        &dossier,
-        verdict.detail.clone(),
-        placement.clone(),
-    );
+    let mut told = told(drop, fate, &dossier, detail.clone(), placement.clone());
 
     // File, and tell.
     if !drop.dry_run {
@@ -196,7 +196,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
             dossier,
             placement,
             fate,
-            detail: verdict.detail,
+            detail,
         };
         match services
             .filer
@@ -402,17 +402,25 @@ fn uid_reason(error: &UidError) -> Reason {
     }
 }
 
-async fn classify(services: &Services, verdict: &Verdict) -> Result<Prediction, Ending> {
+/// Asks the model; when it has no answer for this one image, says why: a person looks at it then, the others go on.
+async fn classify(
+    services: &Services,
+    verdict: &Verdict,
+) -> Result<Result<Prediction, String>, Ending> {
     let description = verdict
         .instance
         .as_ref()
         .map(|instance| instance.description.clone())
         .unwrap_or_default();
     let classifier = services.model.classifier();
-    classifier
+    match classifier
         .classify(&description, verdict.radiographs.clone())
         .await
-        .map_err(|error| Ending::Failed(error.into()))
+    {
+        Ok(prediction) => Ok(Ok(prediction)),
+        Err(error) if error.is_about_one_image() => Ok(Err(error.to_string())),
+        Err(error) => Err(Ending::Failed(error.into())),
+    }
 }
 
 /// Where a file goes: the library by the template, review and others by reason, the quarantine by digest.

@@ -32,10 +32,12 @@ pub async fn run(
     let mut summary = SortSummary::default();
     for dir in dirs {
         let settings = settings_for(engine, dir)?;
-        engine
-            .state
-            .roots
-            .remember(&settings.name, &settings.path)?;
+        if !dry_run {
+            engine
+                .state
+                .roots
+                .remember(&settings.name, &settings.path)?;
+        }
         one(engine, settings, dry_run, &out, &stop, &mut summary).await?;
         summary.seconds = started.elapsed().as_secs_f64();
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -18,6 +19,9 @@ use crate::filing::secrets::Secrets;
 use crate::index::Index;
 use crate::index::start::Start;
 use crate::root::Root;
+
+/// How long a share may take to answer before the others go on without it.
+const SHARE_ANSWERS: Duration = Duration::from_secs(5);
 
 /// The state of one installation. Its directory's lock is held: there is one of these at a time.
 pub struct State {
@@ -86,29 +90,7 @@ impl State {
     pub async fn recover(&self) -> anyhow::Result<Vec<String>> {
         let mut alarms = Vec::new();
         for (name, path) in self.roots.all() {
-            // One that is away is looked after when its files come.
-            let Ok(Ok(root)) = tokio::task::spawn_blocking(move || Root::open(&path)).await else {
-                continue;
-            };
-            let report = self.filer.share_online(&name, Arc::new(root)).await?;
-            if report.missing > 0 {
-                tracing::error!(
-                    watch = name,
-                    "{} files are nowhere to be found",
-                    report.missing
-                );
-                alarms.push(format!(
-                    "{name}: {} files are nowhere to be found",
-                    report.missing
-                ));
-            }
-            if report.finished + report.abandoned > 0 {
-                let (finished, abandoned) = (report.finished, report.abandoned);
-                tracing::info!(
-                    watch = name,
-                    "after an interruption: {finished} finished, {abandoned} to do again"
-                );
-            }
+            alarms.extend(self.recover_share(&name, path).await?);
         }
         let filer = self.filer.clone();
         std::thread::Builder::new()
@@ -123,6 +105,29 @@ impl State {
                 }
             })?;
         Ok(alarms)
+    }
+
+    /// The same for one drop directory, if it is there and answers; otherwise this waits until it is back. Gives what a
+    /// person should know.
+    pub async fn recover_share(&self, name: &str, path: PathBuf) -> anyhow::Result<Option<String>> {
+        let opening = tokio::task::spawn_blocking(move || Root::open(&path));
+        let Ok(Ok(Ok(root))) = tokio::time::timeout(SHARE_ANSWERS, opening).await else {
+            return Ok(None);
+        };
+        let report = self.filer.share_online(name, Arc::new(root)).await?;
+        if report.finished + report.abandoned > 0 {
+            let (finished, abandoned) = (report.finished, report.abandoned);
+            tracing::info!(
+                watch = name,
+                "after an interruption: {finished} finished, {abandoned} to do again"
+            );
+        }
+        if report.missing == 0 {
+            return Ok(None);
+        }
+        let alarm = format!("{name}: {} files are nowhere to be found", report.missing);
+        tracing::error!(watch = name, "{alarm}");
+        Ok(Some(alarm))
     }
 
     /// Every root with its path, to make sense of paths that people give.

@@ -148,6 +148,29 @@ fn a_drop_directory_that_goes_away_is_offline_and_is_taken_up_again_when_it_is_b
 }
 
 #[test]
+fn what_was_left_open_on_a_share_is_finished_as_soon_as_the_share_is_back() {
+    if !cfg!(feature = "failpoints") {
+        eprintln!("SKIPPED: needs `--features failpoints`");
+        return;
+    }
+    let site = Site::new();
+    site.put("1.dcm", &Mould::new(64).bytes(&uid(1)));
+    // The file is in the library, but not yet on record as filed.
+    let mut daemon = site.spawn(&[("RADSORT_CRASH_AT", "after-rename")]);
+    daemon.wait();
+    let away = site.dir.path().join("away");
+    fs::rename(&site.drop, &away).unwrap();
+    let mut daemon = site.start();
+    wait_state(&mut daemon, "offline");
+    // Nothing is in it that would be found by a scan.
+    fs::rename(&away, &site.drop).unwrap();
+    daemon.wait_total(1);
+    daemon.stop();
+    assert_eq!(site.filed().len(), 1);
+    site.assert_verified();
+}
+
+#[test]
 fn a_library_on_another_filesystem_that_refuses_to_rename_gets_verified_copies() {
     let site = Site::new();
     let real = site.dir.path().join("real");
@@ -200,6 +223,48 @@ fn a_drop_directory_without_events_or_renames_is_polled_and_emptied() {
     expected.sort();
     assert_eq!(common::digests(&[&site.library]), expected);
     assert!(common::files(&real).is_empty());
+    site.assert_verified();
+}
+
+#[test]
+fn when_inotify_watches_run_out_directories_are_polled_and_none_is_missed() {
+    // A user namespace has limits of its own: the machine's stay as they are.
+    const FEW: &str = "echo 20 > /proc/sys/user/max_inotify_watches";
+    let limited = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-ec"]);
+        command.arg(format!("{FEW}; {script}"));
+        command
+    };
+    if !limited("true")
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        eprintln!("SKIPPED: no user namespace with inotify limits of its own");
+        return;
+    }
+    let site = Site::with("poll-interval = \"1s\"", "");
+    let folders: Vec<String> = (0..40).map(|n| format!("folder-{n}")).collect();
+    for folder in &folders {
+        fs::create_dir(site.drop.join(folder)).unwrap();
+    }
+    let mut command = limited("exec \"$0\" run --config \"$1\"");
+    command.arg(common::RADSORT).arg(&site.config);
+    let mut daemon = site.spawn_command(command);
+    daemon.wait_ready();
+    let status = daemon.wait_until("polling", |status| {
+        status["watches"][0]["noticing"] == "polling"
+    });
+    let why = status["watches"][0]["why"].as_str().unwrap_or("");
+    assert!(why.contains("inotify"), "{status}");
+    let mould = Mould::new(66);
+    for (n, folder) in folders.iter().enumerate() {
+        site.put(&format!("{folder}/{n}.dcm"), &mould.bytes(&uid(n)));
+    }
+    daemon.wait_total(folders.len() as u64);
+    daemon.stop();
+    assert_eq!(site.filed().len(), folders.len());
     site.assert_verified();
 }
 

@@ -303,11 +303,17 @@ fn check_model(settings: &Settings, findings: &mut Findings) {
                 format!("1.{version}, {}", runtime.library().display()),
             );
         }
-        Err(error) => return findings.error("ONNX Runtime", error, ""),
+        Err(error) => {
+            return findings.error(
+                "ONNX Runtime",
+                error,
+                "Without it nothing can be classified; [runtime] library can name it.",
+            );
+        }
     }
     let bundle = match Bundle::open_or_shipped(settings.model.bundle.as_deref()) {
         Ok(bundle) => bundle,
-        Err(error) => return findings.error("bundle", error, ""),
+        Err(error) => return findings.error("bundle", error, "[model] bundle names the folder with bundle.toml; without it the shipped bundle is used. A damaged one has to be copied anew."),
     };
     let categories = bundle.categories().len();
     findings.ok(
@@ -320,11 +326,11 @@ fn check_model(settings: &Settings, findings: &mut Findings) {
     );
     let thresholds = match Thresholds::new(&bundle, &settings.review) {
         Ok(thresholds) => thresholds,
-        Err(error) => return findings.error("thresholds", error, ""),
+        Err(error) => return findings.error("thresholds", error, "Correct [review]."),
     };
     let started = Instant::now();
     match Classifier::start(bundle, &settings.runtime, thresholds.view()) {
-        Err(error) => findings.error("model", error, ""),
+        Err(error) => findings.error("model", error, "Go back to the bundle that worked before, or make it anew. For the GPU, [runtime] device and gpu say what is wanted."),
         Ok(classifier) => {
             let info = classifier.info();
             let message = format!(

@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 use serde::Serialize;
 
-use crate::config::settings::{
-    DecoderSettings, Device, GpuPolicy, ReviewSettings, RuntimeSettings,
-};
+use crate::config::settings::{DecoderSettings, ReviewSettings, RuntimeSettings};
 use crate::decode::pool::{DecodeError, Pool};
 use crate::decode::{Completeness, Content};
 use crate::domain::decision::{HeaderView, ViewScores, decide};
@@ -112,12 +110,11 @@ impl Tools {
             .as_deref()
             .map(crate::config::load)
             .transpose()?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (runtime, decoders, review, bundle) = match settings {
             Some(it) => (it.runtime, it.decoders, it.review, it.model.bundle),
             None => (
-                default_runtime(),
-                default_decoders(cores),
+                RuntimeSettings::default(),
+                DecoderSettings::default(),
                 ReviewSettings::default(),
                 None,
             ),
@@ -458,29 +455,6 @@ fn decision_name(decision: &Decision) -> &'static str {
 
 fn millis(took: Duration) -> f32 {
     took.as_secs_f32() * 1000.0
-}
-
-/// Without a configuration: a GPU if there is one.
-fn default_runtime() -> RuntimeSettings {
-    RuntimeSettings {
-        library: None,
-        device: Device::Auto,
-        gpu: GpuPolicy::Prefer,
-        threads: 0,
-        batch: 16,
-        batch_wait: Duration::from_millis(20),
-    }
-}
-
-/// Without a configuration: the defaults of `[decoders]`.
-fn default_decoders(cores: usize) -> DecoderSettings {
-    DecoderSettings {
-        count: cores,
-        memory: 1 << 30,
-        cpu_time: Duration::from_secs(20),
-        wall_time: Duration::from_mins(1),
-        permits_per_watch: 2 * cores,
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub mod decode_worker;
 pub mod demo;
 pub mod demo_files;
 pub mod phantom;
+#[cfg(feature = "retrain")]
+pub mod phantom_trial;
 pub mod quarantine;
 pub mod query;
 pub mod reindex;
@@ -51,6 +53,8 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Demo(args) => demo::run(&args),
         #[cfg(feature = "retrain")]
         Verb::TrainPhantomBundle(args) => train_phantom::run(&args).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "retrain")]
+        Verb::PhantomTrial(args) => phantom_trial::run(&args),
         Verb::TryBundle(args) => try_bundle::run(&args),
     }
 }

@@ -63,7 +63,7 @@ pub struct PhantomArgs {
 }
 
 /// Parses `WxH`.
-fn size(text: &str) -> Result<(u32, u32), String> {
+pub fn size(text: &str) -> Result<(u32, u32), String> {
     let parse = || {
         let (columns, rows) = text.split_once(['x', 'X', '×'])?;
         Some((columns.trim().parse().ok()?, rows.trim().parse().ok()?))

@@ -98,6 +98,14 @@ fn alone(
     dry_run: bool,
     progress: &mut Shown,
 ) -> anyhow::Result<SortSummary> {
+    // A dry run leaves nothing behind: what is not there yet is made elsewhere for as long as it lasts.
+    let elsewhere = (dry_run && !settings.state.exists())
+        .then(tempfile::tempdir)
+        .transpose()?;
+    let settings = match &elsewhere {
+        Some(elsewhere) => settings.with_everything_in(elsewhere.path()),
+        None => settings,
+    };
     if settings.state.exists() {
         access::become_owner_of(&settings.state)?;
     }
@@ -108,7 +116,9 @@ fn alone(
         .build()?;
     let result = runtime.block_on(async {
         let engine = Arc::new(Engine::open(settings, &|_| {})?);
-        engine.state.recover().await?;
+        if !dry_run {
+            engine.state.recover().await?;
+        }
         let stop = CancellationToken::new();
         let (out, mut told) = mpsc::channel(16);
         let mut pass = {

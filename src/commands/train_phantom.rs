@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::commands::phantom_trial;
+use crate::phantom::Difficulty;
+use crate::retrain::bundle_writer;
 use crate::retrain::phantom_bundle::{Effort, Report, draw, make};
 
 /// Options of `train-phantom-bundle`.
@@ -45,7 +48,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let drawn = draw(&effort, &scratch, &mut Terminal::default());
     // The scratch folder holds at most a few phantoms; that it stays is no reason to fail.
     let _ = std::fs::remove_dir_all(&scratch);
-    let manifest = make(&effort, &drawn?, &args.out, &mut Terminal::default())?;
+    let mut manifest = make(&effort, &drawn?, &args.out, &mut Terminal::default())?;
+    for difficulty in [Difficulty::Normal, Difficulty::Hard] {
+        let fresh = phantom_trial::fresh(scaled(600), phantom_trial::SEED, difficulty);
+        let tally = phantom_trial::trial(&args.out, &fresh)?;
+        manifest.metrics.insert(
+            format!("fresh-{}", difficulty.word()),
+            tally.figures().into(),
+        );
+    }
+    bundle_writer::write_manifest(&args.out, &manifest)?;
     eprintln!(
         "{} written to {}",
         manifest.name_and_version(),
@@ -56,7 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Lines on standard error, with a bar when a person is looking.
 #[derive(Default)]
-struct Terminal {
+pub struct Terminal {
     bar: Option<ProgressBar>,
 }
 

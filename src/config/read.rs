@@ -446,6 +446,7 @@ fn model(mut section: Section<'_>) -> ModelSettings {
 }
 
 fn runtime(mut section: Section<'_>) -> RuntimeSettings {
+    let default = RuntimeSettings::default();
     let library = section.path_or_auto("library").map(|path| path.value);
     let device = section.parsed(
         "device",
@@ -471,12 +472,12 @@ fn runtime(mut section: Section<'_>) -> RuntimeSettings {
     let gpu = section.word("gpu", &policies);
     let threads = section
         .integer("threads", 0..1025)
-        .map_or(0, |threads| threads.value as usize);
+        .map_or(default.threads, |threads| threads.value as usize);
     let batch = section
         .integer("batch", 1..1025)
-        .map_or(16, |batch| batch.value as usize);
+        .map_or(default.batch, |batch| batch.value as usize);
     let batch_wait = section.duration("batch-wait", Duration::ZERO..=10 * SECOND);
-    let device = device.map_or(Device::Auto, |device| device.value);
+    let device = device.map_or(default.device, |device| device.value);
     if let Some(gpu) = gpu
         .as_ref()
         .filter(|gpu| gpu.value == GpuPolicy::Require && device == Device::Cpu)
@@ -487,21 +488,24 @@ fn runtime(mut section: Section<'_>) -> RuntimeSettings {
     RuntimeSettings {
         library,
         device,
-        gpu: gpu.map_or(GpuPolicy::Prefer, |gpu| gpu.value),
+        gpu: gpu.map_or(default.gpu, |gpu| gpu.value),
         threads,
         batch,
-        batch_wait: batch_wait.map_or(Duration::from_millis(20), |wait| wait.value),
+        batch_wait: batch_wait.map_or(default.batch_wait, |wait| wait.value),
     }
 }
 
 fn decoders(mut section: Section<'_>) -> DecoderSettings {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let default = DecoderSettings::default();
     let or_cores = |read: Option<Located<i64>>, automatic: usize| match read {
         Some(Located { value: 1.., .. }) => read.map_or(automatic, |read| read.value as usize),
         _ => automatic,
     };
-    let count = or_cores(section.integer("count", 0..1025), cores);
-    let permits_per_watch = or_cores(section.integer("permits-per-watch", 0..4097), 2 * cores);
+    let count = or_cores(section.integer("count", 0..1025), default.count);
+    let permits_per_watch = or_cores(
+        section.integer("permits-per-watch", 0..4097),
+        default.permits_per_watch,
+    );
     let memory = section.parsed("memory", "a size such as \"512MiB\" or \"1GiB\"", |text| {
         let memory = units::size(text).ok_or_else(|| format!("{text:?} is no size"))?;
         if memory >= 64 << 20 {
@@ -514,10 +518,11 @@ fn decoders(mut section: Section<'_>) -> DecoderSettings {
     });
     let cpu_time = section.duration("cpu-time", SECOND..=Duration::from_hours(1));
     let wall_time = section.duration("wall-time", SECOND..=DAY);
-    let cpu = cpu_time.map_or(20 * SECOND, |time| time.value);
+    let cpu = cpu_time.map_or(default.cpu_time, |time| time.value);
+    // A site that allows more CPU time means more waiting, too.
     let wall = wall_time
         .as_ref()
-        .map_or(cpu.max(20 * SECOND) * 3, |time| time.value);
+        .map_or(default.wall_time.max(3 * cpu), |time| time.value);
     if let Some(wall_time) = wall_time.filter(|wall| wall.value < cpu) {
         section.note(
             &wall_time.place,
@@ -527,7 +532,7 @@ fn decoders(mut section: Section<'_>) -> DecoderSettings {
     finish(section);
     DecoderSettings {
         count,
-        memory: memory.map_or(1 << 30, |memory| memory.value),
+        memory: memory.map_or(default.memory, |memory| memory.value),
         cpu_time: cpu,
         wall_time: wall,
         permits_per_watch,

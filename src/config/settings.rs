@@ -2,7 +2,7 @@
 //!
 //! Only `config` makes these; every adapter takes the part that concerns it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,19 @@ pub struct Settings {
     pub control: ControlSettings,
     /// Logging.
     pub log: LogSettings,
+}
+
+impl Settings {
+    /// The same with everything that is written in a scratch directory: for a dry run where nothing is there yet.
+    #[must_use]
+    pub fn with_everything_in(mut self, scratch: &Path) -> Self {
+        self.state = scratch.join("state");
+        self.library.path = scratch.join("library");
+        self.library.quarantine = self.library.path.join("_quarantine");
+        self.library.duplicates = self.library.path.join("_duplicates");
+        self.control.socket = scratch.join("control.sock");
+        self
+    }
 }
 
 /// One drop directory.
@@ -181,6 +194,20 @@ pub struct RuntimeSettings {
     pub batch_wait: Duration,
 }
 
+impl Default for RuntimeSettings {
+    /// A GPU if there is one.
+    fn default() -> Self {
+        Self {
+            library: None,
+            device: Device::Auto,
+            gpu: GpuPolicy::Prefer,
+            threads: 0,
+            batch: 16,
+            batch_wait: Duration::from_millis(20),
+        }
+    }
+}
+
 /// Where the model runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
@@ -215,6 +242,20 @@ pub struct DecoderSettings {
     pub wall_time: Duration,
     /// How many files of one drop directory are under way at the same time.
     pub permits_per_watch: usize,
+}
+
+impl Default for DecoderSettings {
+    /// As many children as the machine has cores.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            count: cores,
+            memory: 1 << 30,
+            cpu_time: Duration::from_secs(20),
+            wall_time: Duration::from_mins(1),
+            permits_per_watch: 2 * cores,
+        }
+    }
 }
 
 /// The control socket.

@@ -350,6 +350,7 @@ reasons! {
     ObliqueView = "oblique-view", "The header says that the view is oblique.";
     OutOfScope = "out-of-scope", "The image is neither of the views that the model knows.";
     OutOfDistribution = "out-of-distribution", "The image is unlike anything that the model was trained on.";
+    NoPrediction = "no-prediction", "The model gave no usable answer for this image.";
     UncertifiedCategory = "uncertified-category", "Too few certified images exist to file this category automatically.";
     UidConflict = "uid-conflict", "Another file with the same SOP Instance UID and other bytes is already known.";
     Duplicate = "duplicate", "The same file is already in the library.";

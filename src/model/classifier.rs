@@ -94,6 +94,11 @@ impl From<BundleError> for ModelError {
 const STICKY: [u32; 10] = [700, 702, 710, 714, 715, 716, 717, 718, 719, 999];
 
 impl ModelError {
+    /// Whether one image is to blame; other images can still be classified.
+    pub fn is_about_one_image(&self) -> bool {
+        matches!(self, Self::Image { .. } | Self::NotFinite { .. })
+    }
+
     /// What ONNX Runtime says when running or loading a network.
     pub(super) fn running(classifier: &str, what: &str) -> Self {
         let (classifier, what) = (classifier.to_owned(), what.to_owned());

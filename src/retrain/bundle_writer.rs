@@ -96,8 +96,13 @@ pub fn write(dir: &Path, manifest: Manifest, fitted: &[Fitted]) -> Result<Manife
         }
         manifest.classifiers.push(spec);
     }
-    replace(&dir.join(FILE_NAME), manifest.to_toml()?.as_bytes())?;
+    write_manifest(dir, &manifest)?;
     Ok(manifest)
+}
+
+/// Writes the manifest alone, in the place of the one that is there.
+pub fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), WriteError> {
+    replace(&dir.join(FILE_NAME), manifest.to_toml()?.as_bytes())
 }
 
 /// Writes a file under a hidden name and renames it into its place.

@@ -6,22 +6,18 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use super::augment::Augmentation;
-use super::bundle_writer::{self, Fitted, WriteError};
-use super::calibrate;
-use super::evaluate::{Confusion, argmax};
+use super::bundle_writer::{self, WriteError};
 use super::graph::Graph;
-use super::network::{Architecture, FEATURES, INPUT, LOGITS, keep_classes};
+use super::judge::judge;
+use super::network::{Architecture, keep_classes};
 use super::phantoms::{self, Drawn, Labelled, PhantomsError, Wanted};
 use super::split::{Side, by_patient};
-use super::train::{self, Answer, Normalisation, Pictures, Recipe, TrainError};
-use crate::decode::{Fit, Intensity, PREPROCESSING_VERSION, Polarity, RenderSpec, Resampler};
+use super::task::{SIBLINGS, Task, category_spec, view_spec};
+use super::train::{self, Normalisation, Recipe, TrainError};
+use crate::decode::PREPROCESSING_VERSION;
 use crate::domain::decision::ViewThresholds;
 use crate::domain::{CategoryId, View};
-use crate::model::calibration::{Distance, softmax};
-use crate::model::manifest::{
-    self, Applies, Category, ClassifierSpec, FileRef, GreyFormat, Laterality, Manifest, Method,
-    OutOfDistribution, Outputs, Role, SCHEMA, VIEW_CLASSES,
-};
+use crate::model::manifest::{Category, Laterality, Manifest, Role, SCHEMA};
 use crate::model::onnx::ModelProto;
 use crate::phantom::{CATEGORIES, Difficulty, Imbalance, Plan, PlanOptions, Syntax, plan};
 
@@ -52,7 +48,7 @@ pub struct Effort {
     pub neither: usize,
     /// One in so many is drawn at the detector's own size, the others small.
     pub full_size_every: usize,
-    /// Epochs of the category classifiers; the view classifier, whose task is easier, gets a fifth.
+    /// Epochs of the category classifiers; the view classifier, whose task is easier, gets two fifths.
     pub epochs: usize,
     /// Of everything that is random.
     pub seed: u64,
@@ -63,11 +59,11 @@ pub struct Effort {
 impl Default for Effort {
     fn default() -> Self {
         Self {
-            normal: 360,
-            hard: 90,
-            neither: 400,
-            full_size_every: 45,
-            epochs: 14,
+            normal: 840,
+            hard: 160,
+            neither: 600,
+            full_size_every: 30,
+            epochs: 20,
             seed: 20_261_123,
             threads: 2,
         }
@@ -82,17 +78,11 @@ pub trait Report {
     fn progress(&mut self, phase: &str, done: usize, of: usize);
 }
 
-/// The part of usual pictures that each classifier's distance may send to review.
-const FALSE_REVIEW_RATE: f64 = 0.002;
-/// The part of usual, rightly named pictures that low confidence may send to review.
-const LOW_CONFIDENCE_RATE: f64 = 0.004;
 /// What the networks subtract and divide by.
 const NORMALISATION: Normalisation = Normalisation {
     mean: 0.4,
     deviation: 0.25,
 };
-/// Reference images written for each classifier.
-const REFERENCES: usize = 2;
 
 /// Draws the phantoms as training pictures. Scratch files go into `scratch`.
 pub fn draw(
@@ -118,7 +108,7 @@ pub fn make(
         .iter()
         .map(|d| (d.patient.as_str(), d.class_of_all()))
         .collect();
-    let sides = by_patient(&keys, [0.8, 0.2, 0.0], effort.seed);
+    let sides = by_patient(&keys, [0.86, 0.14, 0.0], effort.seed);
     let on = |side| -> Vec<&Labelled> {
         drawn
             .iter()
@@ -139,7 +129,7 @@ pub fn make(
     let mut metrics = toml::Table::new();
     let mut keep =
         |task: &Task, network: ModelProto, report: &mut dyn Report| -> Result<(), TrainError> {
-            let judged = judge(task, network, &training, &validation)?;
+            let judged = judge(task, network, &training, &validation, NORMALISATION)?;
             report.line(&judged.summary);
             fitted.push(judged.classifier);
             thresholds.push(judged.threshold);
@@ -159,7 +149,7 @@ pub fn make(
     for (task, classes) in [(Task::FRONTAL, 0..5), (Task::LATERAL, 5..10)] {
         keep(&task, keep_classes(all.clone(), classes), report).map_err(failed(&task))?;
     }
-    let manifest = describe(effort, training_digest(drawn), &thresholds, metrics);
+    let manifest = describe(effort, drawn, &thresholds, metrics);
     Ok(bundle_writer::write(out, manifest, &fitted)?)
 }
 
@@ -210,9 +200,6 @@ fn wanted(effort: &Effort) -> Vec<Wanted> {
     wanted
 }
 
-/// How many treatments of one view there are.
-const SIBLINGS: usize = 5;
-
 /// The same image under every treatment of its view: a network that sees all of them cannot learn a category from the
 /// anatomy, only from the device. An image of neither view has no siblings.
 fn siblings(plan: Plan) -> Vec<Plan> {
@@ -221,115 +208,6 @@ fn siblings(plan: Plan) -> Vec<Plan> {
         .filter_map(|(id, _)| plan.treated_as(id))
         .collect();
     if found.is_empty() { vec![plan] } else { found }
-}
-
-/// What one classifier is to learn.
-struct Task {
-    id: &'static str,
-    role: Role,
-    applies: Applies,
-    seed: u64,
-}
-
-impl Task {
-    const VIEW: Self = Self {
-        id: "view",
-        role: Role::View,
-        applies: Applies::Any,
-        seed: 1,
-    };
-    const CATEGORIES: Self = Self {
-        id: "categories",
-        role: Role::Category,
-        applies: Applies::Any,
-        seed: 2,
-    };
-    const FRONTAL: Self = Self {
-        id: "frontal",
-        role: Role::Category,
-        applies: Applies::Frontal,
-        seed: 2,
-    };
-    const LATERAL: Self = Self {
-        id: "lateral",
-        role: Role::Category,
-        applies: Applies::Lateral,
-        seed: 3,
-    };
-
-    fn render(&self) -> RenderSpec {
-        if self.role == Role::View {
-            view_spec()
-        } else {
-            category_spec()
-        }
-    }
-
-    /// The class names in the order of the logits.
-    fn classes(&self) -> Vec<&'static str> {
-        let ids = |categories: &[(&'static str, _)]| categories.iter().map(|(id, _)| *id).collect();
-        match (self.role, self.applies) {
-            (Role::View, _) => VIEW_CLASSES.to_vec(),
-            (Role::Category, Applies::Any) => ids(&CATEGORIES),
-            (Role::Category, Applies::Frontal) => ids(&CATEGORIES[..5]),
-            (Role::Category, Applies::Lateral) => ids(&CATEGORIES[5..]),
-        }
-    }
-
-    /// The class of a phantom; None when this classifier is not asked about it.
-    fn class(&self, phantom: &Labelled) -> Option<usize> {
-        let name = match self.role {
-            Role::View => phantom.truth.view.as_str(),
-            Role::Category => phantom.truth.category?,
-        };
-        self.classes().iter().position(|class| *class == name)
-    }
-
-    /// The phantoms that it is asked about: the picture as it gets it, its class, and whether it is a normal one.
-    fn asked<'a>(&self, phantoms: &[&'a Labelled]) -> Vec<(&'a Vec<u16>, usize, bool)> {
-        let which = usize::from(self.role == Role::Category);
-        phantoms
-            .iter()
-            .filter_map(|p| Some((p.pictures.get(which)?, self.class(p)?, p.normal)))
-            .collect()
-    }
-
-    fn pictures(&self, phantoms: &[&Labelled]) -> Pictures {
-        let RenderSpec { height, width, .. } = self.render();
-        let samples = self
-            .asked(phantoms)
-            .into_iter()
-            .map(|(pixels, class, _)| (pixels.clone(), class))
-            .collect();
-        Pictures {
-            height: height as usize,
-            width: width as usize,
-            samples,
-            together: if self.role == Role::View { 1 } else { SIBLINGS },
-        }
-    }
-}
-
-/// The sizes are those of a full spine film, about 1 to 1.6.
-fn view_spec() -> RenderSpec {
-    RenderSpec {
-        height: 128,
-        width: 80,
-        ..category_spec()
-    }
-}
-
-/// Percentiles instead of windows: what a vendor's window clips or how it is set does not matter then.
-fn category_spec() -> RenderSpec {
-    RenderSpec {
-        height: 256,
-        width: 160,
-        fit: Fit::Letterbox,
-        pad: 0.0,
-        resampler: Resampler::Area,
-        intensity: Intensity::Percentile { lo: 0.5, hi: 99.5 },
-        polarity: Polarity::Monochrome2,
-    }
 }
 
 /// Trains a network for the task from random weights.
@@ -373,126 +251,10 @@ fn fit(
     Ok(graph.to_onnx(&weights)?)
 }
 
-/// A classifier and what was found out about it on validation pictures.
-struct Judged {
-    classifier: Fitted,
-    /// The confidence below which a person looks.
-    threshold: f32,
-    figures: toml::Table,
-    summary: String,
-}
-
-fn judge(
-    task: &Task,
-    network: ModelProto,
-    training: &[&Labelled],
-    validation: &[&Labelled],
-) -> Result<Judged, TrainError> {
-    let (graph, device) = (Graph::new(network.clone())?, Device::flex());
-    let weights = graph.weights(&device);
-    let answers =
-        |pictures: &Pictures| train::answer(&graph, &weights, pictures, NORMALISATION, 16, &device);
-    let (classes, pictures) = (task.classes(), task.pictures(validation));
-    let held_out = answers(&pictures)?;
-    let cases = labelled(&held_out, &pictures, |a| &a.logits);
-    let temperature = calibrate::temperature(&cases);
-
-    let normal = task
-        .asked(validation)
-        .into_iter()
-        .map(|(_, _, normal)| normal);
-    let usual: Vec<(&Answer, usize)> = held_out
-        .iter()
-        .zip(normal)
-        .zip(&cases)
-        .filter_map(|((answer, normal), (_, class))| normal.then_some((answer, *class)))
-        .collect();
-    // The view classifier knows what is neither view; a distance from its classes would only repeat that.
-    let (distance, parameters) = if task.role == Role::Category {
-        let pictures = task.pictures(training);
-        let seen = answers(&pictures)?;
-        let parameters = calibrate::feature_distance(
-            &labelled(&seen, &pictures, |a| &a.features),
-            classes.len(),
-        );
-        (
-            Some(distance_limit(
-                &usual,
-                &parameters,
-                classes.len(),
-                temperature,
-            )),
-            Some(parameters),
-        )
-    } else {
-        (None, None)
-    };
-    let right = usual
-        .iter()
-        .filter(|(answer, class)| argmax(&answer.logits) == *class);
-    let sure = right
-        .map(|(answer, _)| {
-            softmax(&answer.logits, temperature)
-                .into_iter()
-                .fold(0.0, f32::max)
-        })
-        .collect();
-    // A little lower: the confidence that is compared with it also covers the view.
-    let threshold = (calibrate::lower_limit(sure, LOW_CONFIDENCE_RATE) * 0.98).clamp(0.5, 0.9);
-    let confusion = Confusion::of(
-        classes.len(),
-        cases.iter().map(|(logits, class)| (*class, argmax(logits))),
-    );
-    let references = pictures
-        .samples
-        .iter()
-        .zip(&held_out)
-        .step_by(cases.len().div_ceil(REFERENCES).max(1));
-    Ok(Judged {
-        threshold,
-        figures: figures(&confusion, &classes, cases.len()),
-        summary: format!(
-            "{}: temperature {temperature:.2}, threshold {threshold:.2}, validation {:?}",
-            task.id,
-            confusion.counts()
-        ),
-        classifier: Fitted {
-            references: references
-                .map(|(sample, answer)| (sample.0.clone(), answer.logits.clone()))
-                .collect(),
-            network,
-            parameters,
-            spec: ClassifierSpec {
-                id: task.id.to_owned(),
-                role: task.role,
-                applies: task.applies,
-                model: FileRef {
-                    file: String::new(),
-                    sha256: String::new(),
-                },
-                channels: 1,
-                input: INPUT.to_owned(),
-                outputs: Outputs {
-                    logits: LOGITS.to_owned(),
-                    features: Some(FEATURES.to_owned()),
-                },
-                temperature,
-                classes: classes.iter().map(|&class| class.to_owned()).collect(),
-                render: task.render(),
-                normalisation: manifest::Normalisation {
-                    mean: vec![NORMALISATION.mean],
-                    std: vec![NORMALISATION.deviation],
-                },
-                out_of_distribution: distance,
-            },
-        },
-    })
-}
-
 fn recipe(task: &Task, effort: &Effort) -> Recipe {
     Recipe {
         epochs: if task.role == Role::View {
-            3.max(effort.epochs / 5)
+            3.max(2 * effort.epochs / 5)
         } else {
             effort.epochs
         },
@@ -501,7 +263,7 @@ fn recipe(task: &Task, effort: &Effort) -> Recipe {
         warm_up: 0.1,
         weight_decay: 0.02,
         label_smoothing: 0.01,
-        average: 0.98,
+        average: 0.99,
         augmentation: Augmentation {
             shift: 0.016,
             scale: 0.032,
@@ -515,66 +277,6 @@ fn recipe(task: &Task, effort: &Effort) -> Recipe {
         normalisation: NORMALISATION,
         seed: effort.seed.wrapping_add(task.seed),
     }
-}
-
-fn labelled<'a>(
-    answers: &'a [Answer],
-    pictures: &Pictures,
-    part: impl Fn(&'a Answer) -> &'a Vec<f32>,
-) -> Vec<(&'a [f32], usize)> {
-    answers
-        .iter()
-        .zip(&pictures.samples)
-        .map(|(answer, sample)| (part(answer).as_slice(), sample.1))
-        .collect()
-}
-
-/// The distance from which on a picture counts as unlike any seen, from usual validation pictures only.
-fn distance_limit(
-    usual: &[(&Answer, usize)],
-    parameters: &[f32],
-    classes: usize,
-    temperature: f32,
-) -> OutOfDistribution {
-    let mut limit = OutOfDistribution {
-        method: Method::FeatureMahalanobisDiagonal,
-        threshold: 1.0,
-        centre: 0.0,
-        false_review_rate: FALSE_REVIEW_RATE as f32,
-        parameters: None,
-    };
-    // Parameters made above cannot be refused; were they, every picture would be at distance 0 and the limit unused.
-    if let Ok(distance) = Distance::new(
-        &limit,
-        &GreyFormat::F32.encode(parameters),
-        classes,
-        temperature,
-    ) {
-        let measured: Vec<f32> = usual
-            .iter()
-            .map(|(a, _)| distance.of(&a.logits, &a.features))
-            .collect();
-        // With some hundred pictures the rate is about that of the farthest one: a tenth beyond it.
-        limit.threshold = 1.1 * calibrate::upper_limit(measured, FALSE_REVIEW_RATE);
-    }
-    limit
-}
-
-fn figures(confusion: &Confusion, classes: &[&str], count: usize) -> toml::Table {
-    let mut table = toml::Table::new();
-    let share = |x: Option<f64>| toml::Value::Float((x.unwrap_or(0.0) * 1e4).round() / 1e4);
-    table.insert(
-        "validation-images".into(),
-        toml::Value::Integer(count as i64),
-    );
-    table.insert("validation-accuracy".into(), share(confusion.accuracy()));
-    for (k, class) in classes.iter().enumerate() {
-        let mut of_class = toml::Table::new();
-        of_class.insert("precision".into(), share(confusion.precision(k)));
-        of_class.insert("recall".into(), share(confusion.recall(k)));
-        table.insert((*class).to_owned(), of_class.into());
-    }
-    table
 }
 
 /// BLAKE3 over labels and pictures.
@@ -591,7 +293,7 @@ fn training_digest(drawn: &[Labelled]) -> String {
 
 fn describe(
     effort: &Effort,
-    training_set: String,
+    drawn: &[Labelled],
     thresholds: &[f32],
     metrics: toml::Table,
 ) -> Manifest {
@@ -624,10 +326,10 @@ fn describe(
             "Trained by radsort {} (`make model`) on {} synthetic phantoms, seed {}, no patient data; \
              EfficientNetV2-like networks from random weights",
             env!("CARGO_PKG_VERSION"),
-            effort.normal + effort.hard + effort.neither,
+            drawn.len(),
             effort.seed
         ),
-        training_set,
+        training_set: training_digest(drawn),
         view_thresholds: ViewThresholds {
             sure: thresholds.first().copied().unwrap_or(0.9),
             ..Default::default()

@@ -11,7 +11,7 @@ use crate::domain::decision::{HeaderView, decide};
 use crate::model::cascade::{Cascade, Image};
 use crate::model::thresholds::ThresholdError;
 use crate::model::{Bundle, BundleError, ModelError, Thresholds};
-use crate::phantom::{Difficulty, Imbalance, PlanOptions, SyntaxChoice, plan};
+use crate::phantom::{Difficulty, PlanOptions, SyntaxChoice, plan};
 
 use super::phantoms::{Drawn, PhantomsError, Wanted, decode_each};
 
@@ -33,7 +33,7 @@ pub enum TrialError {
 }
 
 /// How it went.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Tally {
     /// Number of phantoms.
     pub images: usize,
@@ -43,14 +43,26 @@ pub struct Tally {
     pub misfiled: usize,
     /// Not filed though of a category, by reason.
     pub reviewed: BTreeMap<&'static str, usize>,
-    /// What went wrong: truth, what was done, how often.
-    pub mistakes: BTreeMap<(String, String), usize>,
+    /// What went wrong, by truth and what was done, and how often.
+    pub mistakes: BTreeMap<String, BTreeMap<String, usize>>,
 }
 
 impl Tally {
     /// The part that is right, 0 to 1.
     pub fn accuracy(&self) -> f64 {
         self.right as f64 / self.images.max(1) as f64
+    }
+
+    /// For the manifest's metrics.
+    pub fn figures(&self) -> toml::Table {
+        let reviewed = self.reviewed.values().sum();
+        let count = |n: usize| toml::Value::Integer(n as i64);
+        toml::Table::from_iter([
+            ("images".to_owned(), count(self.images)),
+            ("right".to_owned(), count(self.right)),
+            ("misfiled".to_owned(), count(self.misfiled)),
+            ("reviewed".to_owned(), count(reviewed)),
+        ])
     }
 
     fn add(&mut self, truth: Option<&'static str>, decision: &Decision) {
@@ -69,9 +81,12 @@ impl Tally {
             }
         };
         self.misfiled += usize::from(filed.is_some());
+        let truth = truth.unwrap_or("neither").to_owned();
         *self
             .mistakes
-            .entry((truth.unwrap_or("neither").to_owned(), done))
+            .entry(truth)
+            .or_default()
+            .entry(done)
             .or_default() += 1;
     }
 }
@@ -87,14 +102,9 @@ pub fn hold(
     done: impl FnMut(usize),
 ) -> Result<Tally, TrialError> {
     let bundle = Bundle::open(bundle)?;
-    let review = ReviewSettings {
-        below: None,
-        below_by_category: Vec::new(),
-        view: None,
-        may_loosen: false,
-    };
-    let thresholds = Thresholds::new(&bundle, &review)?;
+    let thresholds = Thresholds::new(&bundle, &ReviewSettings::default())?;
     let mut cascade = Cascade::load(bundle.clone(), runtime, thresholds.view())?;
+    // A size that was asked for is in the plans already.
     let wanted: Vec<Wanted> = plan(options)
         .into_iter()
         .map(|plan| Wanted {
@@ -132,17 +142,5 @@ fn header_view(decoded: &Decoded) -> HeaderView {
     match &decoded.inspection.content {
         Content::Radiograph { header } => HeaderView::of(&header.description),
         _ => HeaderView::Absent,
-    }
-}
-
-/// The options of a fresh set, every category as often as any other.
-pub fn fresh(count: usize, seed: u64, difficulty: Difficulty, outside: f32) -> PlanOptions {
-    PlanOptions {
-        count,
-        seed,
-        imbalance: Imbalance::Even,
-        difficulty,
-        size: None,
-        outside,
     }
 }

@@ -162,6 +162,13 @@ impl Site {
 
     /// Starts the daemon without waiting for anything.
     pub fn spawn(&self, environment: &[(&str, &str)]) -> Daemon {
+        let mut command = self.command(&["run"]);
+        command.envs(environment.iter().copied());
+        self.spawn_command(command)
+    }
+
+    /// The same by a command that ends up as the daemon.
+    pub fn spawn_command(&self, mut command: Command) -> Daemon {
         let notify = tempfile::Builder::new()
             .prefix("notify-")
             .tempdir()
@@ -173,10 +180,8 @@ impl Site {
             fs::read_dir(self.dir.path()).unwrap().count()
         ));
         let file = fs::File::create(&log).unwrap();
-        let child = self
-            .command(&["run"])
+        let child = command
             .env("NOTIFY_SOCKET", notify.path().join("socket"))
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file)

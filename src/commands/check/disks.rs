@@ -74,7 +74,13 @@ fn check_space(what: &str, path: &Path, findings: &mut Findings) {
     let what = format!("{what} space");
     let stat = match rustix::fs::statvfs(path) {
         Ok(stat) => stat,
-        Err(error) => return findings.error(&what, format!("{}: {error}", path.display()), ""),
+        Err(error) => {
+            return findings.error(
+                &what,
+                format!("{}: {error}", path.display()),
+                "Mount the disk, and see to it that the service may enter the directory.",
+            );
+        }
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     // Some filesystems (btrfs, shares) have no fixed number of inodes and say 0.
@@ -123,7 +129,7 @@ pub(super) fn check_state(settings: &Settings, running: bool, findings: &mut Fin
             "The ledger would be gone after a restart of the machine or container: set [state] path to a disk or volume.",
         ),
         Ok(kind) => findings.ok("state", format!("{} ({kind})", state.display())),
-        Err(error) => findings.error("state", format!("{}: {error}", existing.display()), ""),
+        Err(error) => findings.error("state", format!("{}: {error}", existing.display()), "See to it that the service may enter the directory."),
     }
     check_space("state", existing, findings);
     if existing != state {
@@ -195,7 +201,7 @@ fn check_index(state: &Path, running: bool, findings: &mut Findings) {
             "index",
             format!("{}: held by another radsort process", dir.display()),
         ),
-        Err(error @ IndexError::NeedsRebuild { .. }) => findings.warning("index", error, ""),
+        Err(error @ IndexError::NeedsRebuild { .. }) => findings.warning("index", error, "Nothing is lost: the service builds it anew at its next start, or `radsort reindex` does."),
         Err(error) => findings.error(
             "index",
             error,

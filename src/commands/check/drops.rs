@@ -99,7 +99,7 @@ fn check_taking(
             let others = if alike { own.clone() } else { "copied, then removed".to_owned() };
             findings.ok(what, format!("{path} ({notice}): own files are {own}; files of other owners are {others}"));
         }
-        Err(error) => findings.error(what, format!("{path}: {error}"), ""),
+        Err(error) => findings.error(what, format!("{path}: {error}"), "Mount the share, or correct the path."),
     }
 }
 

@@ -1,0 +1,206 @@
+//! Judges a trained classifier of the phantom bundle on validation pictures: temperature, distance, threshold, figures.
+
+use burn::tensor::Device;
+
+use super::bundle_writer::Fitted;
+use super::calibrate;
+use super::evaluate::{Confusion, argmax};
+use super::graph::Graph;
+use super::network::{FEATURES, INPUT, LOGITS};
+use super::phantoms::Labelled;
+use super::task::Task;
+use super::train::{self, Answer, Normalisation, Pictures, TrainError};
+use crate::model::calibration::{Distance, softmax};
+use crate::model::manifest::{
+    self, ClassifierSpec, FileRef, GreyFormat, Method, OutOfDistribution, Outputs, Role,
+};
+use crate::model::onnx::ModelProto;
+
+/// The part of usual pictures that each classifier's distance may send to review.
+const FALSE_REVIEW_RATE: f64 = 0.002;
+/// The part of usual, rightly named pictures that low confidence may send to review.
+const LOW_CONFIDENCE_RATE: f64 = 0.004;
+/// Reference images written for each classifier.
+const REFERENCES: usize = 2;
+
+/// A classifier and what was found out about it on validation pictures.
+pub struct Judged {
+    /// Ready to be written.
+    pub classifier: Fitted,
+    /// The confidence below which a person looks.
+    pub threshold: f32,
+    /// For the manifest's metrics.
+    pub figures: toml::Table,
+    /// For a person who watches.
+    pub summary: String,
+}
+
+/// Finds everything that the manifest says about a classifier besides its weights. The distance is learned on training
+/// pictures; all limits come from validation pictures that were not trained on.
+pub fn judge(
+    task: &Task,
+    network: ModelProto,
+    training: &[&Labelled],
+    validation: &[&Labelled],
+    normalisation: Normalisation,
+) -> Result<Judged, TrainError> {
+    let (graph, device) = (Graph::new(network.clone())?, Device::flex());
+    let weights = graph.weights(&device);
+    let answers =
+        |pictures: &Pictures| train::answer(&graph, &weights, pictures, normalisation, 16, &device);
+    let (classes, pictures) = (task.classes(), task.pictures(validation));
+    let held_out = answers(&pictures)?;
+    let cases = labelled(&held_out, &pictures, |a| &a.logits);
+    let temperature = calibrate::temperature(&cases);
+
+    let normal = task
+        .asked(validation)
+        .into_iter()
+        .map(|(_, _, normal)| normal);
+    let usual: Vec<(&Answer, usize)> = held_out
+        .iter()
+        .zip(normal)
+        .zip(&cases)
+        .filter_map(|((answer, normal), (_, class))| normal.then_some((answer, *class)))
+        .collect();
+    // The view classifier knows what is neither view; a distance from its classes would only repeat that.
+    let (distance, parameters) = if task.role == Role::Category {
+        let pictures = task.pictures(training);
+        let seen = answers(&pictures)?;
+        let parameters = calibrate::feature_distance(
+            &labelled(&seen, &pictures, |a| &a.features),
+            classes.len(),
+        );
+        (
+            Some(distance_limit(
+                &usual,
+                &parameters,
+                classes.len(),
+                temperature,
+            )),
+            Some(parameters),
+        )
+    } else {
+        (None, None)
+    };
+    let right = usual
+        .iter()
+        .filter(|(answer, class)| argmax(&answer.logits) == *class);
+    let sure = right
+        .map(|(answer, _)| {
+            softmax(&answer.logits, temperature)
+                .into_iter()
+                .fold(0.0, f32::max)
+        })
+        .collect();
+    // A little lower: the confidence that is compared with it also covers the view.
+    let threshold = (calibrate::lower_limit(sure, LOW_CONFIDENCE_RATE) * 0.98).clamp(0.5, 0.9);
+    let confusion = Confusion::of(
+        classes.len(),
+        cases.iter().map(|(logits, class)| (*class, argmax(logits))),
+    );
+    let references = pictures
+        .samples
+        .iter()
+        .zip(&held_out)
+        .step_by(cases.len().div_ceil(REFERENCES).max(1));
+    Ok(Judged {
+        threshold,
+        figures: figures(&confusion, &classes, cases.len()),
+        summary: format!(
+            "{}: temperature {temperature:.2}, threshold {threshold:.2}, validation {:?}",
+            task.id,
+            confusion.counts()
+        ),
+        classifier: Fitted {
+            references: references
+                .map(|(sample, answer)| (sample.0.clone(), answer.logits.clone()))
+                .collect(),
+            network,
+            parameters,
+            spec: ClassifierSpec {
+                id: task.id.to_owned(),
+                role: task.role,
+                applies: task.applies,
+                model: FileRef {
+                    file: String::new(),
+                    sha256: String::new(),
+                },
+                channels: 1,
+                input: INPUT.to_owned(),
+                outputs: Outputs {
+                    logits: LOGITS.to_owned(),
+                    features: Some(FEATURES.to_owned()),
+                },
+                temperature,
+                classes: classes.iter().map(|&class| class.to_owned()).collect(),
+                render: task.render(),
+                normalisation: manifest::Normalisation {
+                    mean: vec![normalisation.mean],
+                    std: vec![normalisation.deviation],
+                },
+                out_of_distribution: distance,
+            },
+        },
+    })
+}
+
+fn labelled<'a>(
+    answers: &'a [Answer],
+    pictures: &Pictures,
+    part: impl Fn(&'a Answer) -> &'a Vec<f32>,
+) -> Vec<(&'a [f32], usize)> {
+    answers
+        .iter()
+        .zip(&pictures.samples)
+        .map(|(answer, sample)| (part(answer).as_slice(), sample.1))
+        .collect()
+}
+
+/// The distance from which on a picture counts as unlike any seen, from usual validation pictures only.
+fn distance_limit(
+    usual: &[(&Answer, usize)],
+    parameters: &[f32],
+    classes: usize,
+    temperature: f32,
+) -> OutOfDistribution {
+    let mut limit = OutOfDistribution {
+        method: Method::FeatureMahalanobisDiagonal,
+        threshold: 1.0,
+        centre: 0.0,
+        false_review_rate: FALSE_REVIEW_RATE as f32,
+        parameters: None,
+    };
+    // Parameters made above cannot be refused; were they, every picture would be at distance 0 and the limit unused.
+    if let Ok(distance) = Distance::new(
+        &limit,
+        &GreyFormat::F32.encode(parameters),
+        classes,
+        temperature,
+    ) {
+        let measured: Vec<f32> = usual
+            .iter()
+            .map(|(a, _)| distance.of(&a.logits, &a.features))
+            .collect();
+        // With some hundred pictures the rate is about that of the farthest one: a tenth beyond it.
+        limit.threshold = 1.1 * calibrate::upper_limit(measured, FALSE_REVIEW_RATE);
+    }
+    limit
+}
+
+fn figures(confusion: &Confusion, classes: &[&str], count: usize) -> toml::Table {
+    let mut table = toml::Table::new();
+    let share = |x: Option<f64>| toml::Value::Float((x.unwrap_or(0.0) * 1e4).round() / 1e4);
+    table.insert(
+        "validation-images".into(),
+        toml::Value::Integer(count as i64),
+    );
+    table.insert("validation-accuracy".into(), share(confusion.accuracy()));
+    for (k, class) in classes.iter().enumerate() {
+        let mut of_class = toml::Table::new();
+        of_class.insert("precision".into(), share(confusion.precision(k)));
+        of_class.insert("recall".into(), share(confusion.recall(k)));
+        table.insert((*class).to_owned(), of_class.into());
+    }
+    table
+}
