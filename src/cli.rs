@@ -48,6 +48,8 @@ pub enum Verb {
     Verify(commands::verify::VerifyArgs),
     /// Delete the index and build it anew from the ledger.
     Reindex(commands::reindex::ReindexArgs),
+    /// Keep bundle versions side by side, and choose which one is in use.
+    Models(commands::models::ModelsArgs),
     /// Classify files without moving them.
     Classify(commands::classify::ClassifyArgs),
     /// Write the picture that the model gets.

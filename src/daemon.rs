@@ -27,6 +27,7 @@ use crate::handler::Answers;
 use crate::ingest::Drop;
 use crate::intake::tend;
 use crate::model::Model;
+use crate::model::store::Store;
 use crate::model::trial;
 use crate::watch::{Consumed, WatchState, WatchStatus, Watcher};
 
@@ -172,7 +173,7 @@ impl Daemon {
             let new = config::load(&source)?;
             needs_restart(&old, &new)?;
             // A bad graph can crash the runtime: another process goes first.
-            let bundle = crate::model::Bundle::find(new.model.bundle.as_deref())?;
+            let bundle = Store::in_use(&new)?;
             trial::try_in_child(&bundle, &new.runtime).map_err(anyhow::Error::msg)?;
             let model = Model::start(&new)?;
             Ok((new, model))

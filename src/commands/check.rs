@@ -24,6 +24,7 @@ use crate::config::Settings;
 use crate::config::settings::LogTarget;
 use crate::decode::pool::Pool;
 use crate::model::runtime::Runtime;
+use crate::model::store::Store;
 use crate::model::{Bundle, Classifier, Thresholds};
 use crate::watch::ShareKind;
 
@@ -311,7 +312,10 @@ fn check_model(settings: &Settings, findings: &mut Findings) {
             );
         }
     }
-    let bundle = match Bundle::open_or_shipped(settings.model.bundle.as_deref()) {
+    let bundle = match Store::in_use(settings)
+        .map_err(anyhow::Error::from)
+        .and_then(|dir| Ok(Bundle::open(&dir)?))
+    {
         Ok(bundle) => bundle,
         Err(error) => return findings.error("bundle", error, "[model] bundle names the folder with bundle.toml; without it the shipped bundle is used. A damaged one has to be copied anew."),
     };

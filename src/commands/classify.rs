@@ -21,6 +21,7 @@ use crate::domain::decision::{HeaderView, ViewScores, decide};
 use crate::domain::dossier::Timings;
 use crate::domain::instance::Header;
 use crate::domain::{Decision, Prediction, Reason, Uid};
+use crate::model::store::Store;
 use crate::model::{Bundle, Classifier, Classify as _, Thresholds};
 
 /// Predict the category of radiographs without moving them.
@@ -111,7 +112,10 @@ impl Tools {
             .map(crate::config::load)
             .transpose()?;
         let (runtime, decoders, review, bundle) = match settings {
-            Some(it) => (it.runtime, it.decoders, it.review, it.model.bundle),
+            Some(it) => {
+                let bundle = Store::in_use(&it)?;
+                (it.runtime, it.decoders, it.review, Some(bundle))
+            }
             None => (
                 RuntimeSettings::default(),
                 DecoderSettings::default(),

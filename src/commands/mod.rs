@@ -10,6 +10,7 @@ pub mod classify;
 pub mod decode_worker;
 pub mod demo;
 pub mod demo_files;
+pub mod models;
 pub mod phantom;
 #[cfg(feature = "retrain")]
 pub mod phantom_trial;
@@ -47,6 +48,7 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Quarantine(args) => quarantine::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Reindex(args) => reindex::run(&args),
+        Verb::Models(args) => models::run(&args),
         Verb::Classify(args) => classify::run(&args),
         Verb::Render(args) => render::run(&args),
         Verb::Phantom(args) => phantom::run(&args),

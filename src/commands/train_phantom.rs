@@ -7,9 +7,10 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::commands::phantom_trial;
+use crate::model::Bundle;
 use crate::phantom::Difficulty;
 use crate::retrain::bundle_writer;
-use crate::retrain::phantom_bundle::{Effort, Report, draw, make};
+use crate::retrain::phantom_bundle::{Effort, Report, Start, draw, make};
 
 /// Options of `train-phantom-bundle`.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,6 +21,15 @@ pub struct Args {
     /// Scales how much is drawn and how long is trained; 1 is what the shipped bundle is made with
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub effort: f64,
+    /// Go on from a bundle that this command made, with fresh phantoms, instead of from random weights
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// How many epochs [default: as the effort says]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// The highest learning rate
+    #[arg(long, value_name = "RATE", default_value_t = Effort::default().learning_rate)]
+    pub learning_rate: f64,
     /// Seed of phantoms, weights and order
     #[arg(long, default_value_t = Effort::default().seed)]
     pub seed: u64,
@@ -37,7 +47,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         normal: scaled(full.normal),
         hard: scaled(full.hard),
         neither: scaled(full.neither),
-        epochs: ((full.epochs as f64 * args.effort.min(1.0).sqrt()).round() as usize).max(2),
+        learning_rate: args.learning_rate,
+        epochs: args.epochs.unwrap_or(
+            ((full.epochs as f64 * args.effort.min(1.0).sqrt()).round() as usize).max(2),
+        ),
         seed: args.seed,
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         ..full
@@ -45,10 +58,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let scratch = args.out.join(".scratch");
     std::fs::create_dir_all(&scratch)
         .with_context(|| format!("cannot make {}", scratch.display()))?;
+    let start = match &args.from {
+        Some(dir) => Some(Start::of(&Bundle::open(dir)?)?),
+        None => None,
+    };
     let drawn = draw(&effort, &scratch, &mut Terminal::default());
     // The scratch folder holds at most a few phantoms; that it stays is no reason to fail.
     let _ = std::fs::remove_dir_all(&scratch);
-    let mut manifest = make(&effort, &drawn?, &args.out, &mut Terminal::default())?;
+    let mut manifest = make(&effort, &drawn?, start, &args.out, &mut Terminal::default())?;
     for difficulty in [Difficulty::Normal, Difficulty::Hard] {
         let fresh = phantom_trial::fresh(scaled(600), phantom_trial::SEED, difficulty);
         let tally = phantom_trial::trial(&args.out, &fresh)?;

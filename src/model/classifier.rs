@@ -19,6 +19,7 @@ use crate::domain::instance::Description;
 
 use super::cascade::{Cascade, Image};
 use super::runtime::{Runtime, RuntimeError};
+use super::store::StoreError;
 use super::thresholds::ThresholdError;
 use super::{Bundle, BundleError};
 
@@ -31,6 +32,9 @@ pub enum ModelError {
     /// The bundle does not fit.
     #[error(transparent)]
     Bundle(Arc<BundleError>),
+    /// Which bundle is in use cannot be told.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
     /// ONNX Runtime or the GPU cannot be had.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -82,6 +86,12 @@ pub enum ModelError {
     /// The model thread has ended.
     #[error("the model thread has ended; radsort must be restarted")]
     Stopped,
+}
+
+impl From<StoreError> for ModelError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
 }
 
 impl From<BundleError> for ModelError {

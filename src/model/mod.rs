@@ -1,7 +1,7 @@
 //! The model: what a bundle says ([`manifest`]), the folder itself ([`bundle`]), ONNX Runtime and its providers
 //! ([`runtime`]), one network as it runs ([`network`]), scores into probabilities and distances ([`calibration`]), the
 //! networks together ([`cascade`]), the thread that owns them ([`classifier`]), the site's thresholds
-//! ([`thresholds`]), and trying a bundle in a child process first ([`trial`]).
+//! ([`thresholds`]), the versions kept side by side ([`store`]), and trying a bundle in a child process first ([`trial`]).
 
 pub mod bundle;
 pub mod calibration;
@@ -13,6 +13,7 @@ pub mod network;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod onnx;
 pub mod runtime;
+pub mod store;
 pub mod thresholds;
 pub mod trial;
 
@@ -35,9 +36,9 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the bundle that the settings name (or the shipped one), loads, warms up and proves it. Blocks meanwhile.
+    /// Opens the bundle in use (see [`store::Store::in_use`]), loads, warms up and proves it. Blocks meanwhile.
     pub fn start(settings: &Settings) -> Result<Self, ModelError> {
-        let bundle = Bundle::open_or_shipped(settings.model.bundle.as_deref())?;
+        let bundle = Bundle::open(&store::Store::in_use(settings)?)?;
         let thresholds = Thresholds::new(&bundle, &settings.review)?;
         let classifier = Classifier::start(bundle, &settings.runtime, thresholds.view())?;
         Ok(Self {

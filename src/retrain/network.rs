@@ -165,6 +165,28 @@ pub fn keep_classes(mut model: ModelProto, classes: Range<usize>) -> ModelProto 
     model
 }
 
+/// The reverse of [`keep_classes`]: one network for the classes of both, the first's before the second's. `None` when the
+/// two are not the same network but for the last layer.
+pub fn join_classes(first: &ModelProto, second: &ModelProto) -> Option<ModelProto> {
+    let mut joined = first.clone();
+    let (graph, other) = (joined.graph.as_mut()?, second.graph.as_ref()?);
+    let mut classes = 0;
+    for tensor in &mut graph.initializer {
+        let same = other.initializer.iter().find(|it| it.name == tensor.name)?;
+        if tensor.name == WEIGHT || tensor.name == BIAS {
+            tensor.raw_data.extend_from_slice(&same.raw_data);
+            tensor.dims[0] += same.dims.first()?;
+            classes = tensor.dims[0] as usize;
+        } else if tensor.raw_data != same.raw_data {
+            return None;
+        }
+    }
+    for output in graph.output.iter_mut().filter(|it| it.name == LOGITS) {
+        *output = batch_of(LOGITS, &[classes]);
+    }
+    Some(joined)
+}
+
 #[derive(Clone, Copy)]
 struct Kernel {
     size: usize,

@@ -4,12 +4,13 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use prost::Message as _;
 
 use super::augment::Augmentation;
 use super::bundle_writer::{self, WriteError};
 use super::graph::Graph;
 use super::judge::judge;
-use super::network::{Architecture, keep_classes};
+use super::network::{Architecture, join_classes, keep_classes};
 use super::phantoms::{self, Drawn, Labelled, PhantomsError, Wanted};
 use super::split::{Side, by_patient};
 use super::task::{SIBLINGS, Task, category_spec, view_spec};
@@ -19,6 +20,7 @@ use crate::domain::decision::ViewThresholds;
 use crate::domain::{CategoryId, View};
 use crate::model::manifest::{Category, Laterality, Manifest, Role, SCHEMA};
 use crate::model::onnx::ModelProto;
+use crate::model::{Bundle, BundleError};
 use crate::phantom::{CATEGORIES, Difficulty, Imbalance, Plan, PlanOptions, Syntax, plan};
 
 /// The bundle could not be made.
@@ -35,6 +37,12 @@ pub enum MakeError {
     /// The bundle could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The bundle to go on from cannot be read.
+    #[error(transparent)]
+    Start(#[from] BundleError),
+    /// The bundle to go on from was made in another way.
+    #[error("only a bundle that this command made can be gone on from")]
+    NotOurs,
 }
 
 /// How much is drawn and trained.
@@ -52,8 +60,33 @@ pub struct Effort {
     pub epochs: usize,
     /// Of everything that is random.
     pub seed: u64,
+    /// The highest learning rate.
+    pub learning_rate: f64,
     /// Threads that draw phantoms.
     pub threads: usize,
+}
+
+/// The networks of a bundle that training goes on from.
+pub struct Start {
+    view: ModelProto,
+    categories: ModelProto,
+}
+
+impl Start {
+    /// Those of a phantom bundle made before.
+    pub fn of(bundle: &Bundle) -> Result<Self, MakeError> {
+        let network = |id: &str| -> Result<ModelProto, MakeError> {
+            let classifiers = &bundle.manifest().classifiers;
+            let spec = classifiers.iter().find(|spec| spec.id == id);
+            let spec = spec.ok_or(MakeError::NotOurs)?;
+            ModelProto::decode(&*bundle.read(&spec.model)?).map_err(|_| MakeError::NotOurs)
+        };
+        Ok(Self {
+            view: network("view")?,
+            categories: join_classes(&network("frontal")?, &network("lateral")?)
+                .ok_or(MakeError::NotOurs)?,
+        })
+    }
 }
 
 impl Default for Effort {
@@ -64,6 +97,7 @@ impl Default for Effort {
             neither: 600,
             full_size_every: 30,
             epochs: 20,
+            learning_rate: 2e-3,
             seed: 20_261_123,
             threads: 2,
         }
@@ -97,10 +131,11 @@ pub fn draw(
     })
 }
 
-/// Trains the classifiers and writes the bundle into `out`.
+/// Trains the classifiers, from random weights or from those of `start` on, and writes the bundle into `out`.
 pub fn make(
     effort: &Effort,
     drawn: &[Labelled],
+    start: Option<Start>,
     out: &Path,
     report: &mut dyn Report,
 ) -> Result<Manifest, MakeError> {
@@ -140,12 +175,17 @@ pub fn make(
         let classifier = task.id;
         move |source| MakeError::Train { classifier, source }
     };
-    let view =
-        fit(&Task::VIEW, effort, &training, &validation, report).map_err(failed(&Task::VIEW))?;
+    let (view, categories) = match start {
+        Some(start) => (start.view, start.categories),
+        None => (fresh(&Task::VIEW, effort), fresh(&Task::CATEGORIES, effort)),
+    };
+    let view = fit(&Task::VIEW, view, effort, &training, &validation, report)
+        .map_err(failed(&Task::VIEW))?;
     keep(&Task::VIEW, view, report).map_err(failed(&Task::VIEW))?;
     // Both views show the same devices: one network learns all categories, then each view keeps its own.
-    let all = fit(&Task::CATEGORIES, effort, &training, &validation, report)
-        .map_err(failed(&Task::CATEGORIES))?;
+    let task = Task::CATEGORIES;
+    let all =
+        fit(&task, categories, effort, &training, &validation, report).map_err(failed(&task))?;
     for (task, classes) in [(Task::FRONTAL, 0..5), (Task::LATERAL, 5..10)] {
         keep(&task, keep_classes(all.clone(), classes), report).map_err(failed(&task))?;
     }
@@ -210,17 +250,25 @@ fn siblings(plan: Plan) -> Vec<Plan> {
     if found.is_empty() { vec![plan] } else { found }
 }
 
-/// Trains a network for the task from random weights.
+/// A network for the task with random weights.
+fn fresh(task: &Task, effort: &Effort) -> ModelProto {
+    let render = task.render();
+    let (height, width) = (render.height as usize, render.width as usize);
+    Architecture::small(height, width, task.classes().len())
+        .build(effort.seed.wrapping_add(task.seed))
+}
+
+/// Trains a network for the task.
 fn fit(
     task: &Task,
+    network: ModelProto,
     effort: &Effort,
     training: &[&Labelled],
     validation: &[&Labelled],
     report: &mut dyn Report,
 ) -> Result<ModelProto, TrainError> {
     let (training, validation) = (task.pictures(training), task.pictures(validation));
-    let architecture = Architecture::small(training.height, training.width, task.classes().len());
-    let graph = Graph::new(architecture.build(effort.seed.wrapping_add(task.seed)))?;
+    let graph = Graph::new(network)?;
     let recipe = recipe(task, effort);
     report.line(&format!(
         "{}: {} pictures of {} × {}, {} million multiplications each",
@@ -259,7 +307,7 @@ fn recipe(task: &Task, effort: &Effort) -> Recipe {
             effort.epochs
         },
         batch: 4 * SIBLINGS,
-        learning_rate: 2e-3,
+        learning_rate: effort.learning_rate,
         warm_up: 0.1,
         weight_decay: 0.02,
         label_smoothing: 0.01,

@@ -1,0 +1,402 @@
+//! The bundles that a site keeps side by side, and which of them is in use.
+//!
+//! They lie in `models/` of the state directory, one folder a version. `in-use.json` says which one the service takes: it
+//! is replaced by rename, so that promotion and rollback happen or do not. It also remembers what was in use before. A
+//! configuration that names a bundle itself (`[model] bundle`) has the last word.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::bundle::{Bundle, BundleError};
+use super::manifest::FILE_NAME;
+use crate::config::Settings;
+
+/// The folder in the state directory.
+const FOLDER: &str = "models";
+/// The pointer.
+const POINTER: &str = "in-use.json";
+
+/// What can go wrong with the kept bundles.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or folder.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The pointer cannot be read.
+    #[error("{}: {problem}; `radsort models promote VERSION` writes it anew", path.display())]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: serde_json::Error,
+    },
+    /// A bundle does not fit.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// There is no such version.
+    #[error("there is no bundle {wanted:?}; there are: {}", known.join(", "))]
+    Unknown {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A version with this name is there already.
+    #[error("there is a bundle {0:?} already: give the new one another version")]
+    Taken(String),
+    /// The configuration names a bundle, so that promotion would have no effect.
+    #[error(
+        "the configuration names the bundle {}: take `[model] bundle` out of it, so that `radsort models` can choose",
+        .0.display()
+    )]
+    Pinned(PathBuf),
+    /// Nothing to go back to.
+    #[error("no other bundle was in use before this one")]
+    NothingBefore,
+}
+
+/// The name under which the shipped bundle is listed and promoted.
+pub const SHIPPED: &str = "shipped";
+
+/// One bundle that is kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Folder name, or [`SHIPPED`].
+    pub name: String,
+    /// Opened and checked, or why it cannot be.
+    pub bundle: Result<Bundle, String>,
+    /// The service takes it.
+    pub in_use: bool,
+}
+
+/// Which bundle is in use, and which were before, the oldest first. Empty: the shipped one from the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Pointer {
+    history: Vec<String>,
+}
+
+impl Pointer {
+    fn in_use(&self) -> &str {
+        self.history.last().map_or(SHIPPED, String::as_str)
+    }
+}
+
+/// The bundles of one installation.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// The store in a state directory; it need not exist yet.
+    pub fn new(state: &Path) -> Self {
+        Self {
+            dir: state.join(FOLDER),
+        }
+    }
+
+    /// Where the service finds the bundle that these settings ask for: the one they name, else the promoted one, else
+    /// the shipped one.
+    pub fn in_use(settings: &Settings) -> Result<PathBuf, StoreError> {
+        if let Some(named) = &settings.model.bundle {
+            return Ok(named.clone());
+        }
+        let store = Self::new(&settings.state);
+        store.path_of(store.pointer()?.in_use())
+    }
+
+    /// Where new bundles are put together before they are kept.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Every bundle: the shipped one first, then by name.
+    pub fn list(&self) -> Result<Vec<Kept>, StoreError> {
+        let pointer = self.pointer()?;
+        let mut names = vec![SHIPPED.to_owned()];
+        names.extend(self.names()?);
+        Ok(names
+            .into_iter()
+            .map(|name| Kept {
+                in_use: name == pointer.in_use(),
+                bundle: self
+                    .path_of(&name)
+                    .and_then(|path| Ok(Bundle::open(&path)?))
+                    .map_err(|error| error.to_string()),
+                name,
+            })
+            .collect())
+    }
+
+    /// A bundle by its folder name, by its version, or by name and version.
+    pub fn find(&self, wanted: &str) -> Result<Kept, StoreError> {
+        let mut kept = self.list()?;
+        let is_meant = |kept: &Kept| {
+            kept.name == wanted
+                || kept.bundle.as_ref().is_ok_and(|bundle| {
+                    bundle.name_and_version() == wanted || bundle.manifest().version == wanted
+                })
+        };
+        match kept.iter().position(is_meant) {
+            Some(index) => Ok(kept.swap_remove(index)),
+            None => Err(StoreError::Unknown {
+                wanted: wanted.to_owned(),
+                known: kept.into_iter().map(|kept| kept.name).collect(),
+            }),
+        }
+    }
+
+    /// Keeps a bundle: copies the folder's files, under the name and version that its manifest says.
+    pub fn keep(&self, bundle: &Bundle) -> Result<String, StoreError> {
+        let manifest = bundle.manifest();
+        // Both were checked when the bundle was opened: this is a folder's name.
+        let name = format!("{}-{}", manifest.name, manifest.version);
+        let place = self.dir.join(&name);
+        if place.exists() {
+            return Err(StoreError::Taken(name));
+        }
+        make_dir(&self.dir)?;
+        let part = self.dir.join(format!(".{name}.part"));
+        let _ = fs::remove_dir_all(&part); // what an interrupted run left
+        make_dir(&part)?;
+        for file in fs::read_dir(bundle.dir()).map_err(at(bundle.dir()))? {
+            let file = file.map_err(at(bundle.dir()))?;
+            let kind = file.file_type().map_err(at(&file.path()))?;
+            if kind.is_file() {
+                let copy = part.join(file.file_name());
+                fs::copy(file.path(), &copy).map_err(at(&file.path()))?;
+                sync(&copy)?;
+            }
+        }
+        sync(&part)?;
+        fs::rename(&part, &place).map_err(at(&place))?;
+        sync(&self.dir)?;
+        Ok(name)
+    }
+
+    /// From now on the service takes this bundle. The caller has tried it and tells the service to reload.
+    pub fn promote(&self, settings: &Settings, name: &str) -> Result<(), StoreError> {
+        not_pinned(settings)?;
+        let mut pointer = self.pointer().unwrap_or_default();
+        if pointer.in_use() == name {
+            return Ok(());
+        }
+        if pointer.history.is_empty() {
+            pointer.history.push(SHIPPED.to_owned());
+        }
+        pointer.history.push(name.to_owned());
+        self.point(&pointer)
+    }
+
+    /// Goes back to the bundle that was in use before; gives its name.
+    pub fn roll_back(&self, settings: &Settings) -> Result<String, StoreError> {
+        not_pinned(settings)?;
+        let mut pointer = self.pointer()?;
+        if pointer.history.len() < 2 {
+            return Err(StoreError::NothingBefore);
+        }
+        pointer.history.pop();
+        self.point(&pointer)?;
+        Ok(pointer.in_use().to_owned())
+    }
+
+    /// What [`Store::roll_back`] would go back to.
+    pub fn before(&self) -> Result<String, StoreError> {
+        let history = self.pointer()?.history;
+        let before = history.len().checked_sub(2).and_then(|at| history.get(at));
+        before.cloned().ok_or(StoreError::NothingBefore)
+    }
+
+    /// Removes the bundles that are neither in use nor among the last `keep` that were; gives their names.
+    pub fn prune(&self, keep: usize) -> Result<Vec<String>, StoreError> {
+        let pointer = self.pointer()?;
+        let kept: Vec<&String> = pointer.history.iter().rev().take(keep.max(1)).collect();
+        let mut removed = Vec::new();
+        for name in self.names()? {
+            if !kept.contains(&&name) {
+                let path = self.dir.join(&name);
+                fs::remove_dir_all(&path).map_err(at(&path))?;
+                removed.push(name);
+            }
+        }
+        // What is gone can no longer be gone back to.
+        let history = pointer
+            .history
+            .into_iter()
+            .filter(|name| !removed.contains(name))
+            .collect();
+        if !removed.is_empty() {
+            self.point(&Pointer { history })?;
+        }
+        Ok(removed)
+    }
+
+    fn path_of(&self, name: &str) -> Result<PathBuf, StoreError> {
+        if name == SHIPPED {
+            Ok(Bundle::find(None)?)
+        } else {
+            Ok(self.dir.join(name))
+        }
+    }
+
+    fn names(&self) -> Result<Vec<String>, StoreError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(at(&self.dir)(error)),
+        };
+        let mut names: Vec<String> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.path().join(FILE_NAME).is_file())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn pointer(&self) -> Result<Pointer, StoreError> {
+        let path = self.dir.join(POINTER);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|problem| StoreError::Pointer { path, problem }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Pointer::default()),
+            Err(error) => Err(at(&path)(error)),
+        }
+    }
+
+    fn point(&self, pointer: &Pointer) -> Result<(), StoreError> {
+        make_dir(&self.dir)?;
+        let (path, part) = (
+            self.dir.join(POINTER),
+            self.dir.join(format!("{POINTER}.part")),
+        );
+        let write = || -> io::Result<()> {
+            let mut file = fs::File::create(&part)?;
+            file.write_all(&serde_json::to_vec_pretty(pointer)?)?;
+            file.sync_all()?;
+            fs::rename(&part, &path)
+        };
+        write().map_err(at(&path))?;
+        sync(&self.dir)
+    }
+}
+
+fn not_pinned(settings: &Settings) -> Result<(), StoreError> {
+    match &settings.model.bundle {
+        Some(named) => Err(StoreError::Pinned(named.clone())),
+        None => Ok(()),
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { path, source }
+}
+
+fn make_dir(path: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(path).map_err(at(path))
+}
+
+/// Makes sure that a file's content, or a directory's entries, outlive a power cut.
+fn sync(path: &Path) -> Result<(), StoreError> {
+    fs::File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(at(path))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn settings(state: &Path, pinned: Option<&Path>) -> Settings {
+        let model = pinned.map_or(String::new(), |dir| format!("[model]\nbundle = {dir:?}\n"));
+        let text = format!(
+            "[[watch]]\npath = \"/data/drop\"\n[library]\npath = \"/data/library\"\n[state]\npath = {state:?}\n{model}"
+        );
+        let path = PathBuf::from("radsort.toml");
+        crate::config::parse(&path, &[(path.clone(), text)]).unwrap()
+    }
+
+    /// The shipped bundle under another version.
+    fn copy(dir: &Path, version: &str) -> Bundle {
+        let shipped = Bundle::open_or_shipped(None).unwrap();
+        let copy = dir.join(version);
+        fs::create_dir(&copy).unwrap();
+        for file in fs::read_dir(shipped.dir()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+        let mut manifest = shipped.manifest().clone();
+        manifest.version = version.into();
+        fs::write(copy.join(FILE_NAME), manifest.to_toml().unwrap()).unwrap();
+        Bundle::open(&copy).unwrap()
+    }
+
+    #[test]
+    fn promotion_and_rollback_choose_what_the_service_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path(), None);
+        let store = Store::new(&settings.state);
+        let shipped = Bundle::find(None).unwrap();
+        assert_eq!(Store::in_use(&settings).unwrap(), shipped);
+        assert!(matches!(
+            store.roll_back(&settings),
+            Err(StoreError::NothingBefore)
+        ));
+
+        let mut names = Vec::new();
+        for version in ["9.1.0", "9.2.0"] {
+            let name = store.keep(&copy(dir.path(), version)).unwrap();
+            store.promote(&settings, &name).unwrap();
+            assert_eq!(Store::in_use(&settings).unwrap(), store.dir().join(&name));
+            names.push(name);
+        }
+        assert_eq!(store.find("9.2.0").unwrap().name, names[1]);
+        assert!(store.find("9.2.0").unwrap().in_use);
+        assert_eq!(store.roll_back(&settings).unwrap(), names[0]);
+        assert_eq!(store.roll_back(&settings).unwrap(), SHIPPED);
+        assert_eq!(Store::in_use(&settings).unwrap(), shipped);
+        assert!(matches!(
+            store.find("10"),
+            Err(StoreError::Unknown { known, .. }) if known.len() == 3
+        ));
+    }
+
+    #[test]
+    fn a_version_is_kept_once_and_pruned_only_when_it_is_not_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path(), None);
+        let store = Store::new(&settings.state);
+        let first = copy(dir.path(), "9.1.0");
+        let name = store.keep(&first).unwrap();
+        assert!(matches!(store.keep(&first), Err(StoreError::Taken(it)) if it == name));
+        let second = store.keep(&copy(dir.path(), "9.2.0")).unwrap();
+        store.promote(&settings, &second).unwrap();
+        assert_eq!(store.prune(2).unwrap(), vec![name]);
+        assert_eq!(store.prune(2).unwrap(), Vec::<String>::new());
+        assert_eq!(Store::in_use(&settings).unwrap(), store.dir().join(second));
+    }
+
+    #[test]
+    fn a_bundle_that_the_configuration_names_cannot_be_promoted_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = dir.path().join("mine");
+        let settings = settings(dir.path(), Some(&named));
+        assert_eq!(Store::in_use(&settings).unwrap(), named);
+        let store = Store::new(&settings.state);
+        assert!(matches!(
+            store.promote(&settings, "other"),
+            Err(StoreError::Pinned(_))
+        ));
+    }
+}

@@ -1,0 +1,123 @@
+//! Bundle versions side by side: promoted, rolled back and refused, on the real binary, beside a running service.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Mould, Site, shipped_bundle, uid};
+
+/// The shipped bundle under another version.
+fn copy(site: &Site, version: &str) -> PathBuf {
+    let copy = site.dir.path().join(version);
+    fs::create_dir(&copy).unwrap();
+    for file in common::files(&shipped_bundle()) {
+        fs::copy(&file, copy.join(file.file_name().unwrap())).unwrap();
+    }
+    let manifest = copy.join("bundle.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let (before, after) = text.split_once("version = \"").unwrap();
+    let (_, after) = after.split_once('"').unwrap();
+    fs::write(&manifest, format!("{before}version = \"{version}\"{after}")).unwrap();
+    copy
+}
+
+/// A site that leaves the choice of the bundle to `radsort models`.
+fn site() -> Site {
+    let site = Site::new();
+    let text = fs::read_to_string(&site.config).unwrap();
+    let text: String = text
+        .lines()
+        .filter(|line| *line != "[model]" && !line.starts_with("bundle ="))
+        .fold(String::new(), |text, line| text + line + "\n");
+    fs::write(&site.config, text).unwrap();
+    site
+}
+
+fn import(site: &Site, dir: &Path) {
+    site.ok(&["models", "import", dir.to_str().unwrap()]);
+}
+
+#[test]
+fn a_promoted_bundle_is_in_use_at_once_and_the_one_before_comes_back_by_a_rollback() {
+    let site = site();
+    let mould = Mould::new(81);
+    let mut daemon = site.start();
+    let model = || {
+        let status = site.json(&["status", "--json"]);
+        status["model"]["name"].as_str().unwrap().to_owned()
+    };
+    let shipped = model();
+    import(&site, &copy(&site, "9.1.0"));
+    assert_eq!(model(), shipped, "keeping is not promoting");
+
+    site.ok(&["models", "promote", "9.1.0"]);
+    assert!(model().ends_with(" 9.1.0"), "{}", model());
+    site.put("1.dcm", &mould.bytes(&uid(1)));
+    daemon.wait_total(1);
+    assert!(
+        site.records()[0]["model"]
+            .as_str()
+            .unwrap()
+            .ends_with(" 9.1.0")
+    );
+    daemon.stop();
+
+    // It stays over a restart.
+    let daemon = site.start();
+    assert!(model().ends_with(" 9.1.0"));
+    site.ok(&["models", "rollback"]);
+    assert_eq!(model(), shipped);
+    daemon.stop();
+    assert_eq!(
+        site.run(&["models", "rollback"]).status.code(),
+        Some(1),
+        "there is nothing before the first"
+    );
+}
+
+#[test]
+fn a_bundle_that_cannot_be_used_is_neither_kept_nor_promoted() {
+    let site = site();
+    let good = copy(&site, "9.1.0");
+    import(&site, &good);
+    let again = site.run(&["models", "import", good.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(1));
+
+    let broken = copy(&site, "9.2.0");
+    let network = broken.join("frontal.onnx");
+    let mut bytes = fs::read(&network).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&network, bytes).unwrap();
+    let refused = site.run(&["models", "import", broken.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("frontal.onnx"), "{why}");
+
+    // Damaged where it is kept.
+    fs::remove_file(site.state.join("models/spine-phantom-9.1.0/lateral.onnx")).unwrap();
+    let refused = site.run(&["models", "promote", "9.1.0"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let unknown = site.run(&["models", "promote", "10"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    let list = site.ok(&["models", "list", "--json"]);
+    let in_use: Vec<serde_json::Value> = list
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line["in_use"] == true)
+        .collect();
+    assert_eq!(in_use.len(), 1);
+    assert_eq!(in_use[0]["folder"], "shipped");
+}
+
+#[test]
+fn a_bundle_that_the_configuration_names_cannot_be_promoted_away() {
+    let site = Site::new();
+    import(&site, &copy(&site, "9.1.0"));
+    let refused = site.run(&["models", "promote", "9.1.0"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("[model] bundle"), "{why}");
+}
