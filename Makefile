@@ -34,9 +34,11 @@ test: lint ## Everything: lint, unit, property and integration tests
 		$(CARGO) test --locked --features failpoints; \
 	fi
 
-model: setup ## Train models/spine-phantom/ anew, from phantoms (about half an hour on two cores)
+model: setup ## Train models/spine-phantom/ anew, from phantoms, in two rounds (about an hour on two cores)
 	$(CARGO) build --release --locked
-	target/release/radsort train-phantom-bundle --out models/spine-phantom
+	target/release/radsort train-phantom-bundle --out target/first-round
+	target/release/radsort train-phantom-bundle --from target/first-round --seed 20262000 --epochs 8 \
+		--learning-rate 0.001 --out models/spine-phantom
 
 trial: setup ## How often models/spine-phantom/ is right on 600 fresh normal phantoms, and on 600 hard ones
 	$(CARGO) build --release --locked

@@ -175,9 +175,13 @@ pub fn make(
         let classifier = task.id;
         move |source| MakeError::Train { classifier, source }
     };
-    let (view, categories) = match start {
-        Some(start) => (start.view, start.categories),
-        None => (fresh(&Task::VIEW, effort), fresh(&Task::CATEGORIES, effort)),
+    let (view, categories, before) = match start {
+        Some(start) => (start.view, start.categories, "an earlier round on others"),
+        None => (
+            fresh(&Task::VIEW, effort),
+            fresh(&Task::CATEGORIES, effort),
+            "random weights",
+        ),
     };
     let view = fit(&Task::VIEW, view, effort, &training, &validation, report)
         .map_err(failed(&Task::VIEW))?;
@@ -189,7 +193,7 @@ pub fn make(
     for (task, classes) in [(Task::FRONTAL, 0..5), (Task::LATERAL, 5..10)] {
         keep(&task, keep_classes(all.clone(), classes), report).map_err(failed(&task))?;
     }
-    let manifest = describe(effort, drawn, &thresholds, metrics);
+    let manifest = describe(effort, before, drawn, &thresholds, metrics);
     Ok(bundle_writer::write(out, manifest, &fitted)?)
 }
 
@@ -341,6 +345,7 @@ fn training_digest(drawn: &[Labelled]) -> String {
 
 fn describe(
     effort: &Effort,
+    before: &str,
     drawn: &[Labelled],
     thresholds: &[f32],
     metrics: toml::Table,
@@ -372,7 +377,7 @@ fn describe(
                 .into(),
         provenance: format!(
             "Trained by radsort {} (`make model`) on {} synthetic phantoms, seed {}, no patient data; \
-             EfficientNetV2-like networks from random weights",
+             small convolutional networks, from {before} on",
             env!("CARGO_PKG_VERSION"),
             drawn.len(),
             effort.seed

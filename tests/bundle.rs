@@ -1,0 +1,38 @@
+//! The shipped bundle keeps its promise on phantoms that it has never seen. `make trial` does the same with 600 of full
+//! size, normal and hard.
+
+#![cfg(feature = "retrain")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Seeds that training never draws from.
+const SEED: u64 = 4_000;
+
+fn trial(words: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_radsort"))
+        .args(["phantom-trial", "--json", "--model"])
+        .arg(common::shipped_bundle())
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_shipped_bundle_is_right_on_97_of_100_fresh_phantoms() {
+    let seed = SEED.to_string();
+    let tally = trial(&["--count", "200", "--size", "600x1000", "--seed", &seed]);
+    assert_eq!(tally["images"], 200);
+    let right = tally["right"].as_u64().unwrap();
+    assert!(right >= 194, "{tally:#}");
+}
