@@ -113,7 +113,8 @@ fn mime(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text for HTML, inside and outside quoted attributes.
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -129,7 +130,7 @@ fn escape(text: &str) -> String {
 }
 
 /// RFC 4648 §4: not worth a dependency.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

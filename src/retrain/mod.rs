@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod evaluate;
 pub mod graph;
 pub mod judge;
+pub mod judging;
 pub mod network;
 pub mod operator;
 pub mod phantom_bundle;

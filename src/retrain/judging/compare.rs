@@ -1,0 +1,600 @@
+//! Whether a candidate may take the place of the bundle in use: both on the same golden images, compared image by image.
+//!
+//! The rule of `--promote if-better`, for two kinds of errors (the likeliest category is wrong; filed where it does not
+//! belong) and for each class (each category, and images of neither view):
+//!
+//! - A class with fewer than [`SMALL_CLASS`] golden images blocks when the candidate has any net new error in it.
+//! - A larger class blocks when there are net new errors and the one-sided 95 % bound of the difference of error rates is
+//!   above [`MARGIN`].
+//! - A promise that the bundle in use keeps and the candidate does not keep blocks; with both kept, so does a coverage that
+//!   falls by more than [`MARGIN`].
+//!
+//! What is not blocked is better when it is right on more images than the bundle in use, or on as many while it files more
+//! under the same kept promise. McNemar's p is told beside it and decides nothing: golden sets are small.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use super::intervals::{Proportion, difference_bound, mcnemar};
+use super::outcome::Outcome;
+use super::promise::{self, Promise};
+use crate::domain::{CategoryId, Pseudonym};
+
+/// With fewer golden images, a class tolerates no net new error.
+pub const SMALL_CLASS: u64 = 100;
+
+/// By how much the error rate of a larger class may have grown, at the one-sided 95 % bound: 1 percentage point.
+pub const MARGIN: f64 = 0.01;
+
+/// The two cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompareError {
+    /// There is nothing to compare on.
+    #[error("there are no golden images to compare on: label some, then judge both bundles again")]
+    Empty,
+    /// An image stands twice in one list.
+    #[error("image {} is listed twice for one bundle: judge each image once", .0.0)]
+    Repeated(Pseudonym),
+    /// An image was judged with one of them only.
+    #[error("image {} was judged with one of the two bundles only: judge both on the same images", .0.0)]
+    Alone(Pseudonym),
+    /// The two lists disagree about what an image is.
+    #[error("image {} has different labels for the two bundles: judge both with the same labels", .0.0)]
+    Label(Pseudonym),
+}
+
+/// A bundle on the golden images.
+#[derive(Clone, Copy, Debug)]
+pub struct Contender<'a> {
+    /// Name and version.
+    pub name: &'a str,
+    /// What became of each golden image.
+    pub outcomes: &'a [Outcome],
+    /// What may be promised about it, if that was checked.
+    pub promise: Option<&'a Promise>,
+}
+
+/// The golden set, and how worn it is: each look at it makes its figures a little less honest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GoldenSet {
+    /// Its version.
+    pub version: String,
+    /// How often it has been looked at, this time included.
+    pub looks: u64,
+}
+
+/// Whether the candidate is promoted by `if-better`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is better, and nothing speaks against it.
+    Better,
+    /// Nothing speaks against it, but it is not better.
+    NotBetter,
+    /// Something speaks against it.
+    Blocked,
+}
+
+/// One kind of error of both bundles on the same images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Paired {
+    /// Number of images.
+    pub images: u64,
+    /// Errors that both make.
+    pub both: u64,
+    /// Errors that only the candidate makes.
+    pub new: u64,
+    /// Errors that only the bundle in use makes.
+    pub mended: u64,
+    /// McNemar's exact two-sided p.
+    pub p: f64,
+    /// One-sided 95 % upper bound of how much higher the candidate's error rate is, −1 to 1.
+    pub worse_by_at_most: f64,
+}
+
+impl Paired {
+    /// `errors`: for each image, whether the candidate and whether the bundle in use is wrong.
+    fn of(errors: impl Iterator<Item = (bool, bool)>) -> Self {
+        let (mut images, mut both, mut new, mut mended) = (0, 0, 0, 0);
+        for (candidate, in_use) in errors {
+            images += 1;
+            both += u64::from(candidate && in_use);
+            new += u64::from(candidate && !in_use);
+            mended += u64::from(!candidate && in_use);
+        }
+        Self {
+            images,
+            both,
+            new,
+            mended,
+            p: mcnemar(mended, new),
+            worse_by_at_most: difference_bound(new, mended, images),
+        }
+    }
+
+    /// Errors that the candidate makes.
+    pub fn of_candidate(&self) -> u64 {
+        self.both + self.new
+    }
+
+    /// Errors that the bundle in use makes.
+    pub fn of_bundle_in_use(&self) -> u64 {
+        self.both + self.mended
+    }
+
+    /// Why this stands in the way, if it does; `what` is the kind of error, `of` the class.
+    fn objection(&self, what: &str, of: &str) -> Option<String> {
+        let Self {
+            new,
+            mended,
+            images,
+            worse_by_at_most,
+            ..
+        } = self;
+        if new <= mended {
+            return None;
+        }
+        let told = format!("{of}: {new} new and {mended} mended of {images} images {what}");
+        if *images < SMALL_CLASS {
+            Some(format!(
+                "{told}; with fewer than {SMALL_CLASS} images no net new error is tolerated."
+            ))
+        } else if *worse_by_at_most > MARGIN {
+            Some(format!(
+                "{told}; the error rate may have grown by {:.2} percentage points, and {:.0} is tolerated.",
+                100.0 * worse_by_at_most,
+                100.0 * MARGIN
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+/// Both kinds of errors.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Errors {
+    /// The likeliest category is wrong; an image of neither view: filed.
+    pub wrong: Paired,
+    /// Filed where it does not belong.
+    pub misfiled: Paired,
+}
+
+/// The errors in one class.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClassErrors {
+    /// The category; None for images of neither view.
+    pub class: Option<CategoryId>,
+    /// Its errors.
+    #[serde(flatten)]
+    pub errors: Errors,
+}
+
+/// The candidate beside the bundle in use.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Comparison {
+    /// Name and version of the candidate.
+    pub candidate: String,
+    /// Name and version of the bundle in use.
+    pub in_use: String,
+    /// The golden set.
+    pub golden: GoldenSet,
+    /// All images.
+    pub all: Errors,
+    /// Each class of the golden set.
+    pub classes: Vec<ClassErrors>,
+    /// Of the golden images of a category, the part that the candidate files.
+    pub candidate_coverage: Option<Proportion>,
+    /// The same of the bundle in use.
+    pub in_use_coverage: Option<Proportion>,
+    /// Whether the candidate is promoted by `if-better`.
+    pub verdict: Verdict,
+    /// Why, in sentences.
+    pub reasons: Vec<String>,
+}
+
+/// Compares both on the same images.
+pub fn compare(
+    candidate: Contender,
+    in_use: Contender,
+    golden: GoldenSet,
+) -> Result<Comparison, CompareError> {
+    let pairs = pairs(candidate.outcomes, in_use.outcomes)?;
+    let mut by_class: BTreeMap<(bool, Option<&CategoryId>), Vec<Pair>> = BTreeMap::new();
+    for pair in &pairs {
+        let truth = pair.0.truth.as_ref();
+        by_class
+            .entry((truth.is_none(), truth))
+            .or_default()
+            .push(*pair);
+    }
+    let classes: Vec<ClassErrors> = by_class
+        .into_iter()
+        .map(|((_, class), pairs)| ClassErrors {
+            class: class.cloned(),
+            errors: errors(&pairs),
+        })
+        .collect();
+    let all = errors(&pairs);
+    let mut objections: Vec<String> = classes.iter().flat_map(objections_of).collect();
+    objections.extend(broken_promise(candidate.promise, in_use.promise));
+    let (verdict, reasons) = if objections.is_empty() {
+        gain(&all.wrong, candidate.promise, in_use.promise)
+    } else {
+        (Verdict::Blocked, objections)
+    };
+    let coverage = |outcomes: &[Outcome]| {
+        let of_category = outcomes.iter().filter(|outcome| outcome.truth.is_some());
+        Proportion::count(of_category, |outcome| outcome.filed().is_some())
+    };
+    Ok(Comparison {
+        candidate: candidate.name.to_owned(),
+        in_use: in_use.name.to_owned(),
+        golden,
+        all,
+        classes,
+        candidate_coverage: coverage(candidate.outcomes),
+        in_use_coverage: coverage(in_use.outcomes),
+        verdict,
+        reasons,
+    })
+}
+
+/// What became of one image with the candidate and with the bundle in use.
+type Pair<'a> = (&'a Outcome, &'a Outcome);
+
+fn pairs<'a>(
+    candidate: &'a [Outcome],
+    in_use: &'a [Outcome],
+) -> Result<Vec<Pair<'a>>, CompareError> {
+    let mut others: HashMap<&Pseudonym, &Outcome> = HashMap::new();
+    for outcome in in_use {
+        if others.insert(&outcome.image, outcome).is_some() {
+            return Err(CompareError::Repeated(outcome.image.clone()));
+        }
+    }
+    let mut pairs = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for outcome in candidate {
+        if !seen.insert(&outcome.image) {
+            return Err(CompareError::Repeated(outcome.image.clone()));
+        }
+        let other = others
+            .remove(&outcome.image)
+            .ok_or_else(|| CompareError::Alone(outcome.image.clone()))?;
+        if other.truth != outcome.truth {
+            return Err(CompareError::Label(outcome.image.clone()));
+        }
+        pairs.push((outcome, other));
+    }
+    match others.into_keys().min() {
+        Some(image) => Err(CompareError::Alone(image.clone())),
+        None if pairs.is_empty() => Err(CompareError::Empty),
+        None => Ok(pairs),
+    }
+}
+
+fn errors(pairs: &[Pair]) -> Errors {
+    let of =
+        |wrong: fn(&Outcome) -> bool| Paired::of(pairs.iter().map(|(a, b)| (wrong(a), wrong(b))));
+    Errors {
+        wrong: of(|outcome| !outcome.is_right()),
+        misfiled: of(Outcome::is_misfiled),
+    }
+}
+
+fn objections_of(class: &ClassErrors) -> Vec<String> {
+    let name = class
+        .class
+        .as_ref()
+        .map_or("neither view", CategoryId::as_str);
+    let Errors { wrong, misfiled } = &class.errors;
+    [
+        wrong.objection("named wrongly", name),
+        misfiled.objection("misfiled", name),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Both promises, if the bundle in use keeps one.
+fn kept<'a>(
+    candidate: Option<&'a Promise>,
+    in_use: Option<&'a Promise>,
+) -> Option<(Option<&'a Promise>, &'a Promise)> {
+    let in_use = in_use.filter(|promise| promise.verdict == promise::Verdict::Kept)?;
+    let same = candidate.filter(|promise| {
+        promise.verdict == promise::Verdict::Kept && promise.target <= in_use.target
+    });
+    Some((same, in_use))
+}
+
+fn covered(promise: &Promise) -> f64 {
+    promise.coverage.map_or(0.0, |coverage| coverage.estimate)
+}
+
+fn broken_promise(candidate: Option<&Promise>, in_use: Option<&Promise>) -> Option<String> {
+    let (candidate, in_use) = kept(candidate, in_use)?;
+    let target = 100.0 * in_use.target;
+    let Some(candidate) = candidate else {
+        return Some(format!(
+            "The bundle in use keeps its promise of at most {target:.2} % wrong among those filed automatically; \
+             the candidate does not."
+        ));
+    };
+    let (now, then) = (covered(candidate), covered(in_use));
+    (then - now > MARGIN).then(|| {
+        format!(
+            "Under the same promise the candidate files {:.1} % automatically and the bundle in use {:.1} %: more than \
+             {:.0} percentage point less.",
+            100.0 * now,
+            100.0 * then,
+            100.0 * MARGIN
+        )
+    })
+}
+
+/// Whether there is anything to win, when nothing stands in the way.
+fn gain(
+    wrong: &Paired,
+    candidate: Option<&Promise>,
+    in_use: Option<&Promise>,
+) -> (Verdict, Vec<String>) {
+    let Paired {
+        images,
+        new,
+        mended,
+        p,
+        ..
+    } = wrong;
+    let told = format!(
+        "On {images} golden images the candidate names {mended} rightly that the bundle in use does not, and {new} the \
+         other way round (McNemar's exact p = {p:.3})."
+    );
+    if mended > new {
+        return (Verdict::Better, vec![told]);
+    }
+    if new > mended {
+        let why = "That is within the margin, but not better.".to_owned();
+        return (Verdict::NotBetter, vec![told, why]);
+    }
+    match kept(candidate, in_use) {
+        Some((Some(candidate), in_use)) if covered(candidate) > covered(in_use) => {
+            let why = format!(
+                "Equally accurate, and under the same promise it files {:.1} % automatically instead of {:.1} %.",
+                100.0 * covered(candidate),
+                100.0 * covered(in_use)
+            );
+            (Verdict::Better, vec![told, why])
+        }
+        _ => {
+            let why =
+                "Equally accurate, and no more files are filed under a promise that both keep.";
+            (Verdict::NotBetter, vec![told, why.to_owned()])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashSet;
+
+    use super::super::examples::{filed, id, image, kept_back};
+    use super::super::promise::{Terms, certify};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn golden() -> GoldenSet {
+        GoldenSet {
+            version: "2".into(),
+            looks: 3,
+        }
+    }
+
+    fn against(candidate: &[Outcome], in_use: &[Outcome]) -> Comparison {
+        against_with(candidate, in_use, [None, None])
+    }
+
+    fn against_with(
+        candidate: &[Outcome],
+        in_use: &[Outcome],
+        promises: [Option<&Promise>; 2],
+    ) -> Comparison {
+        let contender = |name, outcomes, promise| Contender {
+            name,
+            outcomes,
+            promise,
+        };
+        compare(
+            contender("spine 2", candidate, promises[0]),
+            contender("spine 1", in_use, promises[1]),
+            golden(),
+        )
+        .unwrap()
+    }
+
+    /// So many images of fusion, those with the numbers in `wrong` filed wrongly.
+    fn but(images: u32, wrong: std::ops::Range<u32>) -> Vec<Outcome> {
+        (0..images)
+            .map(|k| {
+                let named = if wrong.contains(&k) {
+                    "screws"
+                } else {
+                    "fusion"
+                };
+                image(k, "fusion", named, 0.95)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_candidate_that_mends_more_than_it_breaks_is_better() {
+        let found = against(&but(50, 0..2), &but(50, 1..6));
+        assert_eq!(found.verdict, Verdict::Better);
+        assert_eq!((found.all.wrong.new, found.all.wrong.mended), (1, 4));
+        assert_eq!(found.all.wrong.p, mcnemar(1, 4));
+        assert_eq!(
+            (found.golden.version.as_str(), found.golden.looks),
+            ("2", 3)
+        );
+        assert!(
+            found.reasons[0].contains("4 rightly"),
+            "{:?}",
+            found.reasons
+        );
+    }
+
+    #[test]
+    fn one_net_new_error_in_a_small_class_blocks_whatever_the_others_win() {
+        let mut candidate = but(99, 0..1);
+        let mut in_use = but(99, 0..0);
+        candidate.extend(filed("brace", 500, 0, 1000));
+        in_use.extend(filed("brace", 400, 100, 1000));
+        let found = against(&candidate, &in_use);
+        assert_eq!(found.verdict, Verdict::Blocked);
+        assert!(
+            found.reasons[0].starts_with("fusion: 1 new"),
+            "{:?}",
+            found.reasons
+        );
+        assert!(found.reasons[0].contains("fewer than 100"));
+    }
+
+    #[test]
+    fn a_larger_class_may_lose_within_the_margin_and_not_beyond() {
+        let within = against(&but(2000, 0..5), &but(2000, 5..6));
+        assert!(within.all.wrong.worse_by_at_most < MARGIN);
+        assert_eq!(within.verdict, Verdict::NotBetter);
+        let beyond = against(&but(2000, 0..20), &but(2000, 20..21));
+        assert_eq!(beyond.verdict, Verdict::Blocked);
+        assert!(beyond.reasons[0].contains("percentage points"));
+    }
+
+    #[test]
+    fn no_net_new_error_never_blocks_a_larger_class_however_few_its_images() {
+        let found = against(&but(100, 0..1), &but(100, 0..1));
+        assert!(found.all.wrong.worse_by_at_most > MARGIN);
+        assert_eq!(found.verdict, Verdict::NotBetter);
+    }
+
+    #[test]
+    fn what_was_reviewed_and_is_now_misfiled_is_a_new_error() {
+        let mut in_use = but(50, 0..1);
+        in_use[0] = in_use[0].at_threshold(0.99);
+        let found = against(&but(50, 0..1), &in_use);
+        assert_eq!(found.all.wrong.new, 0);
+        assert_eq!(
+            (found.all.misfiled.new, found.verdict),
+            (1, Verdict::Blocked)
+        );
+    }
+
+    #[test]
+    fn filing_an_image_of_neither_view_blocks() {
+        let (mut candidate, mut in_use) = (but(50, 0..0), but(50, 0..3));
+        candidate.push(image(90, "", "fusion", 0.9));
+        in_use.push(kept_back(90, "", "out-of-scope"));
+        let found = against(&candidate, &in_use);
+        assert_eq!(found.verdict, Verdict::Blocked);
+        assert!(found.reasons[0].starts_with("neither view"));
+        assert_eq!(found.classes.last().unwrap().class, None);
+    }
+
+    /// A promise kept on 700 patients of which so many are filed.
+    fn promise(filed: u32) -> Promise {
+        let outcomes: Vec<Outcome> = (0..700)
+            .map(|k| {
+                image(k, "fusion", "fusion", if k < filed { 0.9 } else { 0.1 }).at_threshold(0.5)
+            })
+            .collect();
+        let terms = Terms {
+            target: 0.005,
+            threshold: Some(0.5),
+            categories: &[id("fusion")],
+            used: &HashSet::new(),
+            files_uncertified: false,
+            seed: 1,
+        };
+        certify(&outcomes, &terms)
+    }
+
+    #[test]
+    fn equal_accuracy_with_more_filed_under_the_same_promise_is_better() {
+        let same = but(50, 0..1);
+        let (more, less) = (promise(690), promise(685));
+        let verdict = |a, b| against_with(&same, &same, [a, b]).verdict;
+        assert_eq!(verdict(Some(&more), Some(&less)), Verdict::Better);
+        assert_eq!(verdict(Some(&less), Some(&more)), Verdict::NotBetter);
+        assert_eq!(verdict(Some(&more), None), Verdict::NotBetter);
+    }
+
+    #[test]
+    fn a_kept_promise_must_not_be_lost_nor_paid_for_with_coverage() {
+        let (candidate, in_use) = (but(50, 0..0), but(50, 0..4));
+        let (kept, fewer, lost) = (promise(700), promise(640), promise(500));
+        let found = against_with(&candidate, &in_use, [Some(&fewer), Some(&kept)]);
+        assert_eq!(found.verdict, Verdict::Blocked);
+        assert!(found.reasons[0].contains("less"), "{:?}", found.reasons);
+        for candidates in [Some(&lost), None] {
+            let found = against_with(&candidate, &in_use, [candidates, Some(&kept)]);
+            assert_eq!(found.verdict, Verdict::Blocked);
+            assert!(found.reasons[0].contains("promise"), "{:?}", found.reasons);
+        }
+    }
+
+    #[test]
+    fn only_the_same_images_with_the_same_labels_are_compared() {
+        let fails = |candidate: &[Outcome], in_use: &[Outcome]| {
+            let contender = |outcomes| Contender {
+                name: "spine",
+                outcomes,
+                promise: None,
+            };
+            compare(contender(candidate), contender(in_use), golden()).unwrap_err()
+        };
+        let ten = but(10, 0..0);
+        assert!(matches!(fails(&[], &[]), CompareError::Empty));
+        assert!(matches!(fails(&ten[..9], &ten), CompareError::Alone(_)));
+        assert!(matches!(fails(&ten, &ten[..9]), CompareError::Alone(_)));
+        let twice: Vec<Outcome> = ten.iter().chain(&ten[..1]).cloned().collect();
+        assert!(matches!(fails(&twice, &ten), CompareError::Repeated(_)));
+        assert!(matches!(fails(&ten, &twice), CompareError::Repeated(_)));
+        let mut other = ten.clone();
+        other[3].truth = Some(id("brace"));
+        assert!(matches!(fails(&ten, &other), CompareError::Label(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_bundle_is_never_better_than_itself_nor_blocked_by_itself(
+            wrong in proptest::collection::vec(any::<bool>(), 1..300),
+        ) {
+            let outcomes: Vec<Outcome> = wrong.iter().enumerate().map(|(k, wrong)| {
+                image(k as u32, "fusion", if *wrong { "screws" } else { "fusion" }, 0.9)
+            }).collect();
+            prop_assert_eq!(against(&outcomes, &outcomes).verdict, Verdict::NotBetter);
+        }
+
+        #[test]
+        fn at_most_one_of_two_bundles_is_better_than_the_other(
+            cases in proptest::collection::vec((any::<bool>(), any::<bool>()), 1..200),
+        ) {
+            let side = |pick: fn(&(bool, bool)) -> bool| -> Vec<Outcome> {
+                cases.iter().enumerate().map(|(k, case)| {
+                    image(k as u32, "fusion", if pick(case) { "screws" } else { "fusion" }, 0.9)
+                }).collect()
+            };
+            let (a, b) = (side(|case| case.0), side(|case| case.1));
+            let both = [against(&a, &b).verdict, against(&b, &a).verdict];
+            prop_assert!(both != [Verdict::Better, Verdict::Better]);
+        }
+    }
+}
