@@ -48,6 +48,12 @@ pub enum Verb {
     Verify(commands::verify::VerifyArgs),
     /// Delete the index and build it anew from the ledger.
     Reindex(commands::reindex::ReindexArgs),
+    /// Fit the model to the site's own images.
+    #[cfg(feature = "retrain")]
+    Retrain(commands::retrain::RetrainArgs),
+    /// Judge a bundle on labelled images.
+    #[cfg(feature = "retrain")]
+    Evaluate(commands::evaluate::EvaluateArgs),
     /// Keep bundle versions side by side, and choose which one is in use.
     Models(commands::models::ModelsArgs),
     /// Classify files without moving them.

@@ -10,6 +10,10 @@ pub mod classify;
 pub mod decode_worker;
 pub mod demo;
 pub mod demo_files;
+#[cfg(feature = "retrain")]
+pub mod evaluate;
+#[cfg(feature = "retrain")]
+pub mod labelled;
 pub mod models;
 pub mod phantom;
 #[cfg(feature = "retrain")]
@@ -19,6 +23,8 @@ pub mod query;
 pub mod reindex;
 pub mod reload;
 pub mod render;
+#[cfg(feature = "retrain")]
+pub mod retrain;
 pub mod row;
 pub mod run;
 pub mod show;
@@ -49,6 +55,10 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Verify(args) => verify::run(&args),
         Verb::Reindex(args) => reindex::run(&args),
         Verb::Models(args) => models::run(&args),
+        #[cfg(feature = "retrain")]
+        Verb::Retrain(args) => retrain::run(&args),
+        #[cfg(feature = "retrain")]
+        Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Classify(args) => classify::run(&args),
         Verb::Render(args) => render::run(&args),
         Verb::Phantom(args) => phantom::run(&args),

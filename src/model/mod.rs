@@ -7,6 +7,7 @@ pub mod bundle;
 pub mod calibration;
 pub mod cascade;
 pub mod classifier;
+pub mod extract;
 pub mod manifest;
 pub mod network;
 /// ONNX's protobuf messages, generated.

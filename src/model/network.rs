@@ -302,7 +302,10 @@ impl Network {
 }
 
 /// Normalised, channel by channel, image by image.
-fn normalised<'a>(images: impl Iterator<Item = &'a [f32]>, spec: &ClassifierSpec) -> Vec<f32> {
+pub(super) fn normalised<'a>(
+    images: impl Iterator<Item = &'a [f32]>,
+    spec: &ClassifierSpec,
+) -> Vec<f32> {
     let channels = || spec.normalisation.mean.iter().zip(&spec.normalisation.std);
     let mut values = Vec::new();
     for image in images {

@@ -10,6 +10,7 @@ use crate::model::manifest::{
     ClassifierSpec, FILE_NAME, FileRef, GreyFormat, Manifest, OutOfDistribution, Reference,
 };
 use crate::model::onnx::ModelProto;
+use crate::model::{Bundle, BundleError};
 
 /// A bundle could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum WriteError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The bundle that is to be written anew cannot be read.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// The manifest cannot be put in words.
     #[error("{FILE_NAME}: {0}")]
     Manifest(#[from] toml::ser::Error),
@@ -38,6 +42,37 @@ pub struct Fitted {
     pub parameters: Option<Vec<f32>>,
     /// Rendered images (65535 is white) and the logits that the network gives for them.
     pub references: Vec<(Vec<u16>, Vec<f32>)>,
+}
+
+impl Fitted {
+    /// A classifier of a bundle as it is.
+    pub fn of(bundle: &Bundle, spec: &ClassifierSpec) -> Result<Self, WriteError> {
+        let network = ModelProto::decode(&*bundle.read(&spec.model)?)
+            .map_err(|_| bundle.unfit(&spec.model.file, "it is no ONNX model"))?;
+        let numbers = |file: &FileRef| -> Result<Vec<f32>, WriteError> {
+            let bytes = bundle.read(file)?;
+            let number =
+                |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            Ok(bytes.chunks_exact(4).map(number).collect())
+        };
+        let file = spec
+            .out_of_distribution
+            .as_ref()
+            .and_then(|measure| measure.parameters.as_ref());
+        let stored = |grey: &f32| (grey * f32::from(u16::MAX)).round() as u16;
+        let references = bundle.references(spec)?;
+        Ok(Self {
+            network,
+            parameters: file.map(numbers).transpose()?,
+            references: references
+                .into_iter()
+                .map(|(reference, grey)| {
+                    (grey.iter().map(stored).collect(), reference.logits.clone())
+                })
+                .collect(),
+            spec: spec.clone(),
+        })
+    }
 }
 
 /// How far logits may be from the reference's on another machine; GPUs compute convolutions with 10 bits of mantissa.

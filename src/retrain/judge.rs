@@ -1,4 +1,4 @@
-//! Judges a trained classifier of the phantom bundle on validation pictures: temperature, distance, threshold, figures.
+//! Judges a trained classifier on validation pictures: temperature, distance, threshold, figures.
 
 use burn::tensor::Device;
 
@@ -35,8 +35,25 @@ pub struct Judged {
     pub summary: String,
 }
 
-/// Finds everything that the manifest says about a classifier besides its weights. The distance is learned on training
-/// pictures; all limits come from validation pictures that were not trained on.
+/// What a classifier answered about labelled pictures.
+pub struct Heard {
+    /// Its answers.
+    pub answers: Vec<Answer>,
+    /// The true classes, in the same order.
+    pub classes: Vec<usize>,
+}
+
+impl Heard {
+    fn cases<'a>(&'a self, part: impl Fn(&'a Answer) -> &'a Vec<f32>) -> Vec<(&'a [f32], usize)> {
+        self.answers
+            .iter()
+            .zip(&self.classes)
+            .map(|(answer, class)| (part(answer).as_slice(), *class))
+            .collect()
+    }
+}
+
+/// [`settle`] for a phantom classifier, whose answers the interpreter gives.
 pub fn judge(
     task: &Task,
     network: ModelProto,
@@ -46,43 +63,81 @@ pub fn judge(
 ) -> Result<Judged, TrainError> {
     let (graph, device) = (Graph::new(network.clone())?, Device::flex());
     let weights = graph.weights(&device);
-    let answers =
-        |pictures: &Pictures| train::answer(&graph, &weights, pictures, normalisation, 16, &device);
-    let (classes, pictures) = (task.classes(), task.pictures(validation));
-    let held_out = answers(&pictures)?;
-    let cases = labelled(&held_out, &pictures, |a| &a.logits);
-    let temperature = calibrate::temperature(&cases);
-
-    let normal = task
-        .asked(validation)
-        .into_iter()
-        .map(|(_, _, normal)| normal);
-    let usual: Vec<(&Answer, usize)> = held_out
-        .iter()
-        .zip(normal)
-        .zip(&cases)
-        .filter_map(|((answer, normal), (_, class))| normal.then_some((answer, *class)))
-        .collect();
-    // The view classifier knows what is neither view; a distance from its classes would only repeat that.
-    let (distance, parameters) = if task.role == Role::Category {
-        let pictures = task.pictures(training);
-        let seen = answers(&pictures)?;
-        let parameters = calibrate::feature_distance(
-            &labelled(&seen, &pictures, |a| &a.features),
-            classes.len(),
-        );
-        (
-            Some(distance_limit(
-                &usual,
-                &parameters,
-                classes.len(),
-                temperature,
-            )),
-            Some(parameters),
-        )
-    } else {
-        (None, None)
+    let hear = |pictures: &Pictures| -> Result<Heard, TrainError> {
+        Ok(Heard {
+            answers: train::answer(&graph, &weights, pictures, normalisation, 16, &device)?,
+            classes: pictures.samples.iter().map(|sample| sample.1).collect(),
+        })
     };
+    // The view classifier knows what is neither view; a distance from its classes would only repeat that.
+    let training = match task.role {
+        Role::Category => Some(hear(&task.pictures(training))?),
+        Role::View => None,
+    };
+    let pictures = task.pictures(validation);
+    let usual: Vec<bool> = task.asked(validation).iter().map(|asked| asked.2).collect();
+    let spec = ClassifierSpec {
+        id: task.id.to_owned(),
+        role: task.role,
+        applies: task.applies,
+        model: FileRef {
+            file: String::new(),
+            sha256: String::new(),
+        },
+        channels: 1,
+        input: INPUT.to_owned(),
+        outputs: Outputs {
+            logits: LOGITS.to_owned(),
+            features: Some(FEATURES.to_owned()),
+        },
+        temperature: 1.0,
+        classes: task.classes().into_iter().map(str::to_owned).collect(),
+        render: task.render(),
+        normalisation: manifest::Normalisation {
+            mean: vec![normalisation.mean],
+            std: vec![normalisation.deviation],
+        },
+        out_of_distribution: None,
+    };
+    let held_out = hear(&pictures)?;
+    let grey: Vec<&Vec<u16>> = pictures.samples.iter().map(|sample| &sample.0).collect();
+    Ok(settle(
+        spec,
+        network,
+        training.as_ref(),
+        &held_out,
+        &usual,
+        &grey,
+    ))
+}
+
+/// Finds everything that the manifest says about a classifier besides its weights: temperature, distance, threshold. The
+/// distance is learned on training pictures (none: none is measured); all limits come from the `usual` ones among
+/// validation pictures that were not trained on; `grey` are those pictures, of which some become references.
+pub fn settle(
+    spec: ClassifierSpec,
+    network: ModelProto,
+    training: Option<&Heard>,
+    validation: &Heard,
+    usual: &[bool],
+    grey: &[&Vec<u16>],
+) -> Judged {
+    let classes: Vec<&str> = spec.classes.iter().map(String::as_str).collect();
+    let cases = validation.cases(|answer| &answer.logits);
+    let temperature = calibrate::temperature(&cases);
+    let usual: Vec<(&Answer, usize)> = validation
+        .answers
+        .iter()
+        .zip(&validation.classes)
+        .zip(usual)
+        .filter_map(|((answer, class), usual)| usual.then_some((answer, *class)))
+        .collect();
+    let parameters = training.map(|training| {
+        calibrate::feature_distance(&training.cases(|answer| &answer.features), classes.len())
+    });
+    let distance = parameters
+        .as_ref()
+        .map(|parameters| distance_limit(&usual, parameters, classes.len(), temperature));
     let right = usual
         .iter()
         .filter(|(answer, class)| argmax(&answer.logits) == *class);
@@ -99,62 +154,31 @@ pub fn judge(
         classes.len(),
         cases.iter().map(|(logits, class)| (*class, argmax(logits))),
     );
-    let references = pictures
-        .samples
+    let references = grey
         .iter()
-        .zip(&held_out)
-        .step_by(cases.len().div_ceil(REFERENCES).max(1));
-    Ok(Judged {
+        .zip(&validation.answers)
+        .step_by(cases.len().div_ceil(REFERENCES).max(1))
+        .map(|(grey, answer)| ((*grey).clone(), answer.logits.clone()))
+        .collect();
+    Judged {
         threshold,
         figures: figures(&confusion, &classes, cases.len()),
         summary: format!(
             "{}: temperature {temperature:.2}, threshold {threshold:.2}, validation {:?}",
-            task.id,
+            spec.id,
             confusion.counts()
         ),
         classifier: Fitted {
-            references: references
-                .map(|(sample, answer)| (sample.0.clone(), answer.logits.clone()))
-                .collect(),
+            spec: ClassifierSpec {
+                temperature,
+                out_of_distribution: distance,
+                ..spec
+            },
             network,
             parameters,
-            spec: ClassifierSpec {
-                id: task.id.to_owned(),
-                role: task.role,
-                applies: task.applies,
-                model: FileRef {
-                    file: String::new(),
-                    sha256: String::new(),
-                },
-                channels: 1,
-                input: INPUT.to_owned(),
-                outputs: Outputs {
-                    logits: LOGITS.to_owned(),
-                    features: Some(FEATURES.to_owned()),
-                },
-                temperature,
-                classes: classes.iter().map(|&class| class.to_owned()).collect(),
-                render: task.render(),
-                normalisation: manifest::Normalisation {
-                    mean: vec![normalisation.mean],
-                    std: vec![normalisation.deviation],
-                },
-                out_of_distribution: distance,
-            },
+            references,
         },
-    })
-}
-
-fn labelled<'a>(
-    answers: &'a [Answer],
-    pictures: &Pictures,
-    part: impl Fn(&'a Answer) -> &'a Vec<f32>,
-) -> Vec<(&'a [f32], usize)> {
-    answers
-        .iter()
-        .zip(&pictures.samples)
-        .map(|(answer, sample)| (part(answer).as_slice(), sample.1))
-        .collect()
+    }
 }
 
 /// The distance from which on a picture counts as unlike any seen, from usual validation pictures only.

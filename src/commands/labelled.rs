@@ -1,0 +1,139 @@
+//! Labelled images for `retrain` and `evaluate`: where they come from, and getting them ready with progress.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::train_phantom::Terminal;
+use crate::config::Settings;
+use crate::config::settings::DecoderSettings;
+use crate::decode::Content;
+use crate::decode::pool::Pool;
+use crate::domain::Pseudonym;
+use crate::filing::secrets::Secrets;
+use crate::model::Bundle;
+use crate::retrain::dataset::{Dataset, Loader, bound_cache};
+use crate::retrain::phantom_bundle::Report as _;
+use crate::retrain::rows::{self, Rows, RowsError};
+
+/// How large the cache of prepared pictures may get, bytes.
+const CACHE_LIMIT: u64 = 20 << 30;
+
+/// Where labels come from.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Source {
+    /// A folder with a folder for each category (by id or folder name), as people have left them
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin
+    #[arg(long, value_name = "CSV")]
+    pub labels: Option<PathBuf>,
+}
+
+/// How pseudonyms are made where there is no site: good for one run.
+fn passing_pseudonym(key: [u8; 32]) -> impl Fn(&str, &str) -> Pseudonym + Sync {
+    move |patient, issuer| {
+        let mut hasher = blake3::Hasher::new_keyed(&key);
+        hasher
+            .update(issuer.as_bytes())
+            .update(&[0])
+            .update(patient.as_bytes());
+        Pseudonym(hasher.finalize().to_hex()[..32].to_owned())
+    }
+}
+
+/// Finds, decodes and prepares the images for a bundle.
+pub fn load(
+    source: &Source,
+    complete: bool,
+    bundle: &Bundle,
+    settings: Option<&Settings>,
+) -> anyhow::Result<Dataset> {
+    let decoders = settings.map_or_else(DecoderSettings::default, |it| it.decoders.clone());
+    let pool = Pool::start(&decoders)?;
+    let rows = find(source, complete, bundle, &pool)?;
+    let secrets = settings
+        .filter(|settings| settings.state.exists())
+        .map(|settings| Secrets::open(&settings.state, true))
+        .transpose()?;
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).context("no random numbers")?;
+    let passing = passing_pseudonym(key);
+    let lasting = |patient: &str, issuer: &str| match &secrets {
+        Some(secrets) => secrets.pseudonym(patient, issuer),
+        None => passing(patient, issuer),
+    };
+    // Without a lasting key the pseudonyms in the cache would mean nothing to the next run.
+    let cache = secrets
+        .as_ref()
+        .and(settings)
+        .map(|settings| settings.state.join("retrain/cache"));
+    let loader = Loader {
+        pool: &pool,
+        specs: bundle.render_specs(),
+        pseudonym: &lasting,
+        cache: cache.as_deref(),
+        threads: decoders.count,
+    };
+    let mut terminal = Terminal::default();
+    let mut dataset = loader.load(&rows.rows, |done| {
+        terminal.progress("preparing images", done, rows.rows.len());
+    });
+    for (why, count) in rows.left_out {
+        *dataset.left_out.entry(why).or_default() += count;
+    }
+    if let Some(cache) = cache.filter(|cache| cache.exists()) {
+        bound_cache(&cache, CACHE_LIMIT).context("the cache of prepared pictures")?;
+    }
+    if dataset.examples.is_empty() {
+        bail!("no image can be used: {}", counts(&dataset));
+    }
+    Ok(dataset)
+}
+
+fn find(source: &Source, complete: bool, bundle: &Bundle, pool: &Pool) -> anyhow::Result<Rows> {
+    let categories = bundle.categories();
+    Ok(match (&source.from, &source.labels) {
+        (Some(dir), _) => rows::from_folders(dir, categories)?,
+        (None, Some(list)) => {
+            rows::from_csv(list, categories, complete, |folder| by_uid(folder, pool))?
+        }
+        (None, None) => bail!("say where the labels are: --from DIR or --labels CSV"),
+    })
+}
+
+/// The files below a folder by their SOP Instance UIDs, by the header pass of the jailed decoders.
+fn by_uid(folder: &Path, pool: &Pool) -> Result<HashMap<String, PathBuf>, RowsError> {
+    let mut found = HashMap::new();
+    for path in rows::files_below(folder)? {
+        let Ok(file) = File::open(&path) else {
+            continue;
+        };
+        let Ok(size) = file.metadata().map(|about| about.len()) else {
+            continue;
+        };
+        if let Ok(inspection) = pool.inspect(&file, size)
+            && let Content::Radiograph { header } = inspection.content
+        {
+            let uid = header.sop_instance_uid.trim_end_matches(['\0', ' ']);
+            found.insert(uid.to_owned(), path);
+        }
+    }
+    Ok(found)
+}
+
+/// What was left out, in one line.
+pub fn counts(dataset: &Dataset) -> String {
+    if dataset.left_out.is_empty() {
+        return "nothing left out".to_owned();
+    }
+    let each: Vec<String> = dataset
+        .left_out
+        .iter()
+        .map(|(why, count)| format!("{count} {why}"))
+        .collect();
+    format!("left out: {}", each.join(", "))
+}

@@ -1,0 +1,428 @@
+//! `radsort retrain`: fits the model in use to the site's own images.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+
+use super::access::{self, ConfigArg};
+use super::evaluate::{ids, outcomes, text};
+use super::labelled::{self, Source};
+use super::train_phantom::Terminal;
+use crate::config::Settings;
+use crate::control::client::Client;
+use crate::control::protocol::Request;
+use crate::model::runtime::Runtime;
+use crate::model::store::Store;
+use crate::model::{Bundle, trial};
+use crate::retrain::dataset::Dataset;
+use crate::retrain::judging::compare::{Comparison, Contender, GoldenSet, Verdict, compare};
+use crate::retrain::judging::figures::Judgement;
+use crate::retrain::phantom_bundle::Report as _;
+use crate::retrain::session::{self, Mode, Watch, Wish};
+use crate::retrain::sides::{Side, Sides};
+
+/// Fit the model to the site's own images.
+///
+/// Reads labelled images, keeps patients apart (a tenth is golden and never learned from, the rest is shared out 70:15:15),
+/// trains, calibrates, judges the new bundle against the one in use on the same golden images, and keeps it beside the
+/// others (`radsort models`). It runs beside the service and needs nothing of it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  radsort retrain --config radsort.toml --from /data/checked --dry-run      what is there to learn from?
+  radsort retrain --config radsort.toml --from /data/checked                the last layers, minutes on a CPU
+  radsort retrain --config radsort.toml --labels labels.csv --mode full --promote if-better
+
+Exit status: 0 a new bundle was made, 1 not (the reason is on stderr), 2 wrong usage, 78 bad configuration.")]
+pub struct RetrainArgs {
+    /// Which configuration: its bundle in use is what is fitted, its state directory keeps the result.
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Start from this bundle instead of the one in use
+    #[arg(long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// The labelled images
+    #[command(flatten)]
+    pub source: Source,
+    /// The list leaves no image of its set out
+    #[arg(long, requires = "labels")]
+    pub complete: bool,
+    /// Which classifiers: frontal, lateral, view (their ids in the bundle), or all
+    #[arg(long, value_name = "ID", default_value = "all")]
+    pub classifier: String,
+    /// head: the last layer on frozen features; full: all weights
+    #[arg(long, value_enum, default_value = "head")]
+    pub mode: ModeArg,
+    /// full: how often each image is seen
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub epochs: usize,
+    /// full: images a step
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub batch: usize,
+    /// full: the highest learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 5e-4)]
+    pub learning_rate: f64,
+    /// Of order, augmentation, and of who is drawn as golden
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// Write the bundle into this folder instead of keeping it beside the others
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Put the new bundle to use when it is better than the one in use on golden images
+    #[arg(long, value_enum, default_value = "never")]
+    pub promote: PromoteArg,
+    /// Learn also from images that nobody has looked at
+    #[arg(long)]
+    pub trust_untouched: bool,
+    /// Train also when classes have too few patients to be judged
+    #[arg(long)]
+    pub few_patients: bool,
+    /// Say what would be learned from, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// One JSON object at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ModeArg {
+    /// The last layer.
+    Head,
+    /// All weights.
+    Full,
+}
+
+/// When the new bundle is put to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PromoteArg {
+    /// By `radsort models promote`.
+    Never,
+    /// At once, when golden images say that it is better.
+    IfBetter,
+}
+
+/// Runs the command.
+pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
+    let settings = args.config.load()?;
+    access::become_owner_of(&settings.state)?;
+    // The service's files come first.
+    lower_priority();
+    let in_use = Bundle::open(&Store::in_use(&settings)?)?;
+    let start = match &args.bundle {
+        Some(dir) => Bundle::open(dir)?,
+        None => in_use.clone(),
+    };
+    let classifiers = chosen(&start, &args.classifier)?;
+    let dataset = labelled::load(&args.source, args.complete, &start, Some(&settings))?;
+    let place = settings.state.join("retrain/sides.json");
+    let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
+    sides.admit(&judgeable(&dataset), args.seed);
+    let wish = Wish {
+        bundle: &start,
+        dataset: &dataset,
+        sides: &sides,
+        classifiers,
+        mode: match args.mode {
+            ModeArg::Head => Mode::Head,
+            ModeArg::Full => Mode::Full,
+        },
+        epochs: args.epochs,
+        batch: args.batch,
+        learning_rate: args.learning_rate,
+        seed: args.seed,
+        trust_untouched: args.trust_untouched,
+        few_patients: args.few_patients,
+        version: version(&start),
+        threads: match settings.runtime.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        },
+    };
+    tell_plan(&wish);
+    if args.dry_run {
+        for problem in session::too_few(&wish) {
+            eprintln!("too few: {problem}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Before anything is learned: nobody can change sides any more.
+    sides
+        .write(&place)
+        .with_context(|| place.display().to_string())?;
+
+    let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| scratch.path().join("bundle"));
+    let runtime = Runtime::load(&settings.runtime)?;
+    let made = session::run(&wish, &runtime, &out, &mut Lines::default())?;
+    trial::try_in_child(&out, &settings.runtime).map_err(anyhow::Error::msg)?;
+    let candidate = Bundle::open(&out)?;
+
+    let judged = judge(&candidate, &in_use, &wish, &settings)?;
+    let comparison = golden(&candidate, &in_use, &wish, &settings)?;
+    sides.golden_looks += u32::from(comparison.is_some());
+    sides
+        .write(&place)
+        .with_context(|| place.display().to_string())?;
+    let kept = match &args.out {
+        Some(_) => None,
+        None => Some(Store::new(&settings.state).keep(&candidate)?),
+    };
+    let better = comparison
+        .as_ref()
+        .is_some_and(|it| it.verdict == Verdict::Better);
+    let promoted = match &kept {
+        Some(name) if args.promote == PromoteArg::IfBetter && better => {
+            Store::new(&settings.state).promote(&settings, name)?;
+            reload(&settings)?;
+            true
+        }
+        _ => false,
+    };
+    if args.json {
+        let report = serde_json::json!({
+            "bundle": candidate.name_and_version(),
+            "folder": kept,
+            "out": args.out,
+            "left_out": dataset.left_out,
+            "figures": judged,
+            "golden": comparison,
+            "promoted": promoted,
+            "curves": made.curves.iter().map(|(id, curve)| (id, curve.iter().map(|epoch| epoch.loss).collect::<Vec<_>>())).collect::<BTreeMap<_, _>>(),
+        });
+        println!("{report}");
+    } else {
+        tell(
+            &judged,
+            comparison.as_ref(),
+            kept.as_deref(),
+            &out,
+            promoted,
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn chosen(bundle: &Bundle, word: &str) -> anyhow::Result<Vec<String>> {
+    let known: Vec<String> = bundle
+        .manifest()
+        .classifiers
+        .iter()
+        .map(|spec| spec.id.clone())
+        .collect();
+    if word == "all" {
+        return Ok(known);
+    }
+    ensure!(
+        known.iter().any(|id| id == word),
+        "the bundle has no classifier {word:?}; it has {}",
+        known.join(", ")
+    );
+    Ok(vec![word.to_owned()])
+}
+
+/// What everything that is judged rests on: images that a person has seen. Neither view counts as a class of its own.
+fn judgeable(dataset: &Dataset) -> Vec<(&str, usize)> {
+    let seen = dataset.examples.iter().filter(|example| example.is_seen());
+    seen.map(|example| {
+        let class = example.category.map_or(0, |category| category + 1);
+        (example.patient.as_str(), class)
+    })
+    .collect()
+}
+
+/// The next version: that of the bundle it comes from, and when it was made.
+fn version(bundle: &Bundle) -> String {
+    let base = &bundle.manifest().version;
+    let base = base.split_once('+').map_or(base.as_str(), |(base, _)| base);
+    let now = jiff::Timestamp::now().strftime("%Y%m%d.%H%M%S");
+    format!("{base}+{now}")
+}
+
+fn tell_plan(wish: &Wish<'_>) {
+    let dataset = wish.dataset;
+    let mut patients: Vec<&str> = dataset
+        .examples
+        .iter()
+        .map(|example| example.patient.as_str())
+        .collect();
+    patients.sort_unstable();
+    patients.dedup();
+    eprintln!(
+        "{} images of {} patients ({} prepared before); {}",
+        dataset.examples.len(),
+        patients.len(),
+        dataset.from_cache,
+        labelled::counts(dataset)
+    );
+    eprintln!(
+        "{:<28} {:>9} {:>11} {:>6} {:>7}",
+        "images that a person has seen", "training", "validation", "test", "golden"
+    );
+    let categories = wish.bundle.categories();
+    let classes = categories
+        .iter()
+        .enumerate()
+        .map(|(place, category)| (Some(place), category.id.as_str()))
+        .chain([(None, "neither view")]);
+    for (class, name) in classes {
+        let count = |side| {
+            session::seen_on(wish, side)
+                .into_iter()
+                .filter(|index| dataset.examples[*index].category == class)
+                .count()
+        };
+        let [training, validation, test, golden] = Side::ALL.map(count);
+        eprintln!("{name:<29} {training:>9} {validation:>11} {test:>6} {golden:>7}");
+    }
+}
+
+/// The figures of candidate and bundle in use, by side.
+type Judged = BTreeMap<&'static str, BTreeMap<&'static str, Judgement>>;
+
+fn judge(
+    candidate: &Bundle,
+    in_use: &Bundle,
+    wish: &Wish<'_>,
+    settings: &Settings,
+) -> anyhow::Result<Judged> {
+    let mut judged = Judged::new();
+    for side in [Side::Validation, Side::Test] {
+        let indices = session::seen_on(wish, side);
+        if indices.is_empty() {
+            continue;
+        }
+        let of = |bundle: &Bundle| -> anyhow::Result<Judgement> {
+            let outcomes = outcomes(
+                bundle,
+                wish.bundle,
+                wish.dataset,
+                &indices,
+                &settings.review,
+                &settings.runtime,
+            )?;
+            Ok(Judgement::of(&ids(bundle), &outcomes))
+        };
+        let mut both = BTreeMap::from([("candidate", of(candidate)?)]);
+        // A bundle of another kind takes other pictures: it is judged by `evaluate`.
+        if let Ok(before) = of(in_use) {
+            both.insert("in-use", before);
+        }
+        judged.insert(side.word(), both);
+    }
+    Ok(judged)
+}
+
+/// Compares both on the golden images.
+fn golden(
+    candidate: &Bundle,
+    in_use: &Bundle,
+    wish: &Wish<'_>,
+    settings: &Settings,
+) -> anyhow::Result<Option<Comparison>> {
+    let indices = session::seen_on(wish, Side::Golden);
+    if indices.is_empty() {
+        return Ok(None);
+    }
+    let of = |bundle: &Bundle| {
+        outcomes(
+            bundle,
+            wish.bundle,
+            wish.dataset,
+            &indices,
+            &settings.review,
+            &settings.runtime,
+        )
+    };
+    let (new, old) = (of(candidate)?, of(in_use)?);
+    let mut digests: Vec<&str> = indices
+        .iter()
+        .map(|index| wish.dataset.examples[*index].digest.0.as_str())
+        .collect();
+    digests.sort_unstable();
+    let version = blake3::hash(digests.concat().as_bytes()).to_hex()[..12].to_owned();
+    let contender = |name, outcomes| Contender {
+        name,
+        outcomes,
+        promise: None,
+    };
+    let (new_name, old_name) = (candidate.name_and_version(), in_use.name_and_version());
+    Ok(Some(compare(
+        contender(&new_name, &new),
+        contender(&old_name, &old),
+        GoldenSet {
+            version,
+            looks: u64::from(wish.sides.golden_looks) + 1,
+        },
+    )?))
+}
+
+fn tell(
+    judged: &Judged,
+    comparison: Option<&Comparison>,
+    kept: Option<&str>,
+    out: &Path,
+    promoted: bool,
+) {
+    if let Some(test) = judged.get(Side::Test.word()) {
+        for (which, judgement) in test {
+            println!("\nTest images, {which}:");
+            print!("{}", text(judgement));
+        }
+    }
+    match comparison {
+        None => println!("\nThere are no golden images yet: nothing says which bundle is better."),
+        Some(comparison) => {
+            let verdict = match comparison.verdict {
+                Verdict::Better => "better",
+                Verdict::NotBetter => "not better",
+                Verdict::Blocked => "not to be promoted",
+            };
+            println!("\nOn the golden images the new bundle is {verdict}:");
+            for reason in &comparison.reasons {
+                println!("  {reason}");
+            }
+        }
+    }
+    println!("\nNo guarantee: error promises need labels of an audit or a complete list.");
+    match kept {
+        Some(name) if promoted => println!("{name} is in use from now on."),
+        Some(name) => println!("Kept as {name}; `radsort models promote {name}` puts it to use."),
+        None => println!("Written to {}.", out.display()),
+    }
+}
+
+fn reload(settings: &Settings) -> anyhow::Result<()> {
+    if let Some(mut client) = Client::connect(&settings.control.socket)? {
+        for reply in client.request(&Request::Reload {})? {
+            reply.context("the service did not take the new bundle up")?;
+        }
+    }
+    Ok(())
+}
+
+/// The lowest priority: the service's files come first.
+fn lower_priority() {
+    // Not being nice is no reason to fail.
+    let _ = rustix::process::nice(19);
+}
+
+/// Lines and bars on standard error.
+#[derive(Default)]
+struct Lines(Terminal);
+
+impl Watch for Lines {
+    fn line(&mut self, text: &str) {
+        self.0.line(text);
+    }
+
+    fn progress(&mut self, phase: &str, done: usize, of: usize) {
+        self.0.progress(phase, done, of);
+    }
+}

@@ -1,0 +1,359 @@
+//! Labelled files as pictures: decoded by the jailed decoders that `run` uses, and kept in a cache, so that a second run
+//! decodes nothing.
+//!
+//! The cache is keyed by the file's digest, the way of rendering and the preprocessing version. It holds pixels,
+//! pseudonyms and technical header fields, and is readable by its owner only.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+
+use serde::{Deserialize, Serialize};
+
+use super::judging::outcome::{Circumstances, LabelOrigin};
+use super::rows::Row;
+use crate::decode::pool::{DecodeError, Pool};
+use crate::decode::{Content, PREPROCESSING_VERSION, RenderSpec};
+use crate::domain::Pseudonym;
+use crate::domain::decision::HeaderView;
+use crate::domain::instance::{Description, Header};
+use crate::filing::record::Digest;
+
+/// One labelled image as the networks get it.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// The file.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub digest: Digest,
+    /// Place in the bundle's categories; `None`: of neither view.
+    pub category: Option<usize>,
+    /// Where the label comes from.
+    pub origin: LabelOrigin,
+    /// The patient's name in splits: a pseudonym, else the study, else the file.
+    pub patient: String,
+    /// What the header says about the view.
+    pub header: HeaderView,
+    /// By what a report breaks figures down.
+    pub circumstances: Circumstances,
+    /// One picture for each way of rendering, row by row; 65535 is white.
+    pub pictures: Vec<Vec<u16>>,
+}
+
+impl Example {
+    /// Whether a person has looked at it: only then may anything be judged by it.
+    pub fn is_seen(&self) -> bool {
+        self.origin != LabelOrigin::Untouched
+    }
+}
+
+/// By what a report breaks figures down.
+fn circumstances(description: &Description) -> Circumstances {
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let model = format!(
+        "{} {}",
+        description.manufacturer, description.manufacturer_model_name
+    );
+    Circumstances {
+        detector: some(model.trim().to_owned()),
+        matrix: Some(format!("{} × {}", description.columns, description.rows)),
+        year: description
+            .study_date
+            .get(..4)
+            .and_then(|year| some(year.to_owned())),
+        age_band: age_band(&description.patient_age),
+    }
+}
+
+/// Patient's Age (PS3.5 §6.2, AS) in bands of five years.
+fn age_band(age: &str) -> Option<String> {
+    let (number, unit) = age.split_at_checked(age.len().checked_sub(1)?)?;
+    let number: u32 = number.parse().ok()?;
+    let years = match unit {
+        "Y" => number,
+        "M" => number / 12,
+        "W" => number / 52,
+        "D" => number / 365,
+        _ => return None,
+    };
+    let from = years / 5 * 5;
+    Some(format!("{from}–{}", from + 4))
+}
+
+/// What was loaded, and what was not.
+#[derive(Debug, Default)]
+pub struct Dataset {
+    /// The images.
+    pub examples: Vec<Example>,
+    /// How many files were left out, and why.
+    pub left_out: BTreeMap<String, usize>,
+    /// How many came from the cache.
+    pub from_cache: usize,
+}
+
+/// How files become examples.
+pub struct Loader<'a> {
+    /// The jailed decoders.
+    pub pool: &'a Pool,
+    /// How pictures are rendered: those of a bundle.
+    pub specs: &'a [RenderSpec],
+    /// Makes pseudonyms of (Patient ID, issuer).
+    pub pseudonym: &'a (dyn Fn(&str, &str) -> Pseudonym + Sync),
+    /// Where pictures are kept; `None`: nowhere.
+    pub cache: Option<&'a Path>,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// Patient IDs that stand for nobody: images of many people under one of them would make one patient of all.
+const PLACEHOLDERS: [&str; 12] = [
+    "ANON",
+    "ANONYMOUS",
+    "ANONYMIZED",
+    "ANONYMISED",
+    "UNKNOWN",
+    "NONE",
+    "NA",
+    "N/A",
+    "TEST",
+    "PATIENT",
+    "NOID",
+    "NO ID",
+];
+
+/// Whether a Patient ID stands for nobody in particular.
+pub fn is_placeholder(patient_id: &str) -> bool {
+    let id = patient_id.trim().to_ascii_uppercase();
+    let all_alike = id
+        .chars()
+        .next()
+        .is_none_or(|first| id.chars().all(|c| c == first));
+    all_alike || PLACEHOLDERS.contains(&id.as_str())
+}
+
+impl Loader<'_> {
+    /// Loads every file; `done` hears how many are finished. A file that cannot be used is left out and counted.
+    pub fn load(&self, rows: &[Row], mut done: impl FnMut(usize)) -> Dataset {
+        let next = AtomicUsize::new(0);
+        let mut loaded: Vec<Option<Result<(Example, bool), String>>> =
+            rows.iter().map(|_| None).collect();
+        std::thread::scope(|scope| {
+            let (sender, receiver) = channel();
+            for _ in 0..self.threads.max(1) {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(row) = rows.get(index) else { return };
+                        if sender.send((index, self.one(row))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            for (count, (index, result)) in receiver.into_iter().enumerate() {
+                loaded[index] = Some(result);
+                done(count + 1);
+            }
+        });
+        let mut dataset = Dataset::default();
+        let mut seen: HashMap<Digest, Option<usize>> = HashMap::new();
+        for result in loaded.into_iter().flatten() {
+            let leave_out = |dataset: &mut Dataset, why: String| {
+                *dataset.left_out.entry(why).or_default() += 1;
+            };
+            match result {
+                Err(why) => leave_out(&mut dataset, why),
+                Ok((example, from_cache)) => match seen.get(&example.digest) {
+                    Some(category) if *category == example.category => {
+                        leave_out(&mut dataset, "the same file again".into());
+                    }
+                    Some(_) => leave_out(
+                        &mut dataset,
+                        "the same file under another category as well".into(),
+                    ),
+                    None => {
+                        seen.insert(example.digest.clone(), example.category);
+                        dataset.from_cache += usize::from(from_cache);
+                        dataset.examples.push(example);
+                    }
+                },
+            }
+        }
+        dataset
+    }
+
+    fn one(&self, row: &Row) -> Result<(Example, bool), String> {
+        let unreadable = |_: io::Error| "cannot be read".to_owned();
+        let file = File::options()
+            .read(true)
+            .custom_flags(
+                (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32,
+            )
+            .open(&row.path)
+            .map_err(unreadable)?;
+        let about = file.metadata().map_err(unreadable)?;
+        if !about.is_file() {
+            return Err("not a regular file".into());
+        }
+        let digest = Digest::of_file(&file).map_err(unreadable)?;
+        let entry = self.cache.map(|cache| cache.join(self.key(&digest)));
+        if let Some(kept) = entry.as_deref().and_then(|entry| self.recall(entry)) {
+            return Ok((self.example(row, digest, kept), true));
+        }
+        let decoded =
+            self.pool
+                .decode(&file, about.len(), self.specs)
+                .map_err(|error| match error {
+                    DecodeError::Fault(fault) => fault.reason.code().to_owned(),
+                    DecodeError::Io(_) => "cannot be read".into(),
+                    DecodeError::Unavailable(_) => "no decoder".into(),
+                })?;
+        let Content::Radiograph { header } = &decoded.inspection.content else {
+            return Err("no radiograph".into());
+        };
+        let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
+        let kept = Kept {
+            about: About {
+                patient: self.patient(header),
+                description: header.description.clone(),
+            },
+            pictures: decoded
+                .radiographs
+                .iter()
+                .map(|radiograph| radiograph.pixels.iter().map(stored).collect())
+                .collect(),
+        };
+        if let Some(entry) = &entry {
+            // A cache that cannot be written costs time, nothing else.
+            if let Err(error) = keep(entry, &kept) {
+                tracing::debug!("the cache cannot be written: {error}");
+            }
+        }
+        Ok((self.example(row, digest, kept), false))
+    }
+
+    fn patient(&self, header: &Header) -> Option<String> {
+        if is_placeholder(&header.patient_id) {
+            // Better one patient a study than one patient for all.
+            let study = header.study_instance_uid.trim_end_matches(['\0', ' ']);
+            return (!study.is_empty()).then(|| format!("study {study}"));
+        }
+        Some((self.pseudonym)(&header.patient_id, &header.issuer_of_patient_id).0)
+    }
+
+    fn example(&self, row: &Row, digest: Digest, kept: Kept) -> Example {
+        let Kept { about, pictures } = kept;
+        let patient = row
+            .patient
+            .clone()
+            .or(about.patient)
+            .unwrap_or_else(|| format!("file {}", digest.0));
+        Example {
+            path: row.path.clone(),
+            category: row.category,
+            origin: row.origin,
+            patient,
+            header: HeaderView::of(&about.description),
+            circumstances: circumstances(&about.description),
+            pictures,
+            digest,
+        }
+    }
+
+    /// The cache's name for a file rendered this way.
+    fn key(&self, digest: &Digest) -> PathBuf {
+        let way = serde_json::to_vec(&(PREPROCESSING_VERSION, self.specs)).unwrap_or_default();
+        let way = blake3::hash(&way).to_hex();
+        PathBuf::from(&way[..16])
+            .join(digest.0.get(..2).unwrap_or("00"))
+            .join(&digest.0)
+    }
+
+    fn recall(&self, entry: &Path) -> Option<Kept> {
+        let bytes = fs::read(entry).ok()?;
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let about: About = serde_json::from_slice(&bytes[..end]).ok()?;
+        let mut rest = &bytes[end + 1..];
+        let mut pictures = Vec::with_capacity(self.specs.len());
+        for spec in self.specs {
+            let (picture, after) =
+                rest.split_at_checked(2 * spec.height as usize * spec.width as usize)?;
+            pictures.push(
+                picture
+                    .chunks_exact(2)
+                    .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+                    .collect(),
+            );
+            rest = after;
+        }
+        rest.is_empty().then_some(Kept { about, pictures })
+    }
+}
+
+/// What the cache holds of a file.
+struct Kept {
+    about: About,
+    pictures: Vec<Vec<u16>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct About {
+    patient: Option<String>,
+    description: Description,
+}
+
+fn keep(entry: &Path, kept: &Kept) -> io::Result<()> {
+    if let Some(folder) = entry.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut bytes = serde_json::to_vec(&kept.about)?;
+    bytes.push(b'\n');
+    bytes.extend(
+        kept.pictures
+            .iter()
+            .flatten()
+            .flat_map(|pixel| pixel.to_le_bytes()),
+    );
+    let part = entry.with_extension("part");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    io::Write::write_all(&mut file, &bytes)?;
+    fs::rename(&part, entry)
+}
+
+/// Removes the oldest pictures until the cache holds at most `limit` bytes.
+pub fn bound_cache(cache: &Path, limit: u64) -> io::Result<()> {
+    let mut files = Vec::new();
+    let mut folders = vec![cache.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let about = entry.metadata()?;
+            if about.is_dir() {
+                folders.push(entry.path());
+            } else {
+                files.push((about.modified()?, about.len(), entry.path()));
+            }
+        }
+    }
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+    for (_, size, path) in files {
+        if total <= limit {
+            break;
+        }
+        fs::remove_file(path)?;
+        total -= size;
+    }
+    Ok(())
+}

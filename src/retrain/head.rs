@@ -1,0 +1,467 @@
+//! The last layer of a classifier: found in the graph, fitted anew on frozen features, written back.
+//!
+//! The head is a multinomial logistic regression. It is convex: whatever the start, the same data give the same head, in
+//! minutes on a CPU for tens of thousands of images.
+
+use burn::module::{Module, Param};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+
+use super::graph::read_back;
+use super::train::TrainError;
+use crate::model::onnx::{
+    ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto,
+    tensor_proto::DataType,
+    tensor_shape_proto::{Dimension, dimension::Value as Size},
+    type_proto,
+};
+
+/// Where a graph's last layer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The value that the layer multiplies: the features.
+    pub features: String,
+    weight: String,
+    bias: String,
+    /// Whether the weight lies as `[classes, features]`.
+    transposed: bool,
+    /// The logits' name.
+    logits: String,
+    /// How many features there are.
+    pub length: usize,
+    /// How many classes there are.
+    pub classes: usize,
+}
+
+/// The last layer cannot be found or replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// No Gemm, no MatMul and Add at the end.
+    #[error(
+        "the value {logits:?} does not come from a Gemm, or from a MatMul and an Add, with weights of their own: {why}"
+    )]
+    NotFound {
+        /// The logits' name.
+        logits: String,
+        /// What was found instead.
+        why: String,
+    },
+}
+
+/// The numbers of a last layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// One row of `features` numbers for each class.
+    pub weight: Vec<Vec<f32>>,
+    /// One number for each class.
+    pub bias: Vec<f32>,
+}
+
+impl Head {
+    /// The logits for one image's features.
+    pub fn logits(&self, features: &[f32]) -> Vec<f32> {
+        let dot = |row: &Vec<f32>| row.iter().zip(features).map(|(w, x)| w * x).sum::<f32>();
+        self.weight
+            .iter()
+            .zip(&self.bias)
+            .map(|(row, bias)| dot(row) + bias)
+            .collect()
+    }
+}
+
+impl Place {
+    /// Finds the layer that makes the value `logits`.
+    pub fn find(model: &ModelProto, logits: &str) -> Result<Self, HeadError> {
+        let not_found = |why: &str| HeadError::NotFound {
+            logits: logits.to_owned(),
+            why: why.to_owned(),
+        };
+        let graph = model
+            .graph
+            .as_ref()
+            .ok_or_else(|| not_found("there is no graph"))?;
+        let maker = |value: &str| -> Option<&NodeProto> {
+            graph
+                .node
+                .iter()
+                .find(|node| node.output.iter().any(|it| it == value))
+        };
+        let initializer =
+            |name: &String| graph.initializer.iter().find(|tensor| tensor.name == *name);
+        let mut node = maker(logits).ok_or_else(|| not_found("no node makes it"))?;
+        while node.op_type == "Identity" {
+            node = maker(&node.input[0]).ok_or_else(|| not_found("no node makes it"))?;
+        }
+        let (weight, bias, transposed, features) = match node.op_type.as_str() {
+            "Gemm" if node.input.len() == 3 => {
+                let transposed = node
+                    .attribute
+                    .iter()
+                    .any(|a| a.name == "transB" && a.i != 0);
+                let plain = node.attribute.iter().all(|a| match a.name.as_str() {
+                    "alpha" | "beta" => a.f == 1.0,
+                    "transA" => a.i == 0,
+                    _ => true,
+                });
+                if !plain {
+                    return Err(not_found("its Gemm scales or transposes the features"));
+                }
+                (&node.input[1], &node.input[2], transposed, &node.input[0])
+            }
+            "Add" if node.input.len() == 2 => {
+                let (product, bias) = match (maker(&node.input[0]), maker(&node.input[1])) {
+                    (Some(product), None) => (product, &node.input[1]),
+                    (None, Some(product)) => (product, &node.input[0]),
+                    _ => return Err(not_found("its Add has no bias of its own")),
+                };
+                if product.op_type != "MatMul" {
+                    return Err(not_found(&format!("an Add after {}", product.op_type)));
+                }
+                (&product.input[1], bias, false, &product.input[0])
+            }
+            other => return Err(not_found(&format!("it comes from {other}"))),
+        };
+        let tensor = initializer(weight).ok_or_else(|| not_found("its weight is computed"))?;
+        let [rows, columns] = tensor.dims[..] else {
+            return Err(not_found("its weight is not a matrix"));
+        };
+        if initializer(bias).is_none_or(|bias| bias.dims.len() != 1) {
+            return Err(not_found("its bias is computed"));
+        }
+        let (classes, length) = if transposed {
+            (rows, columns)
+        } else {
+            (columns, rows)
+        };
+        Ok(Self {
+            features: features.clone(),
+            weight: weight.clone(),
+            bias: bias.clone(),
+            transposed,
+            logits: logits.to_owned(),
+            length: length as usize,
+            classes: classes as usize,
+        })
+    }
+
+    /// The head as it is now.
+    pub fn read(&self, model: &ModelProto) -> Option<Head> {
+        let graph = model.graph.as_ref()?;
+        let numbers = |name: &str| {
+            let tensor = graph
+                .initializer
+                .iter()
+                .find(|tensor| tensor.name == name)?;
+            floats(tensor)
+        };
+        let (weight, bias) = (numbers(&self.weight)?, numbers(&self.bias)?);
+        let at = |class: usize, feature: usize| {
+            weight.get(if self.transposed {
+                class * self.length + feature
+            } else {
+                feature * self.classes + class
+            })
+        };
+        let row = |class| {
+            (0..self.length)
+                .map(|feature| at(class, feature).copied())
+                .collect()
+        };
+        Some(Head {
+            weight: (0..self.classes).map(row).collect::<Option<_>>()?,
+            bias,
+        })
+    }
+
+    /// The model with another head, which may have another number of classes.
+    #[must_use]
+    pub fn replace(&self, mut model: ModelProto, head: &Head) -> ModelProto {
+        let classes = head.bias.len();
+        let weight: Vec<f32> = if self.transposed {
+            head.weight.concat()
+        } else {
+            (0..self.length)
+                .flat_map(|feature| head.weight.iter().map(move |row| row[feature]))
+                .collect()
+        };
+        let dims = if self.transposed {
+            [classes, self.length]
+        } else {
+            [self.length, classes]
+        };
+        let Some(graph) = &mut model.graph else {
+            return model;
+        };
+        for tensor in &mut graph.initializer {
+            if tensor.name == self.weight {
+                put(tensor, &dims, &weight);
+            } else if tensor.name == self.bias {
+                put(tensor, &[classes], &head.bias);
+            }
+        }
+        for output in graph.output.iter_mut().filter(|it| it.name == self.logits) {
+            set_last_dimension(output, classes);
+        }
+        model
+    }
+
+    /// The model with the features among its outputs.
+    #[must_use]
+    pub fn with_features(&self, mut model: ModelProto) -> ModelProto {
+        if let Some(graph) = &mut model.graph
+            && graph
+                .output
+                .iter()
+                .all(|output| output.name != self.features)
+        {
+            graph.output.push(ValueInfoProto {
+                name: self.features.clone(),
+                ..Default::default()
+            });
+        }
+        model
+    }
+}
+
+fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
+    if tensor.data_type != DataType::Float as i32 {
+        return None;
+    }
+    Some(if tensor.raw_data.is_empty() {
+        tensor.float_data.clone()
+    } else {
+        tensor
+            .raw_data
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+            .collect()
+    })
+}
+
+fn put(tensor: &mut TensorProto, dims: &[usize], numbers: &[f32]) {
+    tensor.dims = dims.iter().map(|d| *d as i64).collect();
+    tensor.float_data.clear();
+    tensor.raw_data = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+}
+
+fn set_last_dimension(output: &mut ValueInfoProto, length: usize) {
+    if let Some(type_proto::Value::TensorType(tensor)) =
+        output.r#type.as_mut().and_then(|it| it.value.as_mut())
+        && let Some(TensorShapeProto { dim }) = &mut tensor.shape
+        && let Some(last) = dim.last_mut()
+    {
+        *last = Dimension {
+            value: Some(Size::DimValue(length as i64)),
+            ..Default::default()
+        };
+    }
+}
+
+/// How a head is fitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Fit {
+    /// Strength of the pull towards zero, on standardised features.
+    pub penalty: f32,
+    /// At most so many steps.
+    pub steps: usize,
+    /// The relative change of the loss below which it has converged.
+    pub tolerance: f32,
+}
+
+impl Default for Fit {
+    fn default() -> Self {
+        Self {
+            penalty: 1e-3,
+            steps: 1500,
+            tolerance: 1e-5,
+        }
+    }
+}
+
+#[derive(Module, Debug)]
+struct Numbers {
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<2>>,
+}
+
+/// Fits a head to features `[image][feature]` and classes, each class with the weight of `class_weights`. `progress`
+/// hears the step and the loss.
+pub fn fit(
+    features: &[Vec<f32>],
+    classes: &[usize],
+    class_weights: &[f32],
+    how: Fit,
+    mut progress: impl FnMut(usize, f32),
+) -> Result<Head, TrainError> {
+    let (Some(first), count) = (features.first(), class_weights.len()) else {
+        return Err(TrainError::Empty("training"));
+    };
+    let (images, length) = (features.len(), first.len());
+    let (means, deviations) = moments(features, length);
+    let device = Device::flex();
+    let standard: Vec<f32> = features
+        .iter()
+        .flat_map(|row| {
+            row.iter()
+                .zip(&means)
+                .zip(&deviations)
+                .map(|((x, mean), deviation)| (x - mean) / deviation)
+        })
+        .collect();
+    let tracked = device.autodiff();
+    let inputs = Tensor::<2>::from_data(TensorData::new(standard, [images, length]), &tracked);
+    // Each image's weight at its class, so that the loss is one product.
+    let mut targets = vec![0.0f32; images * count];
+    let total: f32 = classes.iter().map(|class| class_weights[*class]).sum();
+    for (image, class) in classes.iter().enumerate() {
+        targets[image * count + class] = class_weights[*class] / total.max(f32::MIN_POSITIVE);
+    }
+    let targets = Tensor::<2>::from_data(TensorData::new(targets, [images, count]), &tracked);
+    let mut numbers = Numbers {
+        weight: Param::from_tensor(Tensor::zeros([length, count], &tracked).require_grad()),
+        bias: Param::from_tensor(Tensor::zeros([1, count], &tracked).require_grad()),
+    };
+    let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).init();
+    let (mut before, mut calm) = (f32::INFINITY, 0);
+    for step in 0..how.steps {
+        let logits = inputs.clone().matmul(numbers.weight.val()) + numbers.bias.val();
+        let likelihood = (activation::log_softmax(logits, 1) * targets.clone()).sum();
+        let penalty = numbers.weight.val().powi_scalar(2).sum() * (how.penalty / 2.0);
+        let loss = penalty - likelihood;
+        let value = read_back(loss.clone())?[0];
+        if !value.is_finite() {
+            return Err(TrainError::Diverged {
+                epoch: step + 1,
+                loss: value,
+            });
+        }
+        progress(step + 1, value);
+        let change = (before - value).abs() / value.abs().max(1e-3);
+        calm = if change < how.tolerance { calm + 1 } else { 0 };
+        if calm == 5 {
+            break;
+        }
+        before = value;
+        let gradients = GradientsParams::from_grads(loss.backward(), &numbers);
+        // Adam with a rate that falls, so that it comes to rest.
+        let rate = 0.05 / (1.0 + step as f64 / 50.0);
+        numbers = optimizer.step(rate, numbers, gradients);
+    }
+    let weight = read_back(numbers.weight.val().inner())?;
+    let bias = read_back(numbers.bias.val().inner())?;
+    // Back to the features as they come: w/σ, b − Σ w·μ/σ.
+    let rows: Vec<Vec<f32>> = (0..count)
+        .map(|class| {
+            (0..length)
+                .map(|feature| weight[feature * count + class] / deviations[feature])
+                .collect()
+        })
+        .collect();
+    let bias = rows
+        .iter()
+        .zip(bias)
+        .map(|(row, bias)| {
+            bias - row
+                .iter()
+                .zip(&means)
+                .map(|(w, mean)| w * mean)
+                .sum::<f32>()
+        })
+        .collect();
+    Ok(Head { weight: rows, bias })
+}
+
+fn moments(features: &[Vec<f32>], length: usize) -> (Vec<f32>, Vec<f32>) {
+    let count = features.len() as f64;
+    let mut means = vec![0.0f64; length];
+    let mut squares = vec![0.0f64; length];
+    for row in features {
+        for (k, x) in row.iter().enumerate() {
+            means[k] += f64::from(*x) / count;
+            squares[k] += f64::from(*x).powi(2) / count;
+        }
+    }
+    let deviations = squares
+        .iter()
+        .zip(&means)
+        .map(|(square, mean)| ((square - mean * mean).max(0.0).sqrt()).max(1e-4) as f32)
+        .collect();
+    (
+        means.into_iter().map(|mean| mean as f32).collect(),
+        deviations,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::retrain::network::{Architecture, LOGITS};
+    use rand::{Rng as _, SeedableRng as _};
+
+    #[test]
+    fn a_head_is_found_replaced_and_read_back_with_other_classes() {
+        let model = Architecture::small(32, 32, 3).build(1);
+        let place = Place::find(&model, LOGITS).unwrap();
+        assert_eq!(place.classes, 3);
+        let head = Head {
+            weight: (0..4)
+                .map(|class| {
+                    (0..place.length)
+                        .map(|k| (class * 1000 + k) as f32)
+                        .collect()
+                })
+                .collect(),
+            bias: vec![1.0, 2.0, 3.0, 4.0],
+        };
+        let replaced = place.replace(model, &head);
+        let place = Place::find(&replaced, LOGITS).unwrap();
+        assert_eq!(place.classes, 4);
+        assert_eq!(place.read(&replaced).unwrap(), head);
+    }
+
+    #[test]
+    fn a_value_that_no_last_layer_makes_is_refused_with_what_makes_it() {
+        let model = Architecture::small(32, 32, 3).build(1);
+        let why = Place::find(&model, "features").unwrap_err().to_string();
+        assert!(why.contains("Flatten"), "{why}");
+    }
+
+    #[test]
+    fn a_fitted_head_separates_what_can_be_separated_and_outweighs_rare_classes() {
+        let mut rng = rand_chacha::ChaCha12Rng::seed_from_u64(1);
+        // Three blobs in five dimensions of very different scale; the last class is rare.
+        let (mut features, mut classes) = (Vec::new(), Vec::new());
+        for n in 0..420 {
+            let class = if n % 21 == 0 { 2 } else { n % 2 };
+            let mut row: Vec<f32> = (0..5).map(|_| rng.random::<f32>()).collect();
+            row[class] += 2.0;
+            row[4] *= 1e3;
+            features.push(row);
+            classes.push(class);
+        }
+        let head = fit(
+            &features,
+            &classes,
+            &[1.0, 1.0, 10.0],
+            Fit::default(),
+            |_, _| {},
+        )
+        .unwrap();
+        let right = features
+            .iter()
+            .zip(&classes)
+            .filter(|(row, class)| crate::retrain::evaluate::argmax(&head.logits(row)) == **class)
+            .count();
+        assert_eq!(right, features.len());
+        let again = fit(
+            &features,
+            &classes,
+            &[1.0, 1.0, 10.0],
+            Fit::default(),
+            |_, _| {},
+        )
+        .unwrap();
+        assert_eq!(head, again, "the same data give the same head");
+    }
+}

@@ -1,0 +1,329 @@
+//! Which files a site says are what: category folders as people have left them, or a list of labels.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::judging::outcome::LabelOrigin;
+use crate::model::manifest::Category;
+
+/// The labels cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RowsError {
+    /// A file or folder.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The list.
+    #[error("{}: {problem}; wanted are a header line with `path` or `sop_instance_uid`, and `category`", path.display())]
+    Csv {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        problem: csv::Error,
+    },
+}
+
+/// One file and what it is said to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The file.
+    pub path: PathBuf,
+    /// Its place in the bundle's categories; `None`: of neither view.
+    pub category: Option<usize>,
+    /// Who the patient is, by a name that the list gives; otherwise the file itself says.
+    pub patient: Option<String>,
+    /// Where the label comes from.
+    pub origin: LabelOrigin,
+}
+
+/// What was found, and what was passed over, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// The files.
+    pub rows: Vec<Row>,
+    /// How many were passed over, and why.
+    pub left_out: BTreeMap<String, usize>,
+}
+
+impl Rows {
+    fn leave_out(&mut self, why: impl Into<String>) {
+        *self.left_out.entry(why.into()).or_default() += 1;
+    }
+}
+
+/// Names under which images of neither view are filed.
+const NEITHER: [&str; 3] = ["neither", "outside", "_review/out-of-scope"];
+
+/// Every file below a folder that is called like a category (by id or folder). People have put them there.
+pub fn from_folders(dir: &Path, categories: &[Category]) -> Result<Rows, RowsError> {
+    let mut found = Rows::default();
+    for (place, category) in categories.iter().enumerate() {
+        let names = [category.folder.as_str(), category.id.as_str()];
+        let distinct = if names[0] == names[1] {
+            &names[..1]
+        } else {
+            &names[..]
+        };
+        for name in distinct {
+            gather(&dir.join(name), Some(place), &mut found)?;
+        }
+    }
+    for name in NEITHER {
+        gather(&dir.join(name), None, &mut found)?;
+    }
+    let known = |name: &str| {
+        NEITHER.contains(&name)
+            || categories
+                .iter()
+                .any(|category| category.folder == name || category.id.as_str() == name)
+    };
+    for entry in read_dir(dir)? {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() && !known(&name) && !name.starts_with(['.', '_']) {
+            found.leave_out(format!("folder {name:?} is no category"));
+        }
+    }
+    Ok(found)
+}
+
+fn gather(dir: &Path, category: Option<usize>, found: &mut Rows) -> Result<(), RowsError> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    let mut entries = read_dir(dir)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let kind = entry.file_type().map_err(at(&entry.path()))?;
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if hidden {
+            found.leave_out("hidden");
+        } else if kind.is_dir() {
+            gather(&entry.path(), category, found)?;
+        } else if kind.is_file() {
+            found.rows.push(Row {
+                path: entry.path(),
+                category,
+                patient: None,
+                origin: LabelOrigin::Adopted,
+            });
+        } else {
+            found.leave_out("not a regular file");
+        }
+    }
+    Ok(())
+}
+
+fn read_dir(dir: &Path) -> Result<Vec<fs::DirEntry>, RowsError> {
+    fs::read_dir(dir)
+        .and_then(Iterator::collect)
+        .map_err(at(dir))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> RowsError {
+    let path = path.to_owned();
+    move |source| RowsError::Io { path, source }
+}
+
+/// A line of the list. Other columns are passed over.
+#[derive(Deserialize)]
+struct Line {
+    /// Relative to the list's folder.
+    #[serde(default)]
+    path: Option<PathBuf>,
+    /// Names the file when no path does.
+    #[serde(default)]
+    sop_instance_uid: Option<String>,
+    /// Id or folder of a category; `neither` (or nothing) for neither view.
+    category: String,
+    #[serde(default)]
+    patient: Option<String>,
+    #[serde(default)]
+    origin: Option<String>,
+}
+
+/// A list of labels as CSV with the columns `category`, `path` or `sop_instance_uid`, and perhaps `patient` and `origin`.
+/// `complete`: the list leaves no image of its set out. `by_uid` finds the files below the list's folder by their SOP Instance UIDs; it is asked at most once.
+pub fn from_csv(
+    list: &Path,
+    categories: &[Category],
+    complete: bool,
+    by_uid: impl FnOnce(&Path) -> Result<HashMap<String, PathBuf>, RowsError>,
+) -> Result<Rows, RowsError> {
+    let failed = |problem| RowsError::Csv {
+        path: list.to_owned(),
+        problem,
+    };
+    let folder = list.parent().unwrap_or(Path::new(""));
+    let lines: Vec<Line> = csv::Reader::from_path(list)
+        .and_then(|reader| reader.into_deserialize().collect())
+        .map_err(failed)?;
+    let files = if lines.iter().any(|line| line.path.is_none()) {
+        by_uid(folder)?
+    } else {
+        HashMap::new()
+    };
+    let mut found = Rows::default();
+    for line in lines {
+        let name = line.category.trim();
+        let place = categories
+            .iter()
+            .position(|category| category.id.as_str() == name || category.folder == name);
+        let neither = name.is_empty() || NEITHER.contains(&name);
+        if place.is_none() && !neither {
+            found.leave_out(format!("{name:?} is no category"));
+            continue;
+        }
+        let uid = line.sop_instance_uid.as_deref().unwrap_or("");
+        let path = match line.path {
+            Some(path) => Some(folder.join(path)),
+            None => files.get(uid).cloned(),
+        };
+        let Some(path) = path else {
+            found.leave_out("no file has this SOP Instance UID");
+            continue;
+        };
+        found.rows.push(Row {
+            path,
+            category: place,
+            patient: line.patient.filter(|patient| !patient.is_empty()),
+            origin: origin_of(line.origin.as_deref().unwrap_or(""), complete),
+        });
+    }
+    Ok(found)
+}
+
+/// Every regular file below a folder that is not hidden.
+pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>, RowsError> {
+    let mut found = Rows::default();
+    gather(folder, None, &mut found)?;
+    Ok(found.rows.into_iter().map(|row| row.path).collect())
+}
+
+/// What the column `origin` says, as `radsort labels export` writes it.
+fn origin_of(word: &str, complete: bool) -> LabelOrigin {
+    match word {
+        "audit" => LabelOrigin::Audit,
+        "review" => LabelOrigin::Review,
+        "correction" => LabelOrigin::Correction,
+        "adopted" => LabelOrigin::Adopted,
+        "untouched" => LabelOrigin::Untouched,
+        _ if complete => LabelOrigin::CompleteCsv,
+        _ => LabelOrigin::Csv,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn categories() -> Vec<Category> {
+        let bundle = crate::model::Bundle::open_or_shipped(None).unwrap();
+        bundle.categories().to_vec()
+    }
+
+    fn no_files(_: &Path) -> Result<HashMap<String, PathBuf>, RowsError> {
+        Ok(HashMap::new())
+    }
+
+    #[test]
+    fn a_list_without_paths_finds_its_files_by_their_uids() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("labels.csv");
+        let categories = categories();
+        let id = categories[0].id.as_str();
+        fs::write(
+            &list,
+            format!("sop_instance_uid,category\n1.2,{id}\n1.3,{id}\n"),
+        )
+        .unwrap();
+        let file = dir.path().join("a.dcm");
+        let found = from_csv(&list, &categories, true, |folder| {
+            assert_eq!(folder, dir.path());
+            Ok(HashMap::from([("1.2".to_owned(), file.clone())]))
+        })
+        .unwrap();
+        assert_eq!(found.rows.len(), 1);
+        assert_eq!(found.rows[0].path, file);
+        assert_eq!(found.left_out["no file has this SOP Instance UID"], 1);
+    }
+
+    #[test]
+    fn files_below_category_folders_are_found_and_others_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let categories = categories();
+        let put = |path: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        };
+        let (first, second) = (categories[0].id.as_str(), categories[1].id.as_str());
+        put(&format!("{first}/20240101/1.dcm"));
+        put(&format!("{second}/2.dcm"));
+        put(&format!("{second}/.hidden"));
+        put("neither/3.dcm");
+        put("holiday/4.dcm");
+        put("_quarantine/5.dcm");
+        let found = from_folders(dir.path(), &categories).unwrap();
+        let got: Vec<Option<usize>> = found.rows.iter().map(|row| row.category).collect();
+        assert_eq!(got, [Some(0), Some(1), None]);
+        let left: Vec<(&str, usize)> = found
+            .left_out
+            .iter()
+            .map(|(k, n)| (k.as_str(), *n))
+            .collect();
+        assert_eq!(
+            left,
+            [("folder \"holiday\" is no category", 1), ("hidden", 1)]
+        );
+    }
+
+    #[test]
+    fn a_list_names_files_beside_it_and_who_the_patients_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let categories = categories();
+        let list = dir.path().join("labels.csv");
+        let id = categories[3].id.as_str();
+        fs::write(
+            &list,
+            format!("sop_instance_uid,path,category,patient,origin\n1.2,a.dcm,{id},P1,audit\n1.3,b.dcm,neither,,\n1.4,c.dcm,nonsense,,\n1.5,d.dcm,{id},P2,untouched\n"),
+        )
+        .unwrap();
+        let found = from_csv(&list, &categories, false, no_files).unwrap();
+        assert_eq!(found.rows.len(), 3);
+        assert_eq!(
+            found.rows[0],
+            Row {
+                path: dir.path().join("a.dcm"),
+                category: Some(3),
+                patient: Some("P1".into()),
+                origin: LabelOrigin::Audit,
+            }
+        );
+        assert_eq!(
+            (found.rows[1].category, found.rows[1].origin),
+            (None, LabelOrigin::Csv)
+        );
+        assert_eq!(found.rows[2].origin, LabelOrigin::Untouched);
+        assert_eq!(found.left_out["\"nonsense\" is no category"], 1);
+    }
+
+    #[test]
+    fn a_list_without_its_columns_is_refused_with_what_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("labels.csv");
+        fs::write(&list, "file,class\na,b\n").unwrap();
+        let why = from_csv(&list, &categories(), false, no_files)
+            .unwrap_err()
+            .to_string();
+        assert!(why.contains("and `category`"), "{why}");
+    }
+}

@@ -1,0 +1,212 @@
+//! A site fits the model to its own images: judged, retrained, promoted, on the real binary.
+
+#![cfg(feature = "retrain")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::Site;
+use serde_json::Value;
+
+/// Small phantoms in a folder for each category, with `labels.csv` beside them.
+fn images(site: &Site, count: usize, seed: u64) -> PathBuf {
+    let dir = site.dir.path().join(format!("images-{seed}"));
+    let output = Command::new(common::RADSORT)
+        .args([
+            "phantom",
+            "--syntax",
+            "explicit",
+            "--size",
+            "400x640",
+            "--imbalance",
+            "even",
+        ])
+        .args(["--outside", "0", "--layout", "by-category"])
+        .args([
+            "--count",
+            &count.to_string(),
+            "--seed",
+            &seed.to_string(),
+            "--out",
+        ])
+        .arg(&dir)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    dir
+}
+
+/// A site that leaves the choice of the bundle to `radsort models`.
+fn site() -> Site {
+    let site = Site::new();
+    let text = fs::read_to_string(&site.config).unwrap();
+    let text: String = text
+        .lines()
+        .filter(|line| *line != "[model]" && !line.starts_with("bundle ="))
+        .fold(String::new(), |text, line| text + line + "\n");
+    fs::write(&site.config, text).unwrap();
+    // The state directory and its key, as after the first start.
+    site.start().stop();
+    site
+}
+
+fn last_line(site: &Site, words: &[&str]) -> Value {
+    let said = site.ok(words);
+    serde_json::from_str(said.lines().last().unwrap()).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_bundle_is_judged_by_folders_and_by_a_list_alike() {
+    let site = site();
+    let images = images(&site, 30, 11);
+    let by_folders = last_line(&site, &["evaluate", "--json", "--from", text(&images)]);
+    let list = images.join("labels.csv");
+    let by_list = last_line(&site, &["evaluate", "--json", "--labels", text(&list)]);
+    for report in [&by_folders, &by_list] {
+        assert_eq!(report["figures"]["images"], 30, "{report:#}");
+        let right = report["figures"]["accuracy"]["part"].as_u64().unwrap();
+        assert!(right >= 27, "{report:#}");
+    }
+    assert_eq!(
+        by_folders["figures"]["confusion"],
+        by_list["figures"]["confusion"]
+    );
+}
+
+#[test]
+fn a_dry_run_says_what_there_is_and_keeps_nothing() {
+    let site = site();
+    let images = images(&site, 20, 12);
+    let output = site.run(&["retrain", "--dry-run", "--from", text(&images)]);
+    assert!(output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.contains("20 images of") && told.contains("golden"),
+        "{told}"
+    );
+    assert!(told.contains("too few: "), "{told}");
+    assert!(!site.state.join("retrain/sides.json").exists());
+    assert!(!site.state.join("models").exists());
+}
+
+#[test]
+fn classes_with_too_few_patients_are_refused_with_counts() {
+    let site = site();
+    let images = images(&site, 20, 12);
+    let output = site.run(&["retrain", "--from", text(&images)]);
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        why.contains("patients for test") && why.contains("--few-patients"),
+        "{why}"
+    );
+}
+
+#[test]
+fn what_a_site_calls_otherwise_is_learned_kept_and_filed_so_after_promotion() {
+    let site = site();
+    let images = images(&site, 120, 13);
+    // This site calls fusions growing rods and the other way round.
+    let (one, other) = (
+        images.join("lateral-fusion"),
+        images.join("lateral-growing-rods"),
+    );
+    let aside = images.join("aside");
+    fs::rename(&one, &aside).unwrap();
+    fs::rename(&other, &one).unwrap();
+    fs::rename(&aside, &other).unwrap();
+    let from = text(&images).to_owned();
+
+    let words = [
+        "retrain",
+        "--json",
+        "--few-patients",
+        "--classifier",
+        "lateral",
+        "--from",
+        &from,
+    ];
+    let report = last_line(&site, &words);
+    let folder = report["folder"].as_str().unwrap().to_owned();
+    assert_eq!(report["promoted"], false);
+    let kept = site.ok(&["models", "list", "--json"]);
+    assert!(kept.contains(&folder), "{kept}");
+
+    // The next run prepares nothing again, and nobody changes sides.
+    let sides = fs::read_to_string(site.state.join("retrain/sides.json")).unwrap();
+    let again = site.run(&["retrain", "--dry-run", "--from", &from]);
+    let told = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(told.contains("(120 prepared before)"), "{told}");
+    assert_eq!(
+        fs::read_to_string(site.state.join("retrain/sides.json")).unwrap(),
+        sides
+    );
+
+    let before = last_line(&site, &["evaluate", "--json", "--from", &from]);
+    site.ok(&["models", "promote", &folder]);
+    let after = last_line(&site, &["evaluate", "--json", "--from", &from]);
+    let right = |report: &Value| report["figures"]["accuracy"]["part"].as_u64().unwrap();
+    assert!(
+        right(&before) <= 102 && right(&after) >= 110,
+        "{} then {}",
+        right(&before),
+        right(&after)
+    );
+
+    // What was swapped is filed so.
+    let mut daemon = site.start();
+    let file = common::files(&one).into_iter().next().unwrap();
+    fs::copy(&file, site.drop.join("new.dcm")).unwrap();
+    daemon.wait_total(1);
+    daemon.stop();
+    assert_eq!(site.records()[0]["category"], "lateral-fusion");
+}
+
+#[test]
+fn all_weights_are_trained_and_the_written_network_says_what_was_trained() {
+    let site = site();
+    let images = images(&site, 40, 14);
+    let out = site.dir.path().join("fitted");
+    let report = last_line(
+        &site,
+        &[
+            "retrain",
+            "--json",
+            "--few-patients",
+            "--classifier",
+            "view",
+            "--mode",
+            "full",
+            "--epochs",
+            "1",
+            "--from",
+            text(&images),
+            "--out",
+            text(&out),
+        ],
+    );
+    assert_eq!(report["curves"]["view"].as_array().unwrap().len(), 1);
+    assert!(out.join("bundle.toml").is_file());
+    assert!(report["folder"].is_null());
+    let judged = last_line(
+        &site,
+        &[
+            "evaluate",
+            "--json",
+            "--bundle",
+            text(&out),
+            "--from",
+            text(&images),
+        ],
+    );
+    let right = judged["figures"]["accuracy"]["part"].as_u64().unwrap();
+    assert!(right >= 34, "{judged:#}");
+}
