@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use crate::cli::Verb;
 
 pub mod access;
+pub mod audit;
 pub mod check;
 pub mod classify;
 pub mod decode_worker;
 pub mod demo;
 pub mod demo_files;
+pub mod judge;
+pub mod labels;
 pub mod phantom;
 #[cfg(feature = "retrain")]
 pub mod phantom_trial;
@@ -26,6 +29,7 @@ pub mod status;
 #[cfg(feature = "retrain")]
 pub mod train_phantom;
 pub mod try_bundle;
+pub mod undo;
 pub mod verify;
 pub mod when;
 
@@ -45,6 +49,11 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Check(args) => check::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Quarantine(args) => quarantine::run(&args),
+        Verb::Correct(args) => judge::correct(&args),
+        Verb::Confirm(args) => judge::confirm(&args),
+        Verb::Labels(args) => labels::run(&args),
+        Verb::Audit(args) => audit::run(&args),
+        Verb::Undo(args) => undo::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Reindex(args) => reindex::run(&args),
         Verb::Classify(args) => classify::run(&args),
