@@ -44,6 +44,16 @@ pub enum Verb {
     Reload(commands::reload::ReloadArgs),
     /// List quarantined files, or give them back.
     Quarantine(commands::quarantine::QuarantineArgs),
+    /// Say that a file is of another category.
+    Correct(commands::judge::CorrectArgs),
+    /// Say that files are what their records say.
+    Confirm(commands::judge::ConfirmArgs),
+    /// List, export, import, accept and reject what people have said.
+    Labels(commands::labels::LabelsArgs),
+    /// Draw filed files at random for a person to judge.
+    Audit(commands::audit::AuditArgs),
+    /// Take filed files back to where they came from.
+    Undo(commands::undo::UndoArgs),
     /// Check ledger, index and folders against each other.
     Verify(commands::verify::VerifyArgs),
     /// Delete the index and build it anew from the ledger.

@@ -26,6 +26,7 @@ use crate::engine::{Engine, Inspector};
 use crate::handler::Answers;
 use crate::ingest::Drop;
 use crate::intake::tend;
+use crate::library_watch::keep_looking;
 use crate::model::Model;
 use crate::model::store::Store;
 use crate::model::trial;
@@ -97,6 +98,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         Limits::default(),
         stop.clone(),
     ));
+    daemon
+        .tasks
+        .spawn(keep_looking(Arc::clone(&engine), stop.clone()));
     notify(&[NotifyState::Ready, NotifyState::Status(&daemon.summary())]);
     tracing::info!(model = %engine.services().model.classifier().info().name, provider = %engine.services().model.classifier().info().provider, "ready");
 

@@ -15,6 +15,7 @@ use crate::decode::pool::{DecodeError, Pool};
 use crate::decode::{Completeness, Inspection};
 use crate::domain::Uid;
 use crate::ingest::{Services, Told, Trouble};
+use crate::library_watch::LibraryWatch;
 use crate::model::{Model, ModelError};
 use crate::state::State;
 use crate::watch::Inspect;
@@ -28,6 +29,8 @@ pub struct Engine {
     pub state: State,
     /// The jailed decoders.
     pub pool: Arc<Pool>,
+    /// What people do in the library.
+    pub library_watch: LibraryWatch,
     in_force: RwLock<InForce>,
     events: broadcast::Sender<Told>,
     errors: Mutex<RecentErrors>,
@@ -63,6 +66,7 @@ impl Engine {
         Ok(Self {
             state,
             pool,
+            library_watch: LibraryWatch::default(),
             in_force: RwLock::new(in_force),
             events: broadcast::channel(EVENTS_KEPT).0,
             errors: Mutex::default(),

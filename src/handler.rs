@@ -8,7 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::quarantine;
-use crate::control::protocol::{Code, Progress, Refusal, Released, SortProgress, SortSummary};
+use crate::control::protocol::{
+    AuditList, Code, Judged, Judgement, Looked, Progress, Refusal, Released, SortProgress,
+    SortSummary, Undo,
+};
 use crate::control::server::{Handler, Peer};
 use crate::control::status::{
     Disk, ErrorLine, ModelStatus, Noticing, Status, WatchState, WatchStatus,
@@ -19,6 +22,8 @@ use crate::filing::ledger::Ledger;
 use crate::index::entry::{Entry, Story};
 use crate::index::query::Query;
 use crate::index::verify::{self, Finding, Summary};
+use crate::judgement::Desk;
+use crate::library_watch;
 use crate::pass;
 use crate::watch;
 
@@ -259,6 +264,48 @@ impl Handler for Answers {
         )
         .await
         .map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))
+    }
+
+    async fn judge(&self, peer: Peer, judgement: Judgement) -> Answer<Vec<Judged>> {
+        Desk::of_service(&self.engine)
+            .judge(judgement, Some(peer.uid))
+            .await
+            .map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))
+    }
+
+    async fn look_at_library(&self, _peer: Peer) -> Answer<Looked> {
+        library_watch::look(&self.engine, &self.stop)
+            .await
+            .map_err(|error| Refusal::failed(&error))
+    }
+
+    async fn audit_sample(
+        &self,
+        _peer: Peer,
+        count: u64,
+        seed: u64,
+        out: mpsc::Sender<Entry>,
+    ) -> Answer<AuditList> {
+        let desk = Desk::of_service(&self.engine);
+        blocking(move || {
+            let (entries, list) = desk
+                .sample(count, seed)
+                .map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))?;
+            for entry in entries {
+                if out.blocking_send(entry).is_err() {
+                    break;
+                }
+            }
+            Ok(list)
+        })
+        .await?
+    }
+
+    async fn undo(&self, peer: Peer, which: Undo, dry_run: bool) -> Answer<Vec<Released>> {
+        Desk::of_service(&self.engine)
+            .undo(which, dry_run, Some(peer.uid))
+            .await
+            .map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))
     }
 
     async fn reindex(&self, _peer: Peer, out: mpsc::Sender<Progress>) -> Answer<u64> {

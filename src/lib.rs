@@ -4,7 +4,7 @@
 //! The map, inward to outward: [`domain`] holds the rules and touches nothing outside memory. Around it sit the
 //! adapters: [`watch`] finds files and waits until they are complete, [`decode`] reads them in a jail, [`model`]
 //! classifies, [`filing`] moves and records, [`index`] answers questions. [`ingest`] tells the story of one file from
-//! top to bottom; [`daemon`] keeps many of those going; [`control`] and [`commands`] are how people talk to it.
+//! top to bottom; [`judgement`] and [`library_watch`] take what people say and do about it; [`daemon`] keeps many of those going; [`control`] and [`commands`] are how people talk to it.
 //! [`phantom`] makes synthetic radiographs with known truth; [`retrain`] fits models.
 
 pub mod cli;
@@ -21,6 +21,8 @@ pub mod handler;
 pub mod index;
 pub mod ingest;
 pub mod intake;
+pub mod judgement;
+pub mod library_watch;
 pub mod model;
 pub mod pass;
 pub mod phantom;

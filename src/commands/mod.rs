@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::cli::Verb;
 
 pub mod access;
+pub mod audit;
 pub mod check;
 pub mod classify;
 pub mod decode_worker;
@@ -12,8 +13,10 @@ pub mod demo;
 pub mod demo_files;
 #[cfg(feature = "retrain")]
 pub mod evaluate;
+pub mod judge;
 #[cfg(feature = "retrain")]
 pub mod labelled;
+pub mod labels;
 pub mod models;
 pub mod phantom;
 #[cfg(feature = "retrain")]
@@ -33,6 +36,7 @@ pub mod status;
 #[cfg(feature = "retrain")]
 pub mod train_phantom;
 pub mod try_bundle;
+pub mod undo;
 pub mod verify;
 pub mod when;
 
@@ -52,6 +56,11 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Check(args) => check::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Quarantine(args) => quarantine::run(&args),
+        Verb::Correct(args) => judge::correct(&args),
+        Verb::Confirm(args) => judge::confirm(&args),
+        Verb::Labels(args) => labels::run(&args),
+        Verb::Audit(args) => audit::run(&args),
+        Verb::Undo(args) => undo::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Reindex(args) => reindex::run(&args),
         Verb::Models(args) => models::run(&args),

@@ -17,7 +17,7 @@ use crate::domain::placement::RootId;
 use crate::domain::{CategoryId, Reason, Uid, View};
 use crate::filing::record::Fate;
 use crate::index::entry::Entry;
-use crate::index::query::Query;
+use crate::index::query::{LabelState, Query};
 
 /// How many rows a table has unless told otherwise; JSON and CSV have all.
 const TABLE_ROWS: u64 = 50;
@@ -66,6 +66,9 @@ pub struct QueryArgs {
     /// filed, review, other, quarantined, duplicate, conflict or left.
     #[arg(long, value_name = "F")]
     pub fate: Option<Fate>,
+    /// Whether a person has said what it is: given, pending (waits to be accepted) or none.
+    #[arg(long, value_name = "STATE")]
+    pub label: Option<LabelState>,
     /// Only how many.
     #[arg(long)]
     pub count: bool,
@@ -114,6 +117,7 @@ impl QueryArgs {
             below: self.below,
             reason: self.reason,
             fate: self.fate,
+            label: self.label,
             limit: self.limit,
         }
     }

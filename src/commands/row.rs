@@ -57,6 +57,8 @@ pub struct Row {
     pub digest: String,
     /// The ledger's record id.
     pub record: String,
+    /// What a label says that waits to be accepted.
+    pub pending: Option<String>,
 }
 
 impl Row {
@@ -85,10 +87,11 @@ impl Row {
             source: entry.watch.clone(),
             action: entry.action.as_ref().map(word),
             from: text(entry.from.as_ref()),
-            labelled: entry.labelled.clone(),
+            labelled: text(entry.label.as_ref().map(|given| &given.label.origin)),
             size: entry.size(),
             digest: entry.digest.0.clone(),
             record: entry.id.to_string(),
+            pending: text(entry.pending.as_ref().map(|given| &given.label.category)),
         }
     }
 }

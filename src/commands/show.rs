@@ -14,9 +14,9 @@ use crate::config::Settings;
 use crate::config::settings::Action;
 use crate::control::protocol::{Reply, Request};
 use crate::domain::placement::RootId;
-use crate::domain::{Dossier, Instance, Placement, Prediction};
-use crate::filing::record::{Intent, Record};
-use crate::index::entry::{State, Story, Told};
+use crate::domain::{CategoryId, Dossier, Instance, Pending, Placement, Prediction};
+use crate::filing::record::{Intent, Label, Record};
+use crate::index::entry::{Given, State, Story, Told};
 
 /// Show the whole story of one file: when it was seen, settled and decoded, what its header said, all scores, why it is
 /// in its folder, which model and provider decided, and what happened to it since.
@@ -116,14 +116,22 @@ fn text(story: &Story, roots: &[(RootId, PathBuf)]) -> String {
     }
     out.some("detail", entry.detail.as_deref());
     let labelled = entry
-        .labelled
+        .label
         .as_ref()
-        .map(|origin| format!(" (a person says so: {origin})"));
+        .map(|given| format!(" (a person says so: {})", given.label.origin));
     let category = entry
         .category
         .as_ref()
         .map(|category| format!("{category}{}", labelled.unwrap_or_default()));
     out.some("category", category.as_deref());
+    if let Some(Given { label, .. }) = &entry.pending {
+        let why = label.pending.map_or("", Pending::explanation);
+        let text = format!(
+            "{} ({why}): `radsort labels accept {1}` or `reject {1}`",
+            label.category, entry.id
+        );
+        out.line("perhaps", &text);
+    }
     if let Some(dossier) = story.dossier() {
         about(&mut out, dossier);
     }
@@ -281,24 +289,44 @@ fn tell(out: &mut Lines, told: &Told, roots: &[(RootId, PathBuf)]) {
             told.time_us,
             &format!("found at {}, put there by a person", path(at)),
         ),
-        Record::Label {
-            category,
-            origin,
-            by,
-            ..
-        } => {
-            line(
-                told.time_us,
-                &format!("labelled {category} ({origin}){}", by_whom(*by)),
-            );
+        Record::Label(label) => line(told.time_us, &labelled(label)),
+        Record::Judged { accepted, by, .. } => {
+            let what = if *accepted { "accepted" } else { "rejected" };
+            line(told.time_us, &format!("label {what}{}", by_whom(*by)));
         }
         Record::Missing { .. } => line(told.time_us, "looked for and not found"),
-        Record::Undone { .. } => line(told.time_us, "went back to where it came from"),
+        Record::Undone { by, .. } => line(
+            told.time_us,
+            &format!("went back to where it came from{}", by_whom(*by)),
+        ),
         other => line(
             told.time_us,
             &serde_json::to_string(other).unwrap_or_default(),
         ),
     }
+}
+
+fn labelled(label: &Label) -> String {
+    let mut text = match label.pending {
+        Some(why) => format!("perhaps {} ({})", label.category, why.explanation()),
+        None => format!("labelled {} ({})", label.category, label.origin),
+    };
+    text += &by_whom(label.by);
+    if let Some(person) = &label.person {
+        let _ = write!(text, ", by {person}");
+    }
+    if let Some(shown) = &label.shown {
+        let category = shown
+            .category
+            .as_ref()
+            .map_or("nothing", CategoryId::as_str);
+        let model = shown.model.as_deref().unwrap_or("no model");
+        let _ = write!(text, "; {model} had said {category}");
+    }
+    if let Some(note) = &label.note {
+        let _ = write!(text, "; {note}");
+    }
+    text
 }
 
 fn by_whom(by: Option<u32>) -> String {
@@ -324,12 +352,16 @@ mod tests {
                 id: id.clone(),
                 to: None,
             },
-            Record::Label {
+            Record::Label(Box::new(Label {
                 id,
                 category: "tether".to_owned().try_into().unwrap(),
-                origin: "audit".into(),
+                origin: crate::domain::Origin::Audit,
                 by: Some(7),
-            },
+                person: None,
+                note: Some("left side".into()),
+                shown: Some(entry.shown()),
+                pending: None,
+            })),
         ];
         let history = records
             .into_iter()
@@ -357,7 +389,7 @@ mod tests {
             "header: ap",
             "spine 1.1.0 on cpu",
             "1.2.1",
-            "labelled tether (audit), asked for by user id 7",
+            "labelled tether (audit), asked for by user id 7; spine 1.1.0 had said brace; left side",
         ] {
             assert!(text.contains(part), "{part:?} is missing in:\n{text}");
         }

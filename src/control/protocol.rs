@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::status::Status;
+use crate::filing::record::RecordId;
 use crate::index::entry::{Entry, Story};
 use crate::index::query::Query;
 use crate::index::verify::{Difference, Summary};
@@ -56,6 +57,27 @@ pub enum Request {
         /// Record ids, SOP Instance UIDs or absolute paths.
         what: Vec<String>,
     },
+    /// What a person says about files: one `judged` each.
+    Judge {
+        /// What they say.
+        judgement: Judgement,
+    },
+    /// Look at the library now: one `looked`.
+    LookAtLibrary {},
+    /// Draw filed files at random to be judged: each an `entry`, then one `audit`.
+    AuditSample {
+        /// How many.
+        count: u64,
+        /// The same seed draws the same files.
+        seed: u64,
+    },
+    /// Take filed files back to where they came from: one `released` each.
+    Undo {
+        /// Which.
+        which: Undo,
+        /// Only say which.
+        dry_run: bool,
+    },
     /// Build the index again: `progress`, then one `reindexed`.
     Reindex {},
     /// Compare ledger, index and folders: `progress` and `difference`, then one `verified`.
@@ -88,6 +110,12 @@ pub enum Reply {
     Sorted(SortSummary),
     /// What became of one file that was to be released.
     Released(Released),
+    /// What became of one file that was judged.
+    Judged(Judged),
+    /// What a look at the library has found.
+    Looked(Looked),
+    /// The end of an audit's sample.
+    Audit(AuditList),
     /// How far a long task is.
     Progress(Progress),
     /// The index has been built again.
@@ -208,7 +236,7 @@ pub struct SortSummary {
     pub seconds: f64,
 }
 
-/// What became of one file that was to be released from the quarantine.
+/// What became of one file that was to go back to where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
     /// As it was asked for.
@@ -216,9 +244,117 @@ pub struct Released {
     /// Where it is now, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Why it is still in the quarantine.
+    /// Why it is still where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// What a person says about files. Files are named by record ids, SOP Instance UIDs or absolute paths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Judgement {
+    /// It is something else: it gets this label and goes into that category's folder.
+    Correct {
+        /// The file.
+        what: String,
+        /// Category id (or its folder's name).
+        category: String,
+        /// What the person adds.
+        note: Option<String>,
+    },
+    /// They are what their records say.
+    Confirm {
+        /// The files.
+        what: Vec<String>,
+    },
+    /// A list from elsewhere; no file is moved.
+    Import {
+        /// Its rows.
+        rows: Vec<ImportRow>,
+    },
+    /// Labels that wait count from now on, or are forgotten.
+    Settle {
+        /// Count, or are forgotten.
+        accept: bool,
+        /// The files; empty: all that wait.
+        what: Vec<String>,
+    },
+}
+
+/// One row of an imported list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportRow {
+    /// SOP Instance UID.
+    pub sop_instance_uid: String,
+    /// Category id (or its folder's name).
+    pub category: String,
+    /// Who says so.
+    #[serde(default)]
+    pub person: Option<String>,
+    /// What they add.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// What became of one file that was judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// As it was asked for.
+    pub what: String,
+    /// Its category from now on, when that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Where it is now, absolute, when it was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Why nothing was recorded; or, with a category, why the file was not moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a look at the library has found and recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Looked {
+    /// Files that lie where their records say.
+    pub in_place: u64,
+    /// Files that a person has moved.
+    pub moved: u64,
+    /// Labels that follow from that.
+    pub labels: u64,
+    /// Labels that wait to be accepted.
+    pub pending: u64,
+    /// Files that people have put there, recorded now.
+    pub adopted: u64,
+    /// Files that are nowhere to be found since the look before.
+    pub missing: u64,
+}
+
+/// Which files are to be taken back: those that are named, else those that all conditions fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Undo {
+    /// Record ids, SOP Instance UIDs or absolute paths.
+    pub what: Vec<String>,
+    /// Filed at this time or later, microseconds since the Unix epoch.
+    pub since_us: Option<i64>,
+    /// Bundle name, version, or both.
+    pub model: Option<String>,
+}
+
+/// Files that were drawn at random, for a person to confirm or correct.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditList {
+    /// Its name: when it was drawn.
+    pub id: String,
+    /// When it was drawn, microseconds since the Unix epoch.
+    pub drawn_us: i64,
+    /// The seed.
+    pub seed: u64,
+    /// How many filed files there were to draw from.
+    pub filed: u64,
+    /// The files, in the order in which they were drawn.
+    pub files: Vec<RecordId>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::ControlError;
 use super::protocol::{
-    self, Code, MAX_LINE, Progress, Refusal, Released, Reply, Request, SortProgress, SortSummary,
+    self, AuditList, Code, Judged, Judgement, Looked, MAX_LINE, Progress, Refusal, Released, Reply,
+    Request, SortProgress, SortSummary, Undo,
 };
 use super::status::Status;
 use crate::index::entry::{Entry, Story};
@@ -76,6 +77,29 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         peer: Peer,
         what: Vec<String>,
+    ) -> impl Future<Output = Answer<Vec<Released>>> + Send;
+    /// Records what a person says about files.
+    fn judge(
+        &self,
+        peer: Peer,
+        judgement: Judgement,
+    ) -> impl Future<Output = Answer<Vec<Judged>>> + Send;
+    /// Looks at the library now.
+    fn look_at_library(&self, peer: Peer) -> impl Future<Output = Answer<Looked>> + Send;
+    /// Draws filed files at random.
+    fn audit_sample(
+        &self,
+        peer: Peer,
+        count: u64,
+        seed: u64,
+        out: mpsc::Sender<Entry>,
+    ) -> impl Future<Output = Answer<AuditList>> + Send;
+    /// Takes filed files back to where they came from.
+    fn undo(
+        &self,
+        peer: Peer,
+        which: Undo,
+        dry_run: bool,
     ) -> impl Future<Output = Answer<Vec<Released>>> + Send;
     /// Builds the index again, and returns how many records the ledger has.
     fn reindex(
@@ -419,6 +443,26 @@ async fn answer<H: Handler>(
             .quarantine_release(peer, what)
             .await
             .map(|released| released.into_iter().map(Reply::Released).collect()),
+        Request::Judge { judgement } => handler
+            .judge(peer, judgement)
+            .await
+            .map(|judged| judged.into_iter().map(Reply::Judged).collect()),
+        Request::LookAtLibrary {} => handler
+            .look_at_library(peer)
+            .await
+            .map(|looked| vec![Reply::Looked(looked)]),
+        Request::AuditSample { count, seed } => {
+            let entry = |entry| Reply::Entry(Box::new(entry));
+            stream(&replies, entry, |out| {
+                handler.audit_sample(peer, count, seed, out)
+            })
+            .await
+            .map(|list| vec![Reply::Audit(list)])
+        }
+        Request::Undo { which, dry_run } => handler
+            .undo(peer, which, dry_run)
+            .await
+            .map(|undone| undone.into_iter().map(Reply::Released).collect()),
         Request::Reindex {} => stream(&replies, Reply::Progress, |out| handler.reindex(peer, out))
             .await
             .map(|records| vec![Reply::Reindexed { records }]),

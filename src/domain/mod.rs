@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file or a socket; everything can be tested by giving values and looking at values.
 
 pub mod category;
+pub mod correction;
 pub mod decision;
 pub mod dossier;
 pub mod instance;
@@ -10,6 +11,7 @@ pub mod placement;
 pub mod settle;
 
 pub use category::{CategoryId, View};
+pub use correction::{Origin, Pending, Shown};
 pub use decision::{Decision, Prediction, Reason};
 pub use dossier::Dossier;
 pub use instance::{Header, Instance, Pseudonym, SopInstanceUid, Uid};

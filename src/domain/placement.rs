@@ -418,8 +418,11 @@ fn cap(text: String) -> String {
 
 /// Where files go that are not filed under a category: their folder below the library.
 pub fn review_folder(reason: Reason) -> String {
-    format!("_review/{}", reason.code())
+    format!("{REVIEW_FOLDER}/{}", reason.code())
 }
+
+/// The folder below the library for files that a person should look at.
+pub const REVIEW_FOLDER: &str = "_review";
 
 /// The folder below the library for DICOM that is no radiograph.
 pub const OTHER_FOLDER: &str = "_other";

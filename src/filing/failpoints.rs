@@ -5,7 +5,7 @@
 //! `RADSORT_STOP_AT=<name>` stops it there (SIGSTOP) until someone lets it go on (SIGCONT).
 
 /// Every place between two steps of filing, in the order in which a file passes them. `copy` marks those that only a
-/// copied file passes, `rename` those that only a renamed one does.
+/// copied file passes, `rename` those that only a renamed one does, `undo` those of giving back.
 pub const FAILPOINTS: &[(&str, &str)] = &[
     ("before-intent", "all"),
     ("after-intent", "all"),
@@ -22,6 +22,7 @@ pub const FAILPOINTS: &[(&str, &str)] = &[
     ("before-filed", "all"),
     ("after-filed", "all"),
     ("after-index", "all"),
+    ("before-giving-back", "undo"),
 ];
 
 /// Arms the places that `RADSORT_CRASH_AT` and `RADSORT_STOP_AT` name. Called once, at the start of the process.

@@ -15,8 +15,8 @@ use super::catalogue::Catalogue;
 use super::consumed::Consumed;
 use super::destinations::Destinations;
 use super::prepare::prepare;
-use super::quarantine::{Item, ReleaseError, Released};
-use super::record::{Held, Record};
+use super::quarantine::{self, Item, ReleaseError, Released};
+use super::record::{Digest, Held, Record, RecordId};
 use super::recover;
 pub use super::recover::RecoverReport;
 use super::replay::Opened;
@@ -24,8 +24,8 @@ pub use super::request::{FilingError, FilingRequest, HoldReason, Outcome};
 use super::share::Share;
 use super::worker::{Message, Worker};
 use crate::config::settings::Action;
-use crate::domain::Fingerprint;
 use crate::domain::placement::RootId;
+use crate::domain::{Fingerprint, Placement, RelPath};
 use crate::root::Root;
 
 /// The threads of the roots, started when they are first needed.
@@ -64,6 +64,7 @@ struct Inner {
     consumed: Arc<RwLock<Consumed>>,
     failure: Arc<Mutex<Option<FilingError>>>,
     destinations: Arc<Destinations>,
+    by_hand: tokio::sync::Mutex<()>,
     /// The ledger's instance, and the number of the first record of this run.
     began: (String, u64),
 }
@@ -110,6 +111,7 @@ impl Filer {
                 consumed,
                 failure,
                 destinations,
+                by_hand: tokio::sync::Mutex::default(),
                 began,
             }),
         })
@@ -170,6 +172,50 @@ impl Filer {
         self.ask(|reply| Message::Append { records, reply }).await
     }
 
+    /// Ids for records of other kinds (adoptions).
+    pub async fn next_ids(&self, count: usize) -> Result<Vec<RecordId>, FilingError> {
+        self.ask(|reply| Message::Ids { count, reply }).await
+    }
+
+    /// Held by whoever moves filed files at a person's request, and by whoever compares folders with records: neither
+    /// must see the other's work half done.
+    pub async fn by_hand(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.by_hand.lock().await
+    }
+
+    /// Moves a file that is on record to another place in the library at a person's request, and records that. A crash
+    /// in between leaves it there with its old record: the next look at the library records the move.
+    pub async fn relocate(
+        &self,
+        id: RecordId,
+        from: Placement,
+        to: RelPath,
+        digest: Digest,
+    ) -> Result<Result<Placement, ReleaseError>, FilingError> {
+        let destinations = Arc::clone(&self.inner.destinations);
+        let library = match self.inner.shares.of(&RootId::Library) {
+            Ok(share) => share,
+            Err(reason) => return Ok(Err(ReleaseError::Held(reason))),
+        };
+        let moved = {
+            let id = id.clone();
+            library.run(move || quarantine::relocate(&destinations, &id, &from, &to, &digest))
+        };
+        let to = match moved.await.map_err(|_| self.stopped())? {
+            Ok(path) => Placement {
+                root: RootId::Library,
+                path,
+            },
+            Err(error) => return Ok(Err(error)),
+        };
+        let record = Record::Moved { id, to: to.clone() };
+        Ok(self
+            .append(vec![record])
+            .await?
+            .map(|()| to)
+            .map_err(ReleaseError::Held))
+    }
+
     /// Gives a quarantined file back to the watch that it came from, whose root is given. It is not taken again until it
     /// changes. `by` is the user id of who asked, when known.
     pub async fn release(
@@ -178,35 +224,62 @@ impl Filer {
         root: Arc<Root>,
         by: Option<u32>,
     ) -> Result<Result<Released, ReleaseError>, FilingError> {
-        let destinations = Arc::clone(&self.inner.destinations);
-        let library = match self.inner.shares.of(&RootId::Library) {
-            Ok(share) => share,
-            Err(reason) => return Ok(Err(ReleaseError::Held(reason))),
+        let record = move |id, held| Record::Released {
+            id,
+            by,
+            held: Some(held),
         };
-        // First the record, then the file: a crash in between leaves it in the quarantine, to be released again.
+        self.give_back(item, root, record).await
+    }
+
+    /// The same for a file in the library or among the duplicates.
+    pub async fn undo(
+        &self,
+        item: Item,
+        root: Arc<Root>,
+        by: Option<u32>,
+    ) -> Result<Result<Released, ReleaseError>, FilingError> {
+        let record = move |id, held| Record::Undone {
+            id,
+            by,
+            held: Some(held),
+        };
+        self.give_back(item, root, record).await
+    }
+
+    /// First the record, then the file: a crash in between leaves it where it is, to be given back again.
+    async fn give_back(
+        &self,
+        item: Item,
+        root: Arc<Root>,
+        record: impl FnOnce(RecordId, Held) -> Record,
+    ) -> Result<Result<Released, ReleaseError>, FilingError> {
+        let destinations = Arc::clone(&self.inner.destinations);
+        let (library, share) = match (
+            self.inner.shares.of(&RootId::Library),
+            self.share(&item.intent.watch),
+        ) {
+            (Ok(library), Ok(share)) => (library, share),
+            (Err(reason), _) | (_, Err(reason)) => return Ok(Err(ReleaseError::Held(reason))),
+        };
         let opened = library.run(move || item.open(&destinations).map(|opened| (item, opened)));
         let (item, opened) = match opened.await.map_err(|_| self.stopped())? {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
-        let held = Held {
-            watch: item.intent.watch.clone(),
-            path: item.intent.from.clone(),
-            digest: item.intent.digest.clone(),
-            fingerprint: opened.fingerprint,
+        let held = share.run(move || {
+            let held = item.held(&opened, &root);
+            held.map(|held| (item, opened, root, held))
+        });
+        let (item, opened, root, held) = match held.await.map_err(|_| self.stopped())? {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
         };
-        let record = Record::Released {
-            id: item.intent.id.clone(),
-            by,
-            held: Some(held),
-        };
+        let record = record(item.intent.id.clone(), held);
         if let Err(reason) = self.append(vec![record]).await? {
             return Ok(Err(ReleaseError::Held(reason)));
         }
-        let share = match self.share(&item.intent.watch) {
-            Ok(share) => share,
-            Err(reason) => return Ok(Err(ReleaseError::Held(reason))),
-        };
+        fail::fail_point!("before-giving-back");
         share
             .run(move || item.give_back(&opened, &root))
             .await

@@ -1,22 +1,22 @@
-//! The quarantine: what is in it, and giving it back.
+//! The quarantine: what is in it; and giving files back, from there and from the library.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, Timespec, Timestamps};
 
 use super::carry::{CopyFault, CopySpec, remove_reason, write_copy};
-use super::destinations::Destinations;
+use super::destinations::{Destinations, Roots};
 use super::ledger::{Ledger, LedgerError};
 use super::names;
-use super::record::{Digest, Intent, Record};
+use super::record::{Digest, Held, Intent, Record, RecordId};
 use super::request::HoldReason;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, Placement, RelPath};
 use crate::root::Root;
 
-/// A file that was quarantined.
+/// A file that radsort has put somewhere, and that can go back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     /// Its record.
@@ -27,22 +27,22 @@ pub struct Item {
     pub time_us: i64,
 }
 
-/// Why a file was not given back. It is still in the quarantine.
+/// Why a file was not given back (or moved within the library). It is still where it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
     /// It is not there.
-    #[error("record {0} is no longer in the quarantine")]
+    #[error("the file of record {0} is no longer where it was put")]
     NotThere(String),
-    /// Its bytes are not those that were quarantined.
+    /// Its bytes are not those that were put there.
     #[error(
-        "the file of record {0} was changed in the quarantine: look at it, and move it by hand"
+        "the file of record {0} was changed since it was put there: look at it, and move it by hand"
     )]
     Changed(String),
     /// Something concerns all files.
     #[error("{0}")]
     Held(HoldReason),
     /// It could not be moved.
-    #[error("record {id} could not be given back: {error}")]
+    #[error("the file of record {id} could not be moved: {error}")]
     Io {
         /// The record.
         id: String,
@@ -109,10 +109,77 @@ pub enum ListError {
     Held(HoldReason),
 }
 
-/// A quarantined file, open and verified.
+/// Opens a file that is on record, and makes sure that it is what was put there.
+fn open_verified(
+    roots: &Roots,
+    id: &RecordId,
+    at: &Placement,
+    digest: &Digest,
+) -> Result<(File, Fingerprint), ReleaseError> {
+    let not_there = || ReleaseError::NotThere(id.0.clone());
+    let root = roots.get(&at.root).ok_or_else(not_there)?;
+    let (file, fingerprint) = root
+        .open_file(&at.path)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => not_there(),
+            _ => ReleaseError::Io {
+                id: id.0.clone(),
+                error,
+            },
+        })?;
+    let found = Digest::of_file(&file)
+        .map_err(|error| ReleaseError::Held(HoldReason::of(&at.root, &error)))?;
+    if found != *digest {
+        return Err(ReleaseError::Changed(id.0.clone()));
+    }
+    Ok((file, fingerprint))
+}
+
+/// Moves a file that is on record to another place in the library, or beside that when the name is taken. Nothing is
+/// replaced. Gives where it is.
+pub(super) fn relocate(
+    destinations: &Destinations,
+    id: &RecordId,
+    from: &Placement,
+    to: &RelPath,
+    digest: &Digest,
+) -> Result<RelPath, ReleaseError> {
+    let roots = destinations.current().map_err(ReleaseError::Held)?;
+    open_verified(&roots, id, from, digest)?;
+    let failed = |error| ReleaseError::Io {
+        id: id.0.clone(),
+        error,
+    };
+    let source = roots
+        .get(&from.root)
+        .ok_or_else(|| ReleaseError::NotThere(id.0.clone()))?;
+    let library = &roots.library;
+    if let Some(parent) = to.parent() {
+        library
+            .make_directories(&parent, roots.directory_mode)
+            .map_err(failed)?;
+    }
+    let path = match source.rename_noreplace(&from.path, library, to) {
+        Ok(()) => to.clone(),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let other = names::alternative(to, digest, id)
+                .map_err(|error| failed(io::Error::other(error)))?;
+            source
+                .rename_noreplace(&from.path, library, &other)
+                .map_err(failed)?;
+            other
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    library.sync_directory_of(&path).map_err(failed)?;
+    source.sync_directory_of(&from.path).map_err(failed)?;
+    Ok(path)
+}
+
+/// A file on record, open and verified.
 pub(super) struct OpenItem {
     file: File,
-    roots: std::sync::Arc<super::destinations::Roots>,
+    roots: std::sync::Arc<Roots>,
     pub fingerprint: Fingerprint,
 }
 
@@ -124,27 +191,37 @@ impl Item {
         }
     }
 
-    /// Opens the file and makes sure that it is what was quarantined.
+    /// Opens the file and makes sure that it is what was put there.
     pub(super) fn open(&self, destinations: &Destinations) -> Result<OpenItem, ReleaseError> {
         let roots = destinations.current().map_err(ReleaseError::Held)?;
-        let root = roots
-            .get(&self.at.root)
-            .ok_or_else(|| ReleaseError::NotThere(self.intent.id.0.clone()))?;
         let (file, fingerprint) =
-            root.open_file(&self.at.path)
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound => ReleaseError::NotThere(self.intent.id.0.clone()),
-                    _ => self.failed(error),
-                })?;
-        let digest = Digest::of_file(&file)
-            .map_err(|error| ReleaseError::Held(HoldReason::of(&self.at.root, &error)))?;
-        if digest != self.intent.digest {
-            return Err(ReleaseError::Changed(self.intent.id.0.clone()));
-        }
+            open_verified(&roots, &self.intent.id, &self.at, &self.intent.digest)?;
         Ok(OpenItem {
             file,
             roots,
             fingerprint,
+        })
+    }
+
+    /// Where it goes back to: its old place, or beside that when the name is taken.
+    fn home(&self, source: &Root) -> io::Result<RelPath> {
+        let from = &self.intent.from;
+        match source.stat_if_there(from)? {
+            None => Ok(from.clone()),
+            Some(_) => names::returned(from, &self.intent.id).map_err(io::Error::other),
+        }
+    }
+
+    /// How the ledger knows the file once it is back: with the time that it had when it came.
+    pub(super) fn held(&self, open: &OpenItem, source: &Root) -> Result<Held, ReleaseError> {
+        Ok(Held {
+            watch: self.intent.watch.clone(),
+            path: self.home(source).map_err(|error| self.failed(error))?,
+            digest: self.intent.digest.clone(),
+            fingerprint: Fingerprint {
+                mtime_ns: self.intent.fingerprint.mtime_ns,
+                ..open.fingerprint
+            },
         })
     }
 
@@ -186,13 +263,35 @@ impl Item {
         if let Err(error) = rustix::fs::fchmod(&open.file, Mode::from_raw_mode(self.intent.mode)) {
             tracing::debug!(%error, "a released file keeps radsort's permission bits");
         }
-        remove_reason(root, &self.at.path);
+        self.set_time(open);
+        if self.at.root == RootId::Quarantine {
+            remove_reason(root, &self.at.path);
+        }
         source
             .sync_directory_of(&path)
             .map_err(|error| held(&error))?;
         root.sync_directory_of(&self.at.path)
             .map_err(|error| self.failed(error))?;
         Ok(Released { path })
+    }
+
+    /// Gives it the time of modification that it had when it came, where something has changed that.
+    fn set_time(&self, open: &OpenItem) {
+        let nanoseconds = self.intent.fingerprint.mtime_ns;
+        if open.fingerprint.mtime_ns == nanoseconds {
+            return;
+        }
+        let time = Timespec {
+            tv_sec: nanoseconds.div_euclid(1_000_000_000),
+            tv_nsec: nanoseconds.rem_euclid(1_000_000_000),
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        if let Err(error) = rustix::fs::futimens(&open.file, &times) {
+            tracing::debug!(%error, "a file that was given back keeps its time of modification");
+        }
     }
 
     fn copy_back(
@@ -212,7 +311,10 @@ impl Item {
             .map_err(|error| self.failed(io::Error::other(error)))?;
         let spec = CopySpec {
             digest: &intent.digest,
-            fingerprint: &open.fingerprint,
+            fingerprint: &Fingerprint {
+                mtime_ns: intent.fingerprint.mtime_ns,
+                ..open.fingerprint
+            },
             mode: intent.mode,
         };
         let landed = match write_copy(&open.file, source, &part, &spec) {

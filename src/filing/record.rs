@@ -8,7 +8,9 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Action;
-use crate::domain::{CategoryId, Dossier, Fingerprint, Placement, Reason, RelPath};
+use crate::domain::{
+    CategoryId, Dossier, Fingerprint, Instance, Origin, Pending, Placement, Reason, RelPath, Shown,
+};
 
 /// Unique across installations: the ledger's random instance id and a running number, `<16 hex>-<number>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -177,8 +179,34 @@ pub struct Held {
     pub path: RelPath,
     /// Its bytes.
     pub digest: Digest,
-    /// The file as it was in the quarantine (a rename keeps it).
+    /// The file as it comes back (a rename keeps device and inode).
     pub fingerprint: Fingerprint,
+}
+
+/// What a person says a file is. When it was said is the ledger line's time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    /// The file: the intent or adoption that it began with.
+    pub id: RecordId,
+    /// The category.
+    pub category: CategoryId,
+    /// Where the label comes from.
+    pub origin: Origin,
+    /// Who says so (user id at the control socket, or the owner of a new copy), when known.
+    #[serde(default)]
+    pub by: Option<u32>,
+    /// Who says so, as an imported list names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// What they add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// What the model had said, as far as it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
+    /// Why it does not count until it is accepted ([`Record::Judged`]), if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
 }
 
 /// One record of the ledger.
@@ -242,16 +270,23 @@ pub enum Record {
         at: Placement,
         /// Its bytes.
         digest: Digest,
+        /// The file as it was found.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fingerprint: Option<Fingerprint>,
+        /// Its header, when it could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<Box<Instance>>,
     },
     /// What a person says a file is.
-    Label {
-        /// The file's intent.
+    Label(Box<Label>),
+    /// What became of a file's pending label.
+    Judged {
+        /// The file.
         id: RecordId,
-        /// The category.
-        category: CategoryId,
-        /// Where the label comes from: audit, review, correction, adopted, csv.
-        origin: String,
-        /// Who says so (user id at the control socket), when known.
+        /// Whether the label counts now; otherwise it is forgotten.
+        accepted: bool,
+        /// Who decided (user id at the control socket), when known.
+        #[serde(default)]
         by: Option<u32>,
     },
     /// A filed file is nowhere to be found.
@@ -263,6 +298,12 @@ pub enum Record {
     Undone {
         /// The intent that had filed it.
         id: RecordId,
+        /// Who asked (user id at the control socket), when known.
+        #[serde(default)]
+        by: Option<u32>,
+        /// The file as it comes back: it is not taken again until it changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<Held>,
     },
     /// Another bundle was put into use.
     Promoted {

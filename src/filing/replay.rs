@@ -42,6 +42,9 @@ impl Replay {
             Record::Observed(intent) => self.change(|consumed| consumed.remember(intent)),
             Record::Released {
                 held: Some(held), ..
+            }
+            | Record::Undone {
+                held: Some(held), ..
             } => self.change(|consumed| consumed.hold(held)),
             Record::Library { marker } => self.marker = Some(marker.clone()),
             _ => {}

@@ -64,6 +64,10 @@ pub(super) enum Message {
         records: Vec<Record>,
         reply: oneshot::Sender<Result<(), HoldReason>>,
     },
+    Ids {
+        count: usize,
+        reply: oneshot::Sender<Vec<RecordId>>,
+    },
     Ping(oneshot::Sender<()>),
     Stop(Option<oneshot::Sender<()>>),
 }
@@ -265,6 +269,11 @@ impl Worker {
                 if let Some(reply) = reply {
                     let _ = reply.send(Ok(()));
                 }
+                Ok(())
+            }
+            Message::Ids { count, reply } => {
+                let ids = (0..count).map(|_| self.ledger.next_id()).collect();
+                let _ = reply.send(ids);
                 Ok(())
             }
             Message::Ping(reply) => {

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::config::settings::Action;
 use crate::domain::placement::{OTHER_FOLDER, RootId};
 use crate::domain::{
-    CategoryId, Dossier, Fingerprint, Placement, Pseudonym, Reason, RelPath, Uid, View,
+    CategoryId, Dossier, Fingerprint, Instance, Placement, Pseudonym, Reason, RelPath, Shown, Uid,
+    View,
 };
-use crate::filing::record::{Digest, Fate, Intent, Record, RecordId};
+use crate::filing::record::{Digest, Fate, Intent, Label, Record, RecordId};
 
 /// Whether the file is where the entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,6 +27,16 @@ pub enum State {
     Released,
     /// It went from the library back to where it came from.
     Undone,
+}
+
+/// A label and when it was given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Given {
+    /// Microseconds since the Unix epoch.
+    pub time_us: i64,
+    /// The label.
+    #[serde(flatten)]
+    pub label: Label,
 }
 
 /// One file, in short: everything that queries look at.
@@ -49,8 +60,15 @@ pub struct Entry {
     pub patient: Option<Pseudonym>,
     /// What it is: a person's label if there is one, else the model's likeliest category.
     pub category: Option<CategoryId>,
-    /// Where a person's label comes from (audit, review, correction…), if there is one.
-    pub labelled: Option<String>,
+    /// The model's likeliest category, whatever people say.
+    #[serde(default)]
+    pub predicted: Option<CategoryId>,
+    /// What a person says, if one has said anything that counts.
+    #[serde(default)]
+    pub label: Option<Given>,
+    /// A label that waits to be accepted.
+    #[serde(default)]
+    pub pending: Option<Given>,
     /// The view that header and pixels settled on.
     pub view: Option<View>,
     /// Joint confidence of view and category, 0 to 1.
@@ -97,7 +115,9 @@ impl Entry {
             category: decided
                 .or_else(|| prediction.and_then(|said| said.category()))
                 .cloned(),
-            labelled: None,
+            predicted: prediction.and_then(|said| said.category()).cloned(),
+            label: None,
+            pending: None,
             view: prediction.and_then(|said| said.view),
             confidence: prediction
                 .map(|said| said.confidence)
@@ -128,7 +148,9 @@ impl Entry {
             series_instance_uid: None,
             patient: None,
             category: None,
-            labelled: None,
+            predicted: None,
+            label: None,
+            pending: None,
             view: None,
             confidence: None,
             reason: None,
@@ -142,6 +164,54 @@ impl Entry {
             digest: digest.clone(),
             fingerprint: None,
             filed_us: time_us,
+        }
+    }
+
+    /// The same with what a header says.
+    pub(super) fn with_instance(self, instance: Option<&Instance>) -> Self {
+        let Some(instance) = instance else {
+            return self;
+        };
+        Self {
+            sop_instance_uid: Some(instance.sop_instance_uid.clone()),
+            study_instance_uid: instance.study_instance_uid.clone(),
+            series_instance_uid: instance.series_instance_uid.clone(),
+            patient: instance.patient.clone(),
+            ..self
+        }
+    }
+
+    /// A person says what it is, or seems to.
+    pub(super) fn labelled(&mut self, time_us: i64, label: &Label) {
+        let given = Given {
+            time_us,
+            label: label.clone(),
+        };
+        if label.pending.is_some() {
+            self.pending = Some(given);
+        } else {
+            // Who judges a file has also judged what was waiting.
+            self.pending = None;
+            self.category = Some(label.category.clone());
+            self.label = Some(given);
+        }
+    }
+
+    /// What was waiting counts now, or is forgotten.
+    pub(super) fn judged(&mut self, accepted: bool, by: Option<u32>) {
+        if let Some(mut given) = self.pending.take().filter(|_| accepted) {
+            given.label.pending = None;
+            given.label.by = given.label.by.or(by);
+            self.category = Some(given.label.category.clone());
+            self.label = Some(given);
+        }
+    }
+
+    /// What a person sees who judges it: what the model said.
+    pub fn shown(&self) -> Shown {
+        Shown {
+            category: self.predicted.clone(),
+            model: self.model.clone(),
         }
     }
 

@@ -51,13 +51,25 @@ impl<'a> Changes<'a> {
             Record::Abandoned { id, .. } => {
                 self.take_open(id)?;
             }
-            Record::Adopted { id, at, digest } => {
-                self.replace(&Entry::adopted(id, at, digest, time_us), &[told()])?;
+            Record::Adopted {
+                id,
+                at,
+                digest,
+                fingerprint,
+                instance,
+            } => {
+                let entry = Entry {
+                    fingerprint: *fingerprint,
+                    ..Entry::adopted(id, at, digest, time_us)
+                };
+                self.replace(&entry.with_instance(instance.as_deref()), &[told()])?;
             }
             Record::Released { id, .. } => {
                 self.amend(id, told(), |entry| entry.state = State::Released)?;
             }
-            Record::Undone { id } => self.amend(id, told(), |entry| entry.state = State::Undone)?,
+            Record::Undone { id, .. } => {
+                self.amend(id, told(), |entry| entry.state = State::Undone)?
+            }
             // Missing also ends an intent of which neither source nor target could be found after a crash.
             Record::Missing { id } => match self.take_open(id)? {
                 Some((began, intent)) => {
@@ -68,15 +80,12 @@ impl<'a> Changes<'a> {
                 None => self.amend(id, told(), |entry| entry.state = State::Missing)?,
             },
             Record::Moved { id, to } => self.amend(id, told(), |entry| entry.move_to(to))?,
-            Record::Label {
-                id,
-                category,
-                origin,
-                ..
-            } => self.amend(id, told(), |entry| {
-                entry.category = Some(category.clone());
-                entry.labelled = Some(origin.clone());
-            })?,
+            Record::Label(label) => {
+                self.amend(&label.id, told(), |entry| entry.labelled(time_us, label))?;
+            }
+            Record::Judged { id, accepted, by } => {
+                self.amend(id, told(), |entry| entry.judged(*accepted, *by))?;
+            }
             Record::Library { .. }
             | Record::Promoted { .. }
             | Record::Checkpoint { .. }

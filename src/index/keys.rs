@@ -7,6 +7,7 @@ use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath};
 
 use super::entry::{Entry, State};
+use super::query::LabelState;
 
 /// What a key is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(super) enum Kind {
     Category = b'c',
     /// Live entries by reason.
     Reason = b'r',
+    /// Live entries by whether a person has labelled them (`given`, `pending`; both is possible).
+    Label = b'l',
     /// Live entries by Study Instance UID.
     Study = b's',
     /// All entries by SOP Instance UID.
@@ -82,6 +85,9 @@ pub(super) fn of(entry: &Entry) -> Vec<Vec<u8>> {
         if let Some(reason) = entry.reason {
             add(Kind::Reason, reason.code().as_bytes());
         }
+        for state in LabelState::of(entry) {
+            add(Kind::Label, state.as_str().as_bytes());
+        }
         if let Some(study) = &entry.study_instance_uid {
             add(Kind::Study, study.as_str().as_bytes());
         }
@@ -99,7 +105,7 @@ pub(super) fn of(entry: &Entry) -> Vec<Vec<u8>> {
     keys
 }
 
-/// The counters that an entry counts in: `fate/…`, `category/…`, `reason/…`, `model/…`, and `watch/<name>/<fate>`.
+/// The counters that an entry counts in: `fate/…`, `category/…`, `reason/…`, `model/…`, `label/…`, and `watch/<name>/<fate>`.
 pub(super) fn counters(entry: &Entry) -> Vec<String> {
     if entry.state != State::Live {
         return Vec::new();
@@ -113,6 +119,11 @@ pub(super) fn counters(entry: &Entry) -> Vec<String> {
             .map(|category| format!("category/{category}")),
     );
     counters.extend(entry.reason.map(|reason| format!("reason/{reason}")));
+    counters.extend(
+        LabelState::of(entry)
+            .iter()
+            .map(|state| format!("label/{}", state.as_str())),
+    );
     counters.extend(entry.model.as_ref().map(|model| format!("model/{model}")));
     counters.extend(
         entry

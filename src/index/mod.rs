@@ -37,7 +37,7 @@ use keys::Kind;
 use store::{OpenFault, Part, Trees};
 
 /// Raised whenever the same ledger would give another index.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const CURSOR: &[u8] = b"cursor";
 const SESSION: &[u8] = b"session";
@@ -278,6 +278,15 @@ impl Index {
     /// One entry.
     pub fn get(&self, id: &RecordId) -> Result<Option<Entry>> {
         self.trees().get(Part::Entries, id.0.as_bytes())
+    }
+
+    /// Every entry, whatever its state, in no particular order.
+    pub fn all(&self) -> impl Iterator<Item = Result<Entry>> + use<> {
+        let trees = self.trees();
+        trees.tree(Part::Entries).iter().map(|item| {
+            let (_, value) = item?;
+            entry::decode(&value).map_err(|err| IndexError::value(Part::Entries, err))
+        })
     }
 
     /// One entry with its history.

@@ -12,6 +12,50 @@ use super::keys::{self, Kind};
 use super::store::{Part, Trees};
 use super::{Index, Result};
 
+/// Whether a person has said what a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelState {
+    /// Somebody has.
+    Given,
+    /// Somebody seems to have: it waits to be accepted.
+    Pending,
+    /// Nobody has, and nothing waits.
+    None,
+}
+
+impl LabelState {
+    /// The name used on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Pending => "pending",
+            Self::None => "none",
+        }
+    }
+
+    /// The states of an entry: at least one; it can have a label and another one that waits.
+    pub fn of(entry: &Entry) -> Vec<Self> {
+        match (&entry.label, &entry.pending) {
+            (None, None) => vec![Self::None],
+            (Some(_), None) => vec![Self::Given],
+            (None, Some(_)) => vec![Self::Pending],
+            (Some(_), Some(_)) => vec![Self::Given, Self::Pending],
+        }
+    }
+}
+
+impl std::str::FromStr for LabelState {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        [Self::Given, Self::Pending, Self::None]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| "there are: given, pending, none".to_owned())
+    }
+}
+
 /// Which entries; every condition that is given must hold. Only live entries are found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -46,6 +90,9 @@ pub struct Query {
     /// What became of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fate: Option<Fate>,
+    /// Whether a person has said what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelState>,
     /// At most so many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
@@ -64,6 +111,9 @@ impl Query {
             && same(self.source.as_ref(), entry.watch.as_ref())
             && same(self.reason.as_ref(), entry.reason.as_ref())
             && same(self.fate.as_ref(), Some(&entry.fate))
+            && self
+                .label
+                .is_none_or(|state| LabelState::of(entry).contains(&state))
             && self.since_us.is_none_or(|since| entry.filed_us >= since)
             && self.until_us.is_none_or(|until| entry.filed_us < until)
             && self.below.is_none_or(|limit| {
@@ -84,6 +134,8 @@ impl Query {
             (Kind::Study, text(study.as_str()))
         } else if let Some(reason) = self.reason {
             (Kind::Reason, text(reason.code()))
+        } else if let Some(state) = self.label.filter(|state| *state != LabelState::None) {
+            (Kind::Label, text(state.as_str()))
         } else if let Some(category) = &self.category {
             (Kind::Category, text(category.as_str()))
         } else if let Some(fate) = self.fate {
@@ -109,6 +161,7 @@ impl Query {
             self.below.is_some(),
             self.reason.is_some(),
             self.fate.is_some(),
+            self.label.is_some(),
         ]
         .into_iter()
         .filter(|given| *given)
@@ -132,6 +185,8 @@ impl Query {
             one(format!("reason/{reason}"))
         } else if let Some(fate) = self.fate {
             one(format!("fate/{fate}"))
+        } else if let Some(state) = self.label {
+            one(format!("label/{}", state.as_str()))
         } else if let Some(watch) = &self.source {
             sum(format!("watch/{watch}/"))
         } else if let Some(model) = &self.model {

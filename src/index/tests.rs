@@ -11,9 +11,10 @@ use crate::domain::decision::{HeaderView, Score};
 use crate::domain::dossier::Timings;
 use crate::domain::instance::Description;
 use crate::domain::{
-    CategoryId, Decision, Dossier, Fingerprint, Instance, Prediction, Reason, View,
+    CategoryId, Decision, Dossier, Fingerprint, Instance, Origin, Pending, Prediction, Reason, View,
 };
-use crate::filing::record::Fate;
+use crate::filing::record::{Fate, Label};
+use crate::index::query::LabelState;
 
 type Line = (Position, i64, Record);
 
@@ -163,6 +164,19 @@ fn fixture(records: impl IntoIterator<Item = Record>) -> Fixture {
     Fixture { dir, index }
 }
 
+fn label(n: u32, category: &str, pending: Option<Pending>) -> Record {
+    Record::Label(Box::new(Label {
+        id: id(n),
+        category: CategoryId::parse(category).unwrap(),
+        origin: Origin::Correction,
+        by: None,
+        person: None,
+        note: None,
+        shown: None,
+        pending,
+    }))
+}
+
 fn any_record() -> impl Strategy<Value = Record> {
     let small = 0u32..12;
     prop_oneof![
@@ -181,15 +195,23 @@ fn any_record() -> impl Strategy<Value = Record> {
             id: id(n),
             to: library(["Brace/x.dcm", "_review/low-confidence/x.dcm", "_other/x.dcm"][to]),
         }),
-        1 => small.clone().prop_map(|n| Record::Adopted { id: id(n), at: library("a/b.dcm"), digest: digest(n) }),
-        2 => small.clone().prop_map(|n| Record::Label {
+        1 => small.clone().prop_map(|n| Record::Adopted {
             id: id(n),
-            category: CategoryId::parse("brace").unwrap(),
-            origin: "correction".into(),
-            by: None,
+            at: library("a/b.dcm"),
+            digest: digest(n),
+            fingerprint: None,
+            instance: None,
+        }),
+        2 => (small.clone(), any::<bool>()).prop_map(|(n, waits)| {
+            label(n, "brace", waits.then_some(Pending::ManyAtOnce))
+        }),
+        1 => (small.clone(), any::<bool>()).prop_map(|(n, accepted)| Record::Judged {
+            id: id(n),
+            accepted,
+            by: Some(7),
         }),
         1 => small.clone().prop_map(|n| Record::Missing { id: id(n) }),
-        1 => small.prop_map(|n| Record::Undone { id: id(n) }),
+        1 => small.prop_map(|n| Record::Undone { id: id(n), by: None, held: None }),
         1 => Just(Record::Promoted { model: "spine 2".into() }),
         1 => Just(Record::Unknown(serde_json::json!({"kind": "from-the-future"}))),
     ]
@@ -255,12 +277,15 @@ proptest! {
         below in proptest::option::of(0f32..1.0),
         reason in proptest::option::of(any::<bool>()),
         fate in proptest::option::of(0usize..7),
+        label_state in proptest::option::of(0usize..3),
         limit in proptest::option::of(0u64..10),
     ) {
         thread_local! { static FIXTURE: Fixture = fixture((0..60).flat_map(|n| {
             let fate = if n % 4 == 0 { Fate::Review } else { Fate::Filed };
             [Record::Intent(Box::new(intent(n, fate, Action::Move))), Record::Filed { id: id(n), to: None }]
-        }).chain([Record::Missing { id: id(5) }])); }
+        }).chain([Record::Missing { id: id(5) }])
+            .chain((0..60).step_by(3).map(|n| label(n, "brace", None)))
+            .chain((0..60).step_by(4).map(|n| label(n, "tether", Some(Pending::Adopted))))); }
         let query = Query {
             category: category.map(|n| CategoryId::parse(["fusion", "brace", "nothing"][n]).unwrap()),
             view: view.map(|frontal| if frontal { View::Frontal } else { View::Lateral }),
@@ -272,6 +297,7 @@ proptest! {
             below,
             reason: reason.map(|low| if low { Reason::LowConfidence } else { Reason::Malformed }),
             fate: fate.map(|n| Fate::ALL[n]),
+            label: label_state.map(|n| [LabelState::Given, LabelState::Pending, LabelState::None][n]),
             limit,
         };
         FIXTURE.with(|Fixture { index, .. }| {
@@ -368,7 +394,11 @@ fn only_a_live_copy_in_the_library_stands_for_its_uid() {
     };
     assert!(found(vec![]));
     assert!(!found(vec![Record::Missing { id: id(1) }]));
-    assert!(!found(vec![Record::Undone { id: id(1) }]));
+    assert!(!found(vec![Record::Undone {
+        id: id(1),
+        by: None,
+        held: None
+    }]));
     assert!(found(vec![
         Record::Missing { id: id(1) },
         Record::Moved {
@@ -414,12 +444,7 @@ fn a_persons_move_and_label_change_what_the_file_counts_as() {
             id: id(1),
             to: library("Tether/1.dcm"),
         },
-        Record::Label {
-            id: id(1),
-            category: CategoryId::parse("tether").unwrap(),
-            origin: "correction".into(),
-            by: None,
-        },
+        label(1, "tether", None),
     ];
     let Fixture { index, dir: _dir } = fixture(review);
     let entry = index.get(&id(1)).unwrap().unwrap();

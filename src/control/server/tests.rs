@@ -89,6 +89,52 @@ impl Handler for Fake {
             })
             .collect())
     }
+    async fn judge(&self, _: Peer, judgement: Judgement) -> Answer<Vec<Judged>> {
+        let Judgement::Confirm { what } = judgement else {
+            return Err(Refusal::new(Code::Failed, "only confirmations"));
+        };
+        Ok(what
+            .into_iter()
+            .map(|what| Judged {
+                what,
+                category: Some("brace".into()),
+                to: None,
+                error: None,
+            })
+            .collect())
+    }
+    async fn look_at_library(&self, _: Peer) -> Answer<Looked> {
+        Ok(Looked::default())
+    }
+    async fn audit_sample(
+        &self,
+        _: Peer,
+        count: u64,
+        seed: u64,
+        out: mpsc::Sender<Entry>,
+    ) -> Answer<AuditList> {
+        for n in 0..count as u32 {
+            let _ = out.send(entry(n)).await;
+        }
+        Ok(AuditList {
+            id: "x".into(),
+            drawn_us: 1,
+            seed,
+            filed: 9,
+            files: Vec::new(),
+        })
+    }
+    async fn undo(&self, _: Peer, which: Undo, _: bool) -> Answer<Vec<Released>> {
+        self.quarantine_release(
+            Peer {
+                uid: 0,
+                gid: 0,
+                pid: None,
+            },
+            which.what,
+        )
+        .await
+    }
     async fn reindex(&self, _: Peer, _: mpsc::Sender<Progress>) -> Answer<u64> {
         // Longer than `Limits::alive` in these tests.
         tokio::time::sleep(Duration::from_millis(30)).await;
@@ -229,6 +275,27 @@ fn every_request_is_answered_on_one_connection() {
         })
         .len(),
         2
+    );
+    let judgement = Judgement::Confirm {
+        what: vec!["a".into(), "b".into()],
+    };
+    assert_eq!(ask(&Request::Judge { judgement }).len(), 2);
+    assert_eq!(
+        ask(&Request::LookAtLibrary {}),
+        [Reply::Looked(Looked::default())]
+    );
+    assert_eq!(ask(&Request::AuditSample { count: 3, seed: 1 }).len(), 4);
+    let which = Undo {
+        what: vec!["a".into()],
+        ..Undo::default()
+    };
+    assert_eq!(
+        ask(&Request::Undo {
+            which,
+            dry_run: true
+        })
+        .len(),
+        1
     );
     assert_eq!(ask(&Request::Reindex {}), [Reply::Reindexed { records: 3 }]);
     assert_eq!(ask(&Request::Verify { digests: true }).len(), 2);

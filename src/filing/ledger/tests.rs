@@ -101,6 +101,8 @@ fn ids_are_never_given_twice() {
             id: id.clone(),
             at,
             digest,
+            fingerprint: None,
+            instance: None,
         }])
         .unwrap();
     drop(ledger);

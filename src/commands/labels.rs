@@ -1,0 +1,470 @@
+//! `radsort labels`: what people have said about files, in and out.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::access::{self, ConfigArg};
+use super::judge::{self, Office};
+use super::query::{self, write_json};
+use super::when;
+use crate::config::Settings;
+use crate::control::protocol::{ImportRow, Judgement, Looked, Reply, Request};
+use crate::domain::placement::RootId;
+use crate::domain::{Origin, Placement};
+use crate::filing::record::Fate;
+use crate::index::entry::{Entry, Given};
+use crate::index::query::{LabelState, Query};
+use crate::library_watch::LibraryWatch;
+
+/// How many rows of an imported list go into one request.
+const ROWS: usize = 500;
+
+/// What people have said about files: list it, take it elsewhere, bring it in, and settle what waits.
+///
+/// A label comes from `radsort correct` and `confirm`, from an imported list, or from a file that a person has moved to
+/// another category's folder (the service notices that within minutes). Labels wait to be accepted when more than 20
+/// files were moved at once, when a whole folder was renamed, when a file comes back that had been missing, and when
+/// radsort did not put the file there. Files are never moved back, whatever is accepted or rejected.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  radsort labels list --pending
+  radsort labels accept --all
+  radsort labels reject /srv/library/Fusion/20260101/1.2.3.dcm
+  radsort labels import truth.csv             columns sop_instance_uid, category[, person, note]
+  radsort labels export --out labels.csv      what `radsort retrain --labels` reads
+  radsort labels look                         look at the library now instead of within minutes
+
+Exit status: 0 when everything was done, 1 otherwise.")]
+pub struct LabelsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do with labels.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// List labels, the newest files first.
+    List {
+        /// Only those that wait to be accepted.
+        #[arg(long)]
+        pending: bool,
+        /// One JSON object a line.
+        #[arg(long, conflicts_with = "csv")]
+        json: bool,
+        /// Comma-separated values with a header line.
+        #[arg(long)]
+        csv: bool,
+        /// Which configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Write labels as CSV: labels that count, one row a file. No patient's identity, only pseudonyms and UIDs.
+    Export {
+        /// Where to; standard output if not given. An existing file is replaced.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Also filed files that nobody has judged, with what the model said and origin `untouched`.
+        #[arg(long)]
+        untouched: bool,
+        /// Which configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person and note. No file
+    /// is moved.
+    Import {
+        /// The list.
+        #[arg(value_name = "CSV")]
+        file: PathBuf,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+        /// Which configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Labels that wait count from now on.
+    Accept(SettleArgs),
+    /// Labels that wait are forgotten; their files stay where they are.
+    Reject(SettleArgs),
+    /// Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so.
+    Look {
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+        /// Which configuration.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+/// Whose labels.
+#[derive(Debug, clap::Args)]
+pub struct SettleArgs {
+    /// SOP Instance UIDs, paths or record ids.
+    #[arg(value_name = "UID|PATH", required_unless_present = "all")]
+    pub what: Vec<OsString>,
+    /// All that wait.
+    #[arg(long, conflicts_with = "what")]
+    pub all: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArg,
+}
+
+/// Runs the command.
+pub fn run(args: &LabelsArgs) -> anyhow::Result<ExitCode> {
+    match &args.verb {
+        Verb::List {
+            pending,
+            json,
+            csv,
+            config,
+        } => list(&config.load()?, *pending, *json, *csv),
+        Verb::Export {
+            out,
+            untouched,
+            config,
+        } => export(&config.load()?, out.as_deref(), *untouched),
+        Verb::Import { file, json, config } => import(&config.load()?, file, *json),
+        Verb::Accept(args) => settle(args, true),
+        Verb::Reject(args) => settle(args, false),
+        Verb::Look { json, config } => look(&config.load()?, *json),
+    }
+}
+
+/// A label as it is listed. The fields and their order are what scripts rely on: add at the end, never change.
+#[derive(Debug, Serialize)]
+struct LabelRow {
+    /// When it was given, RFC 3339, UTC.
+    time: String,
+    /// `given`, or why it waits.
+    state: String,
+    category: String,
+    origin: String,
+    /// User id.
+    by: Option<u32>,
+    person: Option<String>,
+    note: Option<String>,
+    /// What the model had said.
+    shown: Option<String>,
+    /// The model that had said it.
+    model: Option<String>,
+    path: String,
+    sop_instance_uid: Option<String>,
+    record: String,
+}
+
+impl LabelRow {
+    fn new(given: &Given, entry: &Entry, roots: &[(RootId, PathBuf)]) -> Self {
+        let label = &given.label;
+        let shown = label.shown.clone().unwrap_or_default();
+        let state = label
+            .pending
+            .and_then(|why| serde_json::to_value(why).ok()?.as_str().map(str::to_owned));
+        Self {
+            time: when::rfc3339(given.time_us),
+            state: state.unwrap_or_else(|| LabelState::Given.as_str().to_owned()),
+            category: label.category.to_string(),
+            origin: label.origin.to_string(),
+            by: label.by,
+            person: label.person.clone(),
+            note: label.note.clone(),
+            shown: shown.category.map(|category| category.to_string()),
+            model: shown.model,
+            path: place(entry, roots),
+            sop_instance_uid: entry.sop_instance_uid.as_ref().map(ToString::to_string),
+            record: entry.id.to_string(),
+        }
+    }
+}
+
+/// Where the file is: an observed one is still in its drop directory.
+fn place(entry: &Entry, roots: &[(RootId, PathBuf)]) -> String {
+    match (&entry.watch, &entry.from) {
+        (Some(watch), Some(from)) if !entry.placed => {
+            let at = Placement {
+                root: RootId::Watch(watch.clone()),
+                path: from.clone(),
+            };
+            access::absolute(roots, &at)
+        }
+        _ => access::absolute(roots, &entry.at),
+    }
+}
+
+fn labelled(state: LabelState) -> Query {
+    Query {
+        label: Some(state),
+        ..Query::default()
+    }
+}
+
+fn list(settings: &Settings, pending: bool, json: bool, csv: bool) -> anyhow::Result<ExitCode> {
+    let roots = access::roots(settings);
+    let mut rows = Vec::new();
+    query::each(settings, &labelled(LabelState::Pending), |entry| {
+        rows.extend(
+            entry
+                .pending
+                .as_ref()
+                .map(|given| LabelRow::new(given, &entry, &roots)),
+        );
+        Ok(())
+    })?;
+    if !pending {
+        query::each(settings, &labelled(LabelState::Given), |entry| {
+            rows.extend(
+                entry
+                    .label
+                    .as_ref()
+                    .map(|given| LabelRow::new(given, &entry, &roots)),
+            );
+            Ok(())
+        })?;
+    }
+    let mut out = io::stdout().lock();
+    let printed = if json {
+        rows.iter().try_for_each(|row| write_json(&mut out, row))
+    } else if csv {
+        write_csv(&mut out, &rows)
+    } else if rows.is_empty() {
+        eprintln!("there are no labels");
+        Ok(())
+    } else {
+        Ok(writeln!(out, "{}", table(&rows))?)
+    };
+    query::ignore_closed_pipe(printed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(rows: &[LabelRow]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(access::width());
+    table.set_header(["time", "state", "category", "was", "origin", "by", "path"]);
+    for row in rows {
+        let by = row
+            .person
+            .clone()
+            .or(row.by.map(|uid| uid.to_string()))
+            .unwrap_or_default();
+        table.add_row([
+            row.time.as_str(),
+            &row.state,
+            &row.category,
+            row.shown.as_deref().unwrap_or_default(),
+            &row.origin,
+            &by,
+            &row.path,
+        ]);
+    }
+    table
+}
+
+fn write_csv<T: Serialize>(out: &mut impl Write, rows: &[T]) -> anyhow::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    rows.iter().try_for_each(|row| csv.serialize(row))?;
+    Ok(csv.flush()?)
+}
+
+/// One file of an export. The columns are what `retrain --labels` reads: add at the end, never change.
+#[derive(Debug, Serialize)]
+struct ExportRow {
+    sop_instance_uid: Option<String>,
+    path: String,
+    /// BLAKE3.
+    digest: String,
+    category: String,
+    origin: String,
+    /// The patient's pseudonym.
+    patient: Option<String>,
+    /// Study Instance UID.
+    study: Option<String>,
+    view: Option<String>,
+    /// What the model said.
+    predicted: Option<String>,
+    model: Option<String>,
+    /// When the label was given (untouched: when the file was filed), RFC 3339, UTC.
+    time: String,
+    /// The model's joint confidence, 0 to 1.
+    confidence: Option<f32>,
+}
+
+impl ExportRow {
+    /// `None` when nothing is known about what it shows.
+    fn new(entry: &Entry, roots: &[(RootId, PathBuf)]) -> Option<Self> {
+        let (category, origin, time_us) = match &entry.label {
+            Some(given) => (&given.label.category, given.label.origin, given.time_us),
+            None => (entry.category.as_ref()?, Origin::Untouched, entry.filed_us),
+        };
+        Some(Self {
+            sop_instance_uid: entry.sop_instance_uid.as_ref().map(ToString::to_string),
+            path: place(entry, roots),
+            digest: entry.digest.0.clone(),
+            category: category.to_string(),
+            origin: origin.to_string(),
+            patient: entry.patient.as_ref().map(|patient| patient.0.clone()),
+            study: entry.study_instance_uid.as_ref().map(ToString::to_string),
+            view: entry.view.map(|view| view.to_string()),
+            predicted: entry.predicted.as_ref().map(ToString::to_string),
+            model: entry.model.clone(),
+            time: when::rfc3339(time_us),
+            confidence: entry.confidence,
+        })
+    }
+}
+
+fn export(settings: &Settings, out: Option<&Path>, untouched: bool) -> anyhow::Result<ExitCode> {
+    let roots = access::roots(settings);
+    let mut rows = Vec::new();
+    query::each(settings, &labelled(LabelState::Given), |entry| {
+        rows.extend(ExportRow::new(&entry, &roots));
+        Ok(())
+    })?;
+    if untouched {
+        let query = Query {
+            fate: Some(Fate::Filed),
+            ..Query::default()
+        };
+        query::each(settings, &query, |entry| {
+            // What waits is in doubt: it is neither a label nor untouched.
+            if entry.label.is_none() && entry.pending.is_none() && entry.placed {
+                rows.extend(ExportRow::new(&entry, &roots));
+            }
+            Ok(())
+        })?;
+    }
+    match out {
+        Some(path) => {
+            let mut file = std::fs::File::create(path)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            write_csv(&mut file, &rows)?;
+        }
+        None => query::ignore_closed_pipe(write_csv(&mut io::stdout().lock(), &rows))?,
+    }
+    eprintln!("{} labels", rows.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_rows(file: &Path) -> anyhow::Result<Vec<ImportRow>> {
+    let shown = file.display();
+    let mut reader =
+        csv::Reader::from_path(file).with_context(|| format!("cannot read {shown}"))?;
+    let headers = reader
+        .headers()
+        .with_context(|| format!("cannot read {shown}"))?;
+    for wanted in ["sop_instance_uid", "category"] {
+        if !headers.iter().any(|header| header == wanted) {
+            bail!("{shown} has no column {wanted:?} in its first line");
+        }
+    }
+    reader
+        .deserialize()
+        .map(|row| row.with_context(|| format!("cannot read {shown}")))
+        .collect()
+}
+
+fn import(settings: &Settings, file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let rows = read_rows(file)?;
+    let judgements = rows
+        .chunks(ROWS)
+        .map(|rows| Judgement::Import {
+            rows: rows.to_vec(),
+        })
+        .collect();
+    let judged = judge::ask(settings, judgements)?;
+    let good = judged.iter().filter(|one| one.category.is_some()).count();
+    let not: Vec<_> = judged
+        .iter()
+        .filter(|one| json || one.error.is_some())
+        .cloned()
+        .collect();
+    let code = judge::print(&not, json)?;
+    if !json {
+        println!("{good} of {} labels imported", judged.len());
+    }
+    Ok(code)
+}
+
+fn settle(args: &SettleArgs, accept: bool) -> anyhow::Result<ExitCode> {
+    let what = judge::designations(&args.what)?;
+    let judgement = Judgement::Settle { accept, what };
+    let judged = judge::ask(&args.config.load()?, vec![judgement])?;
+    if judged.is_empty() && !args.json {
+        println!("no label waits");
+    }
+    judge::print(&judged, args.json)
+}
+
+fn look(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
+    let looked = match Office::open(settings)? {
+        Office::Service(mut client) => {
+            client.ask(&Request::LookAtLibrary {}, |reply| match reply {
+                Reply::Looked(looked) => Some(looked),
+                _ => None,
+            })?
+        }
+        Office::Alone(office) => office.run(async |desk, _| {
+            let watch = LibraryWatch::default();
+            Ok(watch.look(&desk, None, &CancellationToken::new()).await?)
+        })?,
+    };
+    if json {
+        println!("{}", serde_json::to_string(&looked)?);
+    } else {
+        let Looked {
+            in_place,
+            moved,
+            labels,
+            pending,
+            adopted,
+            missing,
+        } = looked;
+        println!(
+            "{in_place} files in their places; {moved} were moved, {adopted} put in, {missing} are missing; \
+             {labels} new labels, {pending} more wait to be accepted"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn rows(text: &str) -> anyhow::Result<Vec<ImportRow>> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("list.csv");
+        std::fs::write(&path, text)?;
+        read_rows(&path)
+    }
+
+    #[test]
+    fn a_list_may_lack_who_said_so() {
+        let short = rows("category,sop_instance_uid\nbrace,1.2.3\n").unwrap();
+        assert_eq!(
+            (short[0].category.as_str(), &short[0].person),
+            ("brace", &None)
+        );
+        let long = rows("sop_instance_uid,category,person,note\n1.2.3,brace,M. Muster,\n").unwrap();
+        assert_eq!(long[0].person.as_deref(), Some("M. Muster"));
+        assert_eq!(long[0].note, None);
+        let error = rows("uid,category\n1.2,brace\n").unwrap_err().to_string();
+        assert!(error.contains("sop_instance_uid"), "{error}");
+    }
+}

@@ -1,0 +1,88 @@
+//! `radsort undo`: filed files go back to where they came from.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use super::access::ConfigArg;
+use super::judge::{self, Office};
+use super::when;
+use crate::control::protocol::{Reply, Request, Undo};
+
+/// Take filed files back to where they came from, with the name, mode and time that they had.
+///
+/// Each is held there: it is not taken again until it changes or is dropped under another name. Files that were copied,
+/// observed or quarantined, and files that people have put into the library, are not touched; with --since and --model
+/// nor are those that a person has labelled.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  radsort undo --since 2h --dry-run                what would go back?
+  radsort undo --model \"spine-phantom 1.1.0\"
+  radsort undo 1.2.826.0.1.3680043.10.1
+
+Exit status: 0 when all went back, 1 otherwise.")]
+pub struct UndoArgs {
+    /// SOP Instance UIDs, paths in the library, or record ids.
+    #[arg(value_name = "UID|PATH", required_unless_present_any = ["since", "model"], conflicts_with_all = ["since", "model"])]
+    pub what: Vec<OsString>,
+    /// All that were filed from this time on: 2h, 7d, today, 2026-11-23, RFC 3339…
+    #[arg(long, value_name = "T", value_parser = |text: &str| when::parse(text, &jiff::ZonedDateTime::now()))]
+    pub since: Option<i64>,
+    /// All that were filed with this bundle: its name, version, or both.
+    #[arg(long, value_name = "V")]
+    pub model: Option<String>,
+    /// Only say which files would go where.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArg,
+}
+
+/// Runs the command.
+pub fn run(args: &UndoArgs) -> anyhow::Result<ExitCode> {
+    let which = Undo {
+        what: judge::designations(&args.what)?,
+        since_us: args.since,
+        model: args.model.clone(),
+    };
+    let dry_run = args.dry_run;
+    let undone = match Office::open(&args.config.load()?)? {
+        Office::Service(mut client) => {
+            let mut undone = Vec::new();
+            for reply in client.request(&Request::Undo { which, dry_run })? {
+                if let Reply::Released(one) = reply? {
+                    undone.push(one);
+                }
+            }
+            undone
+        }
+        Office::Alone(office) => {
+            office.run(async |desk, by| desk.undo(which, dry_run, by).await)?
+        }
+    };
+    for one in &undone {
+        match (&one.to, &one.error) {
+            _ if args.json => println!("{}", serde_json::to_string(one)?),
+            (Some(to), _) if dry_run => println!("{} would go back to {to}", one.what),
+            (Some(to), _) => println!("{} is at {to}", one.what),
+            (None, why) => {
+                eprintln!(
+                    "{}: {}",
+                    one.what,
+                    why.as_deref().unwrap_or("not taken back")
+                );
+            }
+        }
+    }
+    if undone.is_empty() && !args.json {
+        println!("there is nothing to take back");
+    }
+    Ok(if undone.iter().all(|one| one.error.is_none()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,404 @@
+//! People's judgements, and what it means when a file lies in another folder than the one it was put into.
+//!
+//! A person corrects by moving a file with whatever tool is at hand. The rule here is given what one look at the
+//! library found to differ from the records, and says of each difference whether it is a label, and whether that label
+//! counts at once or waits until somebody accepts it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::placement::{OTHER_FOLDER, REVIEW_FOLDER, RootId};
+use super::{CategoryId, Placement};
+
+/// From how many hand-moved files in one look on their labels wait: nobody judges more radiographs than this one by one
+/// between two looks (a few minutes), but a slip of the mouse moves a whole folder.
+pub const MANY: usize = 20;
+
+/// Where a label comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A person judged a file of an audit's random sample.
+    Audit,
+    /// A person judged a file that radsort had sent to review (or to `_other/`, or to the quarantine).
+    Review,
+    /// A person judged any other file, by a command or by moving it.
+    Correction,
+    /// A person put the file into the category's folder; radsort never did.
+    Adopted,
+    /// A list that was imported.
+    Csv,
+    /// Nobody: it is what the model said, and nobody has objected. Only in exports, never in the ledger.
+    Untouched,
+    /// One that a later version knows.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Origin {
+    /// The name used in records and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Review => "review",
+            Self::Correction => "correction",
+            Self::Adopted => "adopted",
+            Self::Csv => "csv",
+            Self::Untouched => "untouched",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a label waits until somebody accepts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pending {
+    /// More than [`MANY`] files were moved at once.
+    ManyAtOnce,
+    /// The category's folder is gone: it was renamed or moved as a whole.
+    FolderRenamed,
+    /// The file had been missing, or had been given back, and is there again.
+    Returned,
+    /// radsort never put the file there.
+    Adopted,
+    /// A reason that a later version knows.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Pending {
+    /// In words, for people.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::ManyAtOnce => "many files were moved at once",
+            Self::FolderRenamed => "its whole folder was renamed or moved",
+            Self::Returned => "the file had been missing and came back",
+            Self::Adopted => "radsort did not put the file there",
+            Self::Unknown => "a reason that a later version knows",
+        }
+    }
+}
+
+/// What a person was shown when judging: what the model had said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shown {
+    /// The model's likeliest category.
+    pub category: Option<CategoryId>,
+    /// Bundle name and version.
+    pub model: Option<String>,
+}
+
+/// What a place stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// A category's folder: whoever puts a file there says what it is.
+    Category(CategoryId),
+    /// `_review/`, `_other/`, the quarantine: radsort was not sure, or does not deal with it.
+    Undecided,
+    /// Any other folder: it says nothing.
+    Other,
+}
+
+impl Folder {
+    /// Reads a place. `category_of` tells whose folder a first component is.
+    pub fn of(at: &Placement, category_of: impl Fn(&[u8]) -> Option<CategoryId>) -> Self {
+        if at.root == RootId::Quarantine {
+            return Self::Undecided;
+        }
+        let mut components = at.path.components();
+        match (&at.root, components.next(), components.next()) {
+            (RootId::Library, Some(first), Some(_))
+                if first == REVIEW_FOLDER.as_bytes() || first == OTHER_FOLDER.as_bytes() =>
+            {
+                Self::Undecided
+            }
+            (RootId::Library, Some(first), Some(_)) => {
+                category_of(first).map_or(Self::Other, Self::Category)
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+/// How a file that lies at an unexpected place is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It is on record at another place, where it is no more.
+    At {
+        /// What that place stands for.
+        folder: Folder,
+        /// Whether that place's category folder still exists.
+        folder_exists: bool,
+    },
+    /// It had been missing, or had been given back.
+    Lost,
+    /// It is not on record.
+    Never,
+}
+
+/// One file that lies where no record says that it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// How it is known.
+    pub known: Known,
+    /// What its record says that it is: a person's label, else the model's likeliest category.
+    pub category: Option<CategoryId>,
+    /// Whether a person has said so.
+    pub labelled: bool,
+    /// What the place stands for where it lies now.
+    pub found: Folder,
+}
+
+/// A label that follows from a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meant {
+    /// What the person says that it is.
+    pub category: CategoryId,
+    /// Where the label comes from.
+    pub origin: Origin,
+    /// Why it waits, if it does.
+    pub pending: Option<Pending>,
+}
+
+/// What the differences that one look found mean: for each, in the same order, the label that follows, if any.
+///
+/// | known as              | found in                   | label                                        |
+/// |-----------------------|----------------------------|----------------------------------------------|
+/// | anything              | a folder of no category    | none                                         |
+/// | filed or labelled so  | the folder of that category | none: it says nothing new                   |
+/// | in a category's folder | another category's folder | `correction`                                 |
+/// | undecided             | a category's folder        | `review`                                     |
+/// | lost                  | a category's folder        | `correction`, pending                        |
+/// | nothing               | a category's folder        | `adopted`, pending                           |
+///
+/// Labels from moves also wait when the folder that they came from is gone, and when there are more than [`MANY`].
+pub fn meaning(differences: &[Difference]) -> Vec<Option<Meant>> {
+    let mut meant: Vec<Option<Meant>> = differences.iter().map(one).collect();
+    let moved = |(difference, meant): &(&Difference, &Option<Meant>)| {
+        meant.is_some() && matches!(difference.known, Known::At { .. })
+    };
+    let many = differences.iter().zip(&meant).filter(moved).count() > MANY;
+    for (difference, meant) in differences.iter().zip(&mut meant) {
+        if let (true, Known::At { .. }, Some(meant)) = (many, &difference.known, meant) {
+            meant.pending.get_or_insert(Pending::ManyAtOnce);
+        }
+    }
+    meant
+}
+
+fn one(difference: &Difference) -> Option<Meant> {
+    let Folder::Category(category) = &difference.found else {
+        return None;
+    };
+    let says_so = difference.category.as_ref() == Some(category);
+    let (origin, pending) = match &difference.known {
+        // In review the model's likeliest category was only a guess: putting it there is news.
+        Known::At {
+            folder: Folder::Undecided,
+            ..
+        } if !(says_so && difference.labelled) => (Origin::Review, None),
+        Known::At { folder_exists, .. } if !says_so => {
+            let renamed = (!folder_exists).then_some(Pending::FolderRenamed);
+            (Origin::Correction, renamed)
+        }
+        Known::Lost if !says_so => (Origin::Correction, Some(Pending::Returned)),
+        Known::Never => (Origin::Adopted, Some(Pending::Adopted)),
+        Known::At { .. } | Known::Lost => return None,
+    };
+    Some(Meant {
+        category: category.clone(),
+        origin,
+        pending,
+    })
+}
+
+/// Which of the files that are nowhere to be found count as missing now: those that were nowhere at the look before,
+/// too. Both looks were complete, with every root there.
+pub fn missing<K: Ord + Clone>(before: &BTreeSet<K>, now: &BTreeSet<K>) -> BTreeSet<K> {
+    now.intersection(before).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::domain::RelPath;
+    use proptest::prelude::*;
+
+    fn category(name: &str) -> CategoryId {
+        CategoryId::parse(name).unwrap()
+    }
+
+    fn any_folder() -> impl Strategy<Value = Folder> {
+        prop_oneof![
+            (0usize..3).prop_map(|n| Folder::Category(category(["brace", "fusion", "tether"][n]))),
+            Just(Folder::Undecided),
+            Just(Folder::Other),
+        ]
+    }
+
+    fn any_difference() -> impl Strategy<Value = Difference> {
+        let known = prop_oneof![
+            (any_folder(), any::<bool>()).prop_map(|(folder, folder_exists)| Known::At {
+                folder,
+                folder_exists
+            }),
+            Just(Known::Lost),
+            Just(Known::Never),
+        ];
+        let held = proptest::option::of(0usize..3);
+        (known, held, any::<bool>(), any_folder()).prop_map(|(known, held, labelled, found)| {
+            Difference {
+                known,
+                category: held.map(|n| category(["brace", "fusion", "tether"][n])),
+                labelled,
+                found,
+            }
+        })
+    }
+
+    fn moved(from: Folder, to: &str) -> Difference {
+        Difference {
+            category: match &from {
+                Folder::Category(category) => Some(category.clone()),
+                _ => None,
+            },
+            known: Known::At {
+                folder: from,
+                folder_exists: true,
+            },
+            labelled: false,
+            found: Folder::Category(category(to)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_label_always_names_the_category_of_the_folder_where_the_file_lies(
+            differences in proptest::collection::vec(any_difference(), 0..60),
+        ) {
+            let meant = meaning(&differences);
+            prop_assert_eq!(meant.len(), differences.len());
+            for (difference, meant) in differences.iter().zip(&meant) {
+                match (&difference.found, meant) {
+                    (Folder::Category(found), Some(meant)) => prop_assert_eq!(found, &meant.category),
+                    (_, meant) => prop_assert!(meant.is_none() || matches!(difference.found, Folder::Category(_))),
+                }
+            }
+        }
+
+        #[test]
+        fn at_most_so_many_moves_count_at_once_and_what_radsort_cannot_vouch_for_never_does(
+            differences in proptest::collection::vec(any_difference(), 0..80),
+        ) {
+            let meant = meaning(&differences);
+            let counts = meant.iter().flatten().filter(|meant| meant.pending.is_none()).count();
+            prop_assert!(counts <= MANY);
+            for (difference, meant) in differences.iter().zip(&meant) {
+                if let (Known::Lost | Known::Never, Some(meant)) = (&difference.known, meant) {
+                    prop_assert!(meant.pending.is_some());
+                }
+            }
+        }
+
+        #[test]
+        fn a_file_that_is_back_where_its_label_says_is_never_labelled_again(difference in any_difference()) {
+            let settled = Difference {
+                found: difference.category.clone().map_or(Folder::Other, Folder::Category),
+                labelled: true,
+                known: match difference.known {
+                    Known::Never => Known::Lost,
+                    known => known,
+                },
+                ..difference
+            };
+            prop_assert_eq!(meaning(&[settled]), vec![None]);
+        }
+
+        #[test]
+        fn what_the_files_mean_does_not_depend_on_their_order(
+            differences in proptest::collection::vec(any_difference(), 0..40),
+        ) {
+            let reversed: Vec<_> = differences.iter().rev().cloned().collect();
+            let mut again = meaning(&reversed);
+            again.reverse();
+            prop_assert_eq!(again, meaning(&differences));
+        }
+
+        #[test]
+        fn a_file_is_missing_only_after_two_looks(before: BTreeSet<u8>, now: BTreeSet<u8>) {
+            let missing = missing(&before, &now);
+            prop_assert!(missing.iter().all(|file| before.contains(file) && now.contains(file)));
+            prop_assert!(super::missing(&BTreeSet::new(), &now).is_empty());
+        }
+    }
+
+    #[test]
+    fn one_move_is_a_correction_and_one_more_than_many_wait() {
+        let from = Folder::Category(category("brace"));
+        let one = moved(from, "fusion");
+        assert_eq!(
+            meaning(std::slice::from_ref(&one)),
+            [Some(Meant {
+                category: category("fusion"),
+                origin: Origin::Correction,
+                pending: None
+            })]
+        );
+        let pending = |count: usize| {
+            let meant = meaning(&vec![one.clone(); count]);
+            meant
+                .into_iter()
+                .filter(|meant| meant.as_ref().unwrap().pending == Some(Pending::ManyAtOnce))
+                .count()
+        };
+        assert_eq!((pending(MANY), pending(MANY + 1)), (0, MANY + 1));
+    }
+
+    #[test]
+    fn out_of_review_is_a_label_even_where_the_model_had_guessed_so() {
+        let mut difference = moved(Folder::Undecided, "fusion");
+        difference.category = Some(category("fusion"));
+        let origin = |difference: &Difference| {
+            meaning(std::slice::from_ref(difference))[0]
+                .as_ref()
+                .map(|meant| meant.origin)
+        };
+        assert_eq!(origin(&difference), Some(Origin::Review));
+        difference.labelled = true;
+        assert_eq!(origin(&difference), None);
+    }
+
+    #[test]
+    fn a_place_is_read_by_its_first_folder() {
+        let of = |root: RootId, path: &str| {
+            let at = Placement {
+                root,
+                path: RelPath::new(path).unwrap(),
+            };
+            Folder::of(&at, |name| {
+                (name == b"Fusion").then(|| category("frontal-fusion"))
+            })
+        };
+        let fusion = Folder::Category(category("frontal-fusion"));
+        assert_eq!(of(RootId::Library, "Fusion/2026/1.dcm"), fusion);
+        assert_eq!(of(RootId::Library, "Fusion"), Folder::Other);
+        assert_eq!(of(RootId::Library, "Elsewhere/1.dcm"), Folder::Other);
+        assert_eq!(
+            of(RootId::Library, "_review/oblique-view/1.dcm"),
+            Folder::Undecided
+        );
+        assert_eq!(of(RootId::Library, "_other/1.dcm"), Folder::Undecided);
+        assert_eq!(of(RootId::Quarantine, "1.dcm"), Folder::Undecided);
+        assert_eq!(of(RootId::Duplicates, "Fusion/1.dcm"), Folder::Other);
+    }
+}

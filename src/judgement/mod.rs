@@ -1,0 +1,419 @@
+//! Where people's judgements are taken: corrections, confirmations, lists from elsewhere, and what waits to be accepted.
+//!
+//! A label is on disk before anything is moved. A file that is corrected goes into its category's folder, because that
+//! is where a person looks for it; if it cannot be moved the label stands all the same, and the answer says why.
+
+pub mod audit;
+pub mod undo;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::commands::access;
+use crate::config::Settings;
+use crate::control::protocol::{ImportRow, Judged, Judgement};
+use crate::domain::placement::{Filling, RootId, Template};
+use crate::domain::{CategoryId, Origin, RelPath, Uid};
+use crate::engine::Engine;
+use crate::filing::destinations::Destinations;
+use crate::filing::filer::Filer;
+use crate::filing::record::{Fate, Label, Record, RecordId};
+use crate::index::Index;
+use crate::index::entry::{Entry, State as EntryState};
+use crate::index::query::{LabelState, Query};
+use crate::model::Bundle;
+use crate::model::manifest::Category;
+use crate::state::State;
+
+/// What is needed to take judgements: the records, and what the bundle in use calls things.
+#[derive(Clone)]
+pub struct Desk {
+    /// Moves files and records it.
+    pub filer: Filer,
+    /// Answers questions.
+    pub index: Arc<Index>,
+    /// Library, quarantine and duplicates.
+    pub destinations: Arc<Destinations>,
+    /// Where audit lists are kept.
+    pub state: PathBuf,
+    /// Every root with its path.
+    pub places: Vec<(RootId, PathBuf)>,
+    categories: Vec<Category>,
+    bundle: String,
+    template: Template,
+}
+
+/// One file with what is to be recorded about it.
+struct Verdict {
+    what: String,
+    entry: Entry,
+    category: CategoryId,
+    origin: Origin,
+    person: Option<String>,
+    note: Option<String>,
+    /// Its place in the category's folder, when it does not lie there.
+    to: Option<RelPath>,
+}
+
+type Found = Result<Verdict, Judged>;
+
+impl Desk {
+    /// With the running service's settings and model.
+    pub fn of_service(engine: &Engine) -> Self {
+        let services = engine.services();
+        let bundle = services.model.classifier().bundle();
+        Self::new(&engine.state, &engine.settings(), bundle)
+    }
+
+    /// Without a service.
+    pub fn of_state(state: &State, settings: &Settings) -> anyhow::Result<Self> {
+        let bundle = Bundle::open_or_shipped(settings.model.bundle.as_deref())?;
+        Ok(Self::new(state, settings, &bundle))
+    }
+
+    fn new(state: &State, settings: &Settings, bundle: &Bundle) -> Self {
+        Self {
+            filer: state.filer.clone(),
+            index: Arc::clone(&state.index),
+            destinations: Arc::clone(&state.destinations),
+            state: state.dir.clone(),
+            places: state.places(),
+            categories: bundle.categories().to_vec(),
+            bundle: bundle.name_and_version(),
+            template: settings.library.template.clone(),
+        }
+    }
+
+    /// Whose folder a first component of a path in the library is.
+    pub fn category_of_folder(&self, folder: &[u8]) -> Option<CategoryId> {
+        let mut categories = self.categories.iter();
+        categories
+            .find(|category| category.folder.as_bytes() == folder)
+            .map(|category| category.id.clone())
+    }
+
+    /// Records what a person says. `by` is their user id, when known.
+    pub async fn judge(
+        &self,
+        judgement: Judgement,
+        by: Option<u32>,
+    ) -> anyhow::Result<Vec<Judged>> {
+        let _alone = self.filer.by_hand().await;
+        let desk = self.clone();
+        if let Judgement::Settle { accept, what } = judgement {
+            let waiting = tokio::task::spawn_blocking(move || desk.waiting(what)).await??;
+            return self.settle(waiting, accept, by).await;
+        }
+        let verdicts = tokio::task::spawn_blocking(move || desk.verdicts(judgement)).await??;
+        let labels = verdicts
+            .iter()
+            .flatten()
+            .map(|verdict| Record::Label(Box::new(verdict.label(by))))
+            .collect();
+        if let Err(reason) = self.filer.append(labels).await? {
+            anyhow::bail!("nothing was recorded: {reason}");
+        }
+        let mut judged = Vec::new();
+        for verdict in verdicts {
+            judged.push(match verdict {
+                Ok(verdict) => self.move_there(verdict).await?,
+                Err(not) => not,
+            });
+        }
+        Ok(judged)
+    }
+
+    async fn move_there(&self, verdict: Verdict) -> anyhow::Result<Judged> {
+        let Verdict {
+            what,
+            entry,
+            category,
+            to,
+            ..
+        } = verdict;
+        let mut judged = Judged {
+            what,
+            category: Some(category.to_string()),
+            to: None,
+            error: None,
+        };
+        let Some(to) = to else { return Ok(judged) };
+        match self
+            .filer
+            .relocate(entry.id, entry.at, to, entry.digest)
+            .await?
+        {
+            Ok(at) => judged.to = Some(access::absolute(&self.places, &at)),
+            Err(error) => judged.error = Some(error.to_string()),
+        }
+        Ok(judged)
+    }
+
+    async fn settle(
+        &self,
+        waiting: Vec<Result<(String, Entry), Judged>>,
+        accepted: bool,
+        by: Option<u32>,
+    ) -> anyhow::Result<Vec<Judged>> {
+        let records = waiting
+            .iter()
+            .flatten()
+            .map(|(_, entry)| Record::Judged {
+                id: entry.id.clone(),
+                accepted,
+                by,
+            })
+            .collect();
+        if let Err(reason) = self.filer.append(records).await? {
+            anyhow::bail!("nothing was recorded: {reason}");
+        }
+        let settled = |(what, entry): (String, Entry)| {
+            let category = match &entry.pending {
+                Some(given) if accepted => Some(&given.label.category),
+                _ => entry.category.as_ref(),
+            };
+            Judged {
+                what,
+                category: category.map(ToString::to_string),
+                to: None,
+                error: None,
+            }
+        };
+        Ok(waiting
+            .into_iter()
+            .map(|one| one.map_or_else(|not| not, settled))
+            .collect())
+    }
+
+    /// The files whose labels wait: those named, or all.
+    fn waiting(&self, what: Vec<String>) -> anyhow::Result<Vec<Result<(String, Entry), Judged>>> {
+        if what.is_empty() {
+            let query = Query {
+                label: Some(LabelState::Pending),
+                ..Query::default()
+            };
+            return self
+                .index
+                .query(&query)
+                .map(|entry| {
+                    let entry = entry?;
+                    Ok(Ok((access::absolute(&self.places, &entry.at), entry)))
+                })
+                .collect();
+        }
+        let mut waiting = Vec::new();
+        for what in what {
+            let mut entries = self.index.resolve(&self.places, &what)?;
+            entries.retain(|entry| entry.state == EntryState::Live && entry.pending.is_some());
+            if entries.is_empty() {
+                let why =
+                    "no label of this file waits; `radsort labels list --pending` shows which do";
+                waiting.push(Err(not(what, why)));
+                continue;
+            }
+            waiting.extend(entries.into_iter().map(|entry| Ok((what.clone(), entry))));
+        }
+        Ok(waiting)
+    }
+
+    fn verdicts(&self, judgement: Judgement) -> anyhow::Result<Vec<Found>> {
+        let audited = audit::on_lists(&self.state).context("the audit lists cannot be read")?;
+        match judgement {
+            Judgement::Correct {
+                what,
+                category,
+                note,
+            } => {
+                let found = self.correction(what, &category, note, &audited)?;
+                Ok(vec![found])
+            }
+            Judgement::Confirm { what } => what
+                .into_iter()
+                .map(|what| self.confirmation(what, &audited))
+                .collect(),
+            Judgement::Import { rows } => rows.into_iter().map(|row| self.imported(row)).collect(),
+            Judgement::Settle { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn correction(
+        &self,
+        what: String,
+        category: &str,
+        note: Option<String>,
+        audited: &BTreeSet<RecordId>,
+    ) -> anyhow::Result<Found> {
+        let entry = match self.meant(&what)? {
+            Ok(entry) => entry,
+            Err(why) => return Ok(Err(not(what, why))),
+        };
+        let category = match self.category(category) {
+            Ok(category) => category,
+            Err(why) => return Ok(Err(not(what, why))),
+        };
+        Ok(Ok(Verdict {
+            to: self.place(&entry, category)?,
+            origin: origin(&entry, audited),
+            category: category.id.clone(),
+            person: None,
+            what,
+            entry,
+            note,
+        }))
+    }
+
+    fn confirmation(&self, what: String, audited: &BTreeSet<RecordId>) -> anyhow::Result<Found> {
+        let entry = match self.meant(&what)? {
+            Ok(entry) => entry,
+            Err(why) => return Ok(Err(not(what, why))),
+        };
+        let Some(category) = entry.category.clone() else {
+            let why = "its record names no category that could be confirmed; use `radsort correct`";
+            return Ok(Err(not(what, why)));
+        };
+        // A file in review that is confirmed is what the model thought most likely: it goes there.
+        let to = match self.categories.iter().find(|known| known.id == category) {
+            Some(category) if entry.fate != Fate::Filed => self.place(&entry, category)?,
+            _ => None,
+        };
+        Ok(Ok(Verdict {
+            origin: origin(&entry, audited),
+            person: None,
+            note: None,
+            what,
+            entry,
+            category,
+            to,
+        }))
+    }
+
+    fn imported(&self, row: ImportRow) -> anyhow::Result<Found> {
+        let ImportRow {
+            sop_instance_uid: what,
+            category,
+            person,
+            note,
+        } = row;
+        if let Err(error) = Uid::parse(&what) {
+            return Ok(Err(not(what, error.to_string())));
+        }
+        let entry = match self.meant(&what)? {
+            Ok(entry) => entry,
+            Err(why) => return Ok(Err(not(what, why))),
+        };
+        let category = match self.category(&category) {
+            Ok(category) => category.id.clone(),
+            Err(why) => return Ok(Err(not(what, why))),
+        };
+        Ok(Ok(Verdict {
+            origin: Origin::Csv,
+            to: None,
+            what,
+            entry,
+            category,
+            person,
+            note,
+        }))
+    }
+
+    /// The one file that a person means.
+    fn meant(&self, what: &str) -> anyhow::Result<Result<Entry, String>> {
+        let mut entries = self.index.resolve(&self.places, what)?;
+        entries.retain(|entry| entry.state == EntryState::Live);
+        if entries.len() > 1 {
+            // Repeats and conflicts share its UID; meant is the one that stands for it.
+            let stands =
+                |entry: &Entry| matches!(entry.fate, Fate::Filed | Fate::Review | Fate::Other);
+            entries.retain(stands);
+        }
+        Ok(match entries.len() {
+            0 => Err("no file on record is meant by this".to_owned()),
+            1 => Ok(entries.remove(0)),
+            _ => Err("more than one file is meant by this: give its path".to_owned()),
+        })
+    }
+
+    /// A category by its id or its folder's name.
+    fn category(&self, text: &str) -> Result<&Category, String> {
+        let is_it = |category: &&Category| {
+            category.id.as_str() == text || category.folder.eq_ignore_ascii_case(text)
+        };
+        if let Some(category) = self.categories.iter().find(is_it) {
+            return Ok(category);
+        }
+        let mut ids: Vec<&str> = self
+            .categories
+            .iter()
+            .map(|category| category.id.as_str())
+            .collect();
+        let likeness = |id: &&str| strsim::jaro_winkler(id, text);
+        ids.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+        let nearest = ids.first().copied().unwrap_or_default();
+        Err(format!(
+            "{} has no category {text:?}; did you mean {nearest}? There are: {}",
+            self.bundle,
+            ids.join(", ")
+        ))
+    }
+
+    /// Where a file belongs that is of a category: `None` when it lies there, or is not radsort's to move.
+    fn place(&self, entry: &Entry, category: &Category) -> anyhow::Result<Option<RelPath>> {
+        let folder = category.folder.as_bytes();
+        let there = entry.at.path.components().next() == Some(folder);
+        if !entry.placed || entry.at.root != RootId::Library || there {
+            return Ok(None);
+        }
+        let story = self.index.story(&entry.id)?;
+        let instance = story
+            .as_ref()
+            .and_then(|story| story.dossier())
+            .and_then(|dossier| dossier.instance.as_ref());
+        Ok(Some(match instance {
+            Some(instance) => self.template.fill(&Filling {
+                category_folder: &category.folder,
+                view: category.view.as_str(),
+                instance,
+                watch: entry.watch.as_deref().unwrap_or_default(),
+            }),
+            None => RelPath::new(folder)?.join(entry.at.path.file_name())?,
+        }))
+    }
+}
+
+impl Verdict {
+    fn label(&self, by: Option<u32>) -> Label {
+        Label {
+            id: self.entry.id.clone(),
+            category: self.category.clone(),
+            origin: self.origin,
+            by,
+            person: self.person.clone(),
+            note: self.note.clone(),
+            shown: Some(self.entry.shown()),
+            pending: None,
+        }
+    }
+}
+
+/// Where the label of a person comes from who was shown this file.
+fn origin(entry: &Entry, audited: &BTreeSet<RecordId>) -> Origin {
+    if audited.contains(&entry.id) {
+        Origin::Audit
+    } else if entry.fate == Fate::Filed {
+        Origin::Correction
+    } else {
+        Origin::Review
+    }
+}
+
+fn not(what: String, why: impl Into<String>) -> Judged {
+    Judged {
+        what,
+        category: None,
+        to: None,
+        error: Some(why.into()),
+    }
+}

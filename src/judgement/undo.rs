@@ -1,0 +1,168 @@
+//! Taking filed files back to where they came from, and holding them there.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Desk;
+use crate::commands::access;
+use crate::config::settings::Action;
+use crate::control::protocol::{Released, Undo};
+use crate::domain::Placement;
+use crate::domain::placement::RootId;
+use crate::filing::quarantine::Item;
+use crate::filing::record::{Fate, Record};
+use crate::index::entry::{Entry, State};
+use crate::index::query::Query;
+use crate::root::Root;
+
+type Found = Result<(Box<Item>, PathBuf), String>;
+
+impl Desk {
+    /// Takes files back, one after the other; what cannot be taken back is told, each for itself.
+    pub async fn undo(
+        &self,
+        which: Undo,
+        dry_run: bool,
+        by: Option<u32>,
+    ) -> anyhow::Result<Vec<Released>> {
+        let _alone = self.filer.by_hand().await;
+        let desk = self.clone();
+        let found = tokio::task::spawn_blocking(move || desk.to_undo(&which)).await??;
+        let mut undone = Vec::new();
+        for (what, found) in found {
+            let result = match found {
+                Ok((item, _)) if dry_run => Ok(self.old_place(&item)),
+                Ok((item, path)) => self.take_back(*item, path, by).await?,
+                Err(why) => Err(why),
+            };
+            undone.push(Released {
+                what,
+                to: result.as_ref().ok().cloned(),
+                error: result.err(),
+            });
+        }
+        Ok(undone)
+    }
+
+    fn old_place(&self, item: &Item) -> String {
+        let at = Placement {
+            root: RootId::Watch(item.intent.watch.clone()),
+            path: item.intent.from.clone(),
+        };
+        access::absolute(&self.places, &at)
+    }
+
+    async fn take_back(
+        &self,
+        item: Item,
+        path: PathBuf,
+        by: Option<u32>,
+    ) -> anyhow::Result<Result<String, String>> {
+        let shown = path.display().to_string();
+        let root = match tokio::task::spawn_blocking(move || Root::open(&path)).await? {
+            Ok(root) => Arc::new(root),
+            Err(error) => return Ok(Err(format!("{shown}: {error}"))),
+        };
+        let watch = RootId::Watch(item.intent.watch.clone());
+        let back = self.filer.undo(item, root, by).await?;
+        Ok(back
+            .map(|back| {
+                let at = Placement {
+                    root: watch,
+                    path: back.path,
+                };
+                access::absolute(&self.places, &at)
+            })
+            .map_err(|error| error.to_string()))
+    }
+
+    fn to_undo(&self, which: &Undo) -> anyhow::Result<Vec<(String, Found)>> {
+        let mut found = Vec::new();
+        if which.what.is_empty() {
+            let query = Query {
+                since_us: which.since_us,
+                model: which.model.clone(),
+                ..Query::default()
+            };
+            for entry in self.index.query(&query) {
+                let entry = entry?;
+                let name = access::absolute(&self.places, &entry.at);
+                match (&entry.label, undoable(&entry)) {
+                    (Some(_), Ok(())) => {
+                        let why = "a person has labelled it: name it to take it back all the same";
+                        found.push((name, Err(why.to_owned())));
+                    }
+                    (None, Ok(())) => found.push((name, self.item(entry)?)),
+                    // Nothing that this question is about.
+                    (_, Err(_)) => {}
+                }
+            }
+            return Ok(found);
+        }
+        for what in &which.what {
+            let entries = self.index.resolve(&self.places, what)?;
+            // The newest that can go back; else why the newest cannot.
+            let chosen = entries
+                .iter()
+                .find(|entry| undoable(entry).is_ok())
+                .or(entries.first());
+            let item = match chosen {
+                Some(entry) => match undoable(entry) {
+                    Ok(()) => self.item(entry.clone())?,
+                    Err(why) => Err(why.to_owned()),
+                },
+                None => Err("no file on record is meant by this".to_owned()),
+            };
+            found.push((what.clone(), item));
+        }
+        Ok(found)
+    }
+
+    /// The file with the record that filed it, and the drop directory that it came from.
+    fn item(&self, entry: Entry) -> anyhow::Result<Found> {
+        let story = self.index.story(&entry.id)?;
+        let intent = story.and_then(|story| {
+            story
+                .history
+                .into_iter()
+                .find_map(|told| match told.record {
+                    Record::Intent(intent) => Some(*intent),
+                    _ => None,
+                })
+        });
+        let Some(intent) = intent else {
+            return Ok(Err("its record does not say where it came from".to_owned()));
+        };
+        let watch = RootId::Watch(intent.watch.clone());
+        let Some((_, path)) = self.places.iter().find(|(root, _)| *root == watch) else {
+            return Ok(Err(format!(
+                "it came through {:?}, which is no drop directory any more: move it by hand",
+                intent.watch
+            )));
+        };
+        let item = Item {
+            intent,
+            at: entry.at,
+            time_us: entry.filed_us,
+        };
+        Ok(Ok((Box::new(item), path.clone())))
+    }
+}
+
+/// Whether a file is one that radsort has moved and that can go back.
+fn undoable(entry: &Entry) -> Result<(), &'static str> {
+    match (entry.state, entry.action) {
+        _ if !entry.placed => Err("it was never moved"),
+        // Recorded as undone, but perhaps still there: an undo that was interrupted can be asked for again.
+        (State::Live | State::Undone, Some(Action::Move)) if entry.fate != Fate::Quarantined => {
+            Ok(())
+        }
+        (State::Live, Some(Action::Move)) => {
+            Err("it is in the quarantine: use `radsort quarantine release`")
+        }
+        (State::Live, Some(_)) => Err("it was copied: the original is where it was"),
+        (State::Live, None) => Err("radsort did not put it there"),
+        (State::Missing, _) => Err("it is missing"),
+        (State::Released | State::Undone, _) => Err("it has been given back already"),
+    }
+}

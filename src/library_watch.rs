@@ -1,0 +1,228 @@
+//! Looks at the library from time to time, and records what people have done there: moved, put in, taken away.
+//!
+//! A look first walks the folders and then, while nobody moves filed files at a person's request, compares what seems to
+//! differ with the records once more. What the differences mean is decided in
+//! [`domain::correction`](crate::domain::correction). Nothing in the library is ever changed here.
+
+mod compare;
+mod walk;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::control::protocol::Looked;
+use crate::decode::Content;
+use crate::decode::pool::Pool;
+use crate::domain::{Fingerprint, Instance};
+use crate::engine::Engine;
+use crate::filing::filer::{FilingError, HoldReason};
+use crate::filing::record::{Digest, Label, Record, RecordId};
+use crate::filing::secrets::Secrets;
+use crate::judgement::Desk;
+
+use compare::{Adoption, Findings};
+use walk::Stopped;
+
+/// The least time between two looks: people who sort by hand see their work recorded within minutes, and a library of
+/// some hundred thousand files costs little.
+const EVERY: Duration = Duration::from_mins(5);
+
+/// How many times longer than a look itself the pause after it is: a huge or slow library is not looked at all day.
+const REST: u32 = 20;
+
+/// Why the library could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// It is not there, or not in order.
+    #[error("the library was not looked at: {0}")]
+    Held(HoldReason),
+    /// A folder could not be read. Nothing was recorded.
+    #[error("the library could not be looked at as a whole: {0}")]
+    Io(#[from] std::io::Error),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] crate::index::IndexError),
+    /// The ledger.
+    #[error(transparent)]
+    Filing(#[from] FilingError),
+    /// The service is stopping.
+    #[error("the look was given up, because the service is stopping")]
+    Stopped,
+    /// A bug: a task that died.
+    #[error("a task died: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl From<HoldReason> for LookError {
+    fn from(reason: HoldReason) -> Self {
+        Self::Held(reason)
+    }
+}
+
+impl From<Stopped> for LookError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Asked => Self::Stopped,
+            Stopped::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// What is remembered from one look to the next; a restart forgets it, and what needs two looks takes longer then.
+#[derive(Debug, Default)]
+pub struct LibraryWatch {
+    memory: tokio::sync::Mutex<Memory>,
+}
+
+/// What the look before this one has found.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Files that nobody knows: as they were, and their digests as far as they were needed.
+    strangers: HashMap<Fingerprint, Option<Digest>>,
+    /// Files that were nowhere.
+    absent: BTreeSet<RecordId>,
+}
+
+/// Reads headers of files that people have put into the library.
+pub struct Headers {
+    /// The jailed decoders.
+    pub pool: Arc<Pool>,
+    /// Makes pseudonyms.
+    pub secrets: Arc<Secrets>,
+}
+
+impl Headers {
+    fn read(&self, file: &std::fs::File, size: u64) -> Option<Instance> {
+        match self.pool.inspect(file, size).ok()?.content {
+            Content::Radiograph { header }
+            | Content::Other { header }
+            | Content::Damaged { header, .. } => {
+                Instance::from_header(&header, |patient, issuer| {
+                    self.secrets.pseudonym(patient, issuer)
+                })
+                .ok()
+            }
+            _ => None,
+        }
+    }
+}
+
+impl LibraryWatch {
+    /// One look. What it finds is on record when it returns. Without `headers` nothing is adopted.
+    pub async fn look(
+        &self,
+        desk: &Desk,
+        headers: Option<Headers>,
+        stop: &CancellationToken,
+    ) -> Result<Looked, LookError> {
+        let mut memory = self.memory.lock().await;
+        let (walking, stopping) = (desk.clone(), stop.clone());
+        let walked = tokio::task::spawn_blocking(move || walk::walk(&walking, &stopping)).await??;
+        let _alone = desk.filer.by_hand().await;
+        let (comparing, before) = (desk.clone(), std::mem::take(&mut *memory));
+        let findings = tokio::task::spawn_blocking(move || {
+            compare::compare(&comparing, walked, &before, headers.as_ref())
+        })
+        .await??;
+        let Findings {
+            looked,
+            mut records,
+            adoptions,
+            memory: remembered,
+        } = findings;
+        let ids = desk.filer.next_ids(adoptions.len()).await?;
+        records.extend(ids.into_iter().zip(adoptions).flat_map(adopt));
+        if let Err(reason) = desk.filer.append(records).await? {
+            return Err(reason.into());
+        }
+        *memory = remembered;
+        Ok(looked)
+    }
+}
+
+fn adopt((id, adoption): (RecordId, Adoption)) -> [Record; 2] {
+    let Adoption {
+        at,
+        digest,
+        fingerprint,
+        instance,
+        meant,
+        by,
+    } = adoption;
+    let label = Label {
+        id: id.clone(),
+        category: meant.category,
+        origin: meant.origin,
+        by,
+        person: None,
+        note: None,
+        shown: None,
+        pending: meant.pending,
+    };
+    let adopted = Record::Adopted {
+        id,
+        at,
+        digest,
+        fingerprint: Some(fingerprint),
+        instance: instance.map(Box::new),
+    };
+    [adopted, Record::Label(Box::new(label))]
+}
+
+/// A look by the running service.
+pub async fn look(engine: &Engine, stop: &CancellationToken) -> Result<Looked, LookError> {
+    let headers = Headers {
+        pool: Arc::clone(&engine.pool),
+        secrets: Arc::clone(&engine.state.secrets),
+    };
+    let desk = Desk::of_service(engine);
+    let looked = engine
+        .library_watch
+        .look(&desk, Some(headers), stop)
+        .await?;
+    if looked.missing > 0 {
+        engine.note_error(&format!(
+            "{} filed files are nowhere to be found: `radsort verify` says which",
+            looked.missing
+        ));
+    }
+    let Looked {
+        moved,
+        labels,
+        pending,
+        adopted,
+        missing,
+        ..
+    } = looked;
+    if moved + adopted + missing > 0 {
+        tracing::info!(
+            moved,
+            labels,
+            pending,
+            adopted,
+            missing,
+            "people have changed the library"
+        );
+    }
+    Ok(looked)
+}
+
+/// Looks again and again until told to stop.
+pub async fn keep_looking(engine: Arc<Engine>, stop: CancellationToken) {
+    loop {
+        let started = Instant::now();
+        match look(&engine, &stop).await {
+            Ok(_) => {}
+            // Filing itself says what is wrong with the library, loudly.
+            Err(error) => tracing::debug!("{error}"),
+        }
+        let pause = EVERY.max(started.elapsed() * REST);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

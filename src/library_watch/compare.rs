@@ -1,0 +1,412 @@
+//! The comparison: which file on record each unknown file is, and what follows.
+//!
+//! A file is recognised by device, inode, size and time; failing that by its bytes, of which only those are read whose
+//! size fits. Open intents are read before anything else: a file that the service is just filing is not unknown.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::control::protocol::Looked;
+use crate::domain::correction::{self, Difference, Folder, Known, Meant};
+use crate::domain::placement::RootId;
+use crate::domain::{Fingerprint, Instance, Placement, RelPath};
+use crate::filing::destinations::Roots;
+use crate::filing::record::{Digest, Label, Record, RecordId};
+use crate::index::entry::{Entry, State};
+use crate::judgement::Desk;
+use crate::root::fingerprint;
+
+use super::walk::Walked;
+use super::{Headers, LookError, Memory};
+
+/// What is to be recorded.
+pub(super) struct Findings {
+    pub looked: Looked,
+    pub records: Vec<Record>,
+    pub adoptions: Vec<Adoption>,
+    pub memory: Memory,
+}
+
+/// A file that a person has put into a category's folder.
+pub(super) struct Adoption {
+    pub at: Placement,
+    pub digest: Digest,
+    pub fingerprint: Fingerprint,
+    pub instance: Option<Instance>,
+    pub meant: Meant,
+    pub by: Option<u32>,
+}
+
+/// A file that lies where no record says.
+struct Stranger {
+    at: Placement,
+    fingerprint: Fingerprint,
+    owner: u32,
+    digest: Option<Digest>,
+}
+
+/// Files on record that are not where their record says.
+#[derive(Default)]
+struct Absent {
+    /// They were, until now.
+    gone: Vec<Entry>,
+    /// They have been missing, or were given back.
+    lost: Vec<Entry>,
+}
+
+pub(super) fn compare(
+    desk: &Desk,
+    walked: Walked,
+    before: &Memory,
+    headers: Option<&Headers>,
+) -> Result<Findings, LookError> {
+    let under_way = desk.index.open_intents()?;
+    let comparison = Comparison {
+        desk,
+        roots: &walked.roots,
+        under_way: under_way.into_iter().map(|intent| intent.digest).collect(),
+    };
+    let mut strangers = comparison.strangers(walked.strangers, before)?;
+    let mut looked = Looked::default();
+    let mut absent = comparison.absent(&walked.in_place, &strangers, &mut looked)?;
+
+    let mut recognised = Comparison::by_inode(&mut strangers, &mut absent);
+    let mut unknown = Vec::new();
+    for mut stranger in strangers {
+        if let Some(entry) = comparison.by_bytes(&mut stranger, &mut absent)? {
+            recognised.push((stranger, entry));
+        } else {
+            unknown.push(stranger);
+        }
+    }
+
+    let mut records = Vec::new();
+    let differences: Vec<Difference> = recognised
+        .iter()
+        .map(|(stranger, entry)| comparison.difference(stranger, entry))
+        .collect();
+    for ((stranger, entry), meant) in recognised.iter().zip(correction::meaning(&differences)) {
+        looked.moved += 1;
+        records.push(Record::Moved {
+            id: entry.id.clone(),
+            to: stranger.at.clone(),
+        });
+        if let Some(meant) = meant {
+            count(&mut looked, &meant);
+            let label = comparison.label(stranger, entry, meant)?;
+            records.push(Record::Label(Box::new(label)));
+        }
+    }
+
+    let mut memory = Memory::default();
+    let mut adoptions = Vec::new();
+    for mut stranger in unknown {
+        let seen_before = before.strangers.contains_key(&stranger.fingerprint);
+        if seen_before
+            && let Some(headers) = headers
+            && let Some(adoption) = comparison.adoption(&mut stranger, headers)?
+        {
+            looked.adopted += 1;
+            count(&mut looked, &adoption.meant);
+            adoptions.push(adoption);
+        }
+        memory
+            .strangers
+            .insert(stranger.fingerprint, stranger.digest);
+    }
+
+    // Only roots that are still what they were can say that a file is gone.
+    let still = desk.destinations.current()?;
+    let online = std::sync::Arc::ptr_eq(&still, &walked.roots);
+    if online {
+        memory.absent = absent.gone.into_iter().map(|entry| entry.id).collect();
+        let missing: BTreeSet<RecordId> = correction::missing(&before.absent, &memory.absent);
+        looked.missing = missing.len() as u64;
+        records.extend(missing.into_iter().map(|id| Record::Missing { id }));
+    }
+    Ok(Findings {
+        looked,
+        records,
+        adoptions,
+        memory,
+    })
+}
+
+fn count(looked: &mut Looked, meant: &Meant) {
+    if meant.pending.is_some() {
+        looked.pending += 1;
+    } else {
+        looked.labels += 1;
+    }
+}
+
+struct Comparison<'a> {
+    desk: &'a Desk,
+    roots: &'a Roots,
+    /// What the service is just filing.
+    under_way: HashSet<Digest>,
+}
+
+impl Comparison<'_> {
+    /// Looks at the unknown files again: what has gone, or is known by now, is none.
+    fn strangers(&self, at: Vec<Placement>, before: &Memory) -> Result<Vec<Stranger>, LookError> {
+        let mut strangers = Vec::new();
+        for at in at {
+            let Some(root) = self.roots.get(&at.root) else {
+                continue;
+            };
+            let Some(stat) = root.stat_if_there(&at.path)? else {
+                continue;
+            };
+            let known = self.desk.index.at_place(&at)?;
+            if known.iter().any(|entry| entry.state == State::Live) {
+                continue;
+            }
+            let fingerprint = fingerprint(&stat);
+            strangers.push(Stranger {
+                at,
+                fingerprint,
+                owner: stat.st_uid,
+                digest: before.strangers.get(&fingerprint).cloned().flatten(),
+            });
+        }
+        Ok(strangers)
+    }
+
+    /// Goes through all records for files that are not where they should be.
+    fn absent(
+        &self,
+        in_place: &HashSet<RecordId>,
+        strangers: &[Stranger],
+        looked: &mut Looked,
+    ) -> Result<Absent, LookError> {
+        let sizes: HashSet<u64> = strangers
+            .iter()
+            .map(|stranger| stranger.fingerprint.size)
+            .collect();
+        let mut absent = Absent::default();
+        for entry in self.desk.index.all() {
+            let entry = entry?;
+            if !entry.placed {
+                continue;
+            }
+            if entry.state != State::Live {
+                if entry.size().is_none_or(|size| sizes.contains(&size)) {
+                    absent.lost.push(entry);
+                }
+            } else if in_place.contains(&entry.id) || self.is_there(&entry.at)? {
+                looked.in_place += 1;
+            } else if self.roots.get(&entry.at.root).is_some() {
+                absent.gone.push(entry);
+            }
+        }
+        Ok(absent)
+    }
+
+    fn is_there(&self, at: &Placement) -> io::Result<bool> {
+        match self.roots.get(&at.root) {
+            Some(root) => Ok(root.stat_if_there(&at.path)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// The files that were renamed: the same inode, unchanged.
+    fn by_inode(strangers: &mut Vec<Stranger>, absent: &mut Absent) -> Vec<(Stranger, Entry)> {
+        let mut recognised = Vec::new();
+        let mut others = Vec::new();
+        for stranger in strangers.drain(..) {
+            let same = |entry: &Entry| entry.fingerprint == Some(stranger.fingerprint);
+            match absent.gone.iter().position(same) {
+                Some(found) => recognised.push((stranger, absent.gone.swap_remove(found))),
+                None => others.push(stranger),
+            }
+        }
+        *strangers = others;
+        recognised
+    }
+
+    /// The file on record that has these bytes and is not where it should be.
+    fn by_bytes(
+        &self,
+        stranger: &mut Stranger,
+        absent: &mut Absent,
+    ) -> Result<Option<Entry>, LookError> {
+        let size = stranger.fingerprint.size;
+        let fits = |entry: &Entry| entry.size().is_none_or(|expected| expected == size);
+        if !absent.gone.iter().chain(&absent.lost).any(fits) {
+            return Ok(None);
+        }
+        let Some(digest) = self.digest(stranger)? else {
+            return Ok(None);
+        };
+        if self.under_way.contains(&digest) {
+            return Ok(None);
+        }
+        let same = |entry: &Entry| entry.digest == digest;
+        if let Some(found) = absent.gone.iter().position(same) {
+            return Ok(Some(absent.gone.swap_remove(found)));
+        }
+        if self.is_copy_of_another(&digest)? {
+            return Ok(None);
+        }
+        let at_home = |entry: &Entry| same(entry) && entry.at == stranger.at;
+        let lost = absent.lost.iter().position(at_home);
+        let lost = lost.or_else(|| absent.lost.iter().position(same));
+        Ok(lost.map(|found| absent.lost.swap_remove(found)))
+    }
+
+    /// The digest of an unknown file, `None` when it went or changed while it was read.
+    fn digest(&self, stranger: &mut Stranger) -> Result<Option<Digest>, LookError> {
+        if stranger.digest.is_none()
+            && let Some(file) = self.open(stranger)?
+        {
+            let digest = Digest::of_file(&file)?;
+            if self.open(stranger)?.is_some() {
+                stranger.digest = Some(digest);
+            }
+        }
+        Ok(stranger.digest.clone())
+    }
+
+    /// Opens an unknown file, if it is still what was seen and can be read.
+    fn open(&self, stranger: &Stranger) -> io::Result<Option<File>> {
+        let Some(root) = self.roots.get(&stranger.at.root) else {
+            return Ok(None);
+        };
+        match root.open_file(&stranger.at.path) {
+            Ok((file, now)) => Ok((now == stranger.fingerprint).then_some(file)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::InvalidInput
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a file with these bytes lies where its record says: then this one is a copy that somebody has made, and
+    /// perhaps the first half of a move.
+    fn is_copy_of_another(&self, digest: &Digest) -> Result<bool, LookError> {
+        for entry in self.desk.index.with_digest(digest)? {
+            if entry.state == State::Live && self.is_there(&entry.at)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn folder(&self, at: &Placement) -> Folder {
+        Folder::of(at, |folder| self.desk.category_of_folder(folder))
+    }
+
+    fn difference(&self, stranger: &Stranger, entry: &Entry) -> Difference {
+        let known = if entry.state == State::Live {
+            Known::At {
+                folder: self.folder(&entry.at),
+                folder_exists: self.top_folder_exists(&entry.at),
+            }
+        } else {
+            Known::Lost
+        };
+        Difference {
+            known,
+            category: entry.category.clone(),
+            labelled: entry.label.is_some(),
+            found: self.folder(&stranger.at),
+        }
+    }
+
+    fn top_folder_exists(&self, at: &Placement) -> bool {
+        let top = at
+            .path
+            .components()
+            .next()
+            .and_then(|top| RelPath::new(top).ok());
+        match (self.roots.get(&at.root), top) {
+            (Some(root), Some(top)) => root.open_dir(Some(&top)).is_ok(),
+            _ => true,
+        }
+    }
+
+    fn label(&self, stranger: &Stranger, entry: &Entry, meant: Meant) -> Result<Label, LookError> {
+        Ok(Label {
+            id: entry.id.clone(),
+            category: meant.category,
+            origin: meant.origin,
+            by: self.mover(stranger, entry)?,
+            person: None,
+            note: None,
+            shown: Some(entry.shown()),
+            pending: meant.pending,
+        })
+    }
+
+    /// Who moved it: a rename does not tell. Who copied it owns the copy, unless that is who owned the file before.
+    fn mover(&self, stranger: &Stranger, entry: &Entry) -> Result<Option<u32>, LookError> {
+        let renamed = entry
+            .fingerprint
+            .is_some_and(|was| was.ino == stranger.fingerprint.ino);
+        if renamed || stranger.owner == rustix::process::geteuid().as_raw() {
+            return Ok(None);
+        }
+        let story = self.desk.index.story(&entry.id)?;
+        let owner_before = story.and_then(|story| {
+            story.history.iter().find_map(|told| match &told.record {
+                Record::Intent(intent) => Some(intent.uid),
+                _ => None,
+            })
+        });
+        Ok(Some(stranger.owner).filter(|owner| Some(*owner) != owner_before))
+    }
+
+    /// An unknown file in a category's folder that is DICOM, has been quiet since the last look, and is no copy.
+    fn adoption(
+        &self,
+        stranger: &mut Stranger,
+        headers: &Headers,
+    ) -> Result<Option<Adoption>, LookError> {
+        let difference = Difference {
+            known: Known::Never,
+            category: None,
+            labelled: false,
+            found: self.folder(&stranger.at),
+        };
+        let Some(meant) = correction::meaning(&[difference]).pop().flatten() else {
+            return Ok(None);
+        };
+        if stranger.at.root != RootId::Library {
+            return Ok(None);
+        }
+        let Some(file) = self.open(stranger)?.filter(is_dicom) else {
+            return Ok(None);
+        };
+        let Some(digest) = self.digest(stranger)? else {
+            return Ok(None);
+        };
+        if self.under_way.contains(&digest) || self.is_copy_of_another(&digest)? {
+            return Ok(None);
+        }
+        let me = rustix::process::geteuid().as_raw();
+        Ok(Some(Adoption {
+            at: stranger.at.clone(),
+            digest,
+            fingerprint: stranger.fingerprint,
+            instance: headers.read(&file, stranger.fingerprint.size),
+            meant,
+            by: Some(stranger.owner).filter(|owner| *owner != me),
+        }))
+    }
+}
+
+/// PS3.10 §7.1: `DICM` after 128 bytes. People's other files (spreadsheets, thumbnails) are not radsort's business.
+fn is_dicom(file: &File) -> bool {
+    let mut prefix = [0; 4];
+    file.read_exact_at(&mut prefix, 128).is_ok() && prefix == *b"DICM"
+}

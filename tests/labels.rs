@@ -1,0 +1,469 @@
+//! What people say about files, by commands and by moving them; and taking files back.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use common::{Daemon, Mould, Site, digest, phantoms, uid};
+use serde_json::Value;
+
+/// A site whose daemon has given some files their places, whichever: the tests put them where they want them.
+fn filed(count: usize) -> (Site, Daemon, Vec<Value>) {
+    let site = Site::new();
+    let mould = Mould::new(31);
+    let mut daemon = site.start();
+    for n in 0..count {
+        site.put(&format!("{n}.dcm"), &mould.bytes(&uid(n)));
+    }
+    daemon.wait_total(count as u64);
+    let records = site.records();
+    (site, daemon, records)
+}
+
+/// Puts a file on record into a category's folder, as radsort would have; gives its new record.
+fn correct(site: &Site, record: &Value, category: &str) -> Value {
+    let what = text(record, "sop_instance_uid");
+    site.ok(&["correct", &what, category]);
+    the(site, &what)
+}
+
+fn text(record: &Value, key: &str) -> String {
+    record[key].as_str().unwrap().to_owned()
+}
+
+fn the(site: &Site, uid: &str) -> Value {
+    let mut found = site.records();
+    found.retain(|record| record["sop_instance_uid"] == uid);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+fn labels(site: &Site, words: &[&str]) -> Vec<Value> {
+    let all: Vec<&str> = ["labels", "list", "--json"]
+        .iter()
+        .chain(words)
+        .copied()
+        .collect();
+    let listed = site.ok(&all);
+    listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn look(site: &Site) -> Value {
+    site.json(&["labels", "look", "--json"])
+}
+
+/// A category's folder in the library, made if it is not there.
+fn folder(site: &Site, name: &str) -> PathBuf {
+    let path = site.library.join(name);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Ids and folders of two categories of the shipped bundle with the same view.
+fn two_categories() -> [(String, String); 2] {
+    let manifest = fs::read_to_string(common::shipped_bundle().join("bundle.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let all = manifest["categories"].as_array().unwrap();
+    [0, 1].map(|n| {
+        let text = |key: &str| all[n][key].as_str().unwrap().to_owned();
+        (text("id"), text("folder"))
+    })
+}
+
+#[test]
+fn a_file_that_a_person_moves_to_another_category_becomes_a_label_and_stays_there() {
+    let (site, daemon, records) = filed(2);
+    let [(first, first_folder), (second, second_folder)] = two_categories();
+    let record = correct(&site, &records[0], &first);
+    let other = correct(&site, &records[1], &first);
+    let from = PathBuf::from(text(&record, "path"));
+    assert!(
+        from.starts_with(site.library.join(&first_folder)),
+        "{from:?}"
+    );
+
+    let to = folder(&site, &second_folder).join("anything.dcm");
+    fs::rename(&from, &to).unwrap();
+    let looked = look(&site);
+    assert_eq!(
+        (&looked["moved"], &looked["labels"]),
+        (&1.into(), &1.into()),
+        "{looked}"
+    );
+    let now = the(&site, &text(&record, "sop_instance_uid"));
+    assert_eq!(text(&now, "category"), second);
+    assert_eq!(text(&now, "labelled"), "correction");
+    assert_eq!(Path::new(&text(&now, "path")), to);
+    assert_eq!(look(&site)["moved"], 0, "once");
+    assert!(to.exists());
+
+    // Back again: that is news, too. And its neighbour is none the wiser.
+    fs::rename(&to, &from).unwrap();
+    assert_eq!(look(&site)["labels"], 1);
+    assert_eq!(
+        text(&the(&site, &text(&record, "sop_instance_uid")), "category"),
+        first
+    );
+    assert_eq!(the(&site, &text(&other, "sop_instance_uid")), other);
+    let story = site.ok(&["show", &text(&record, "sop_instance_uid")]);
+    assert!(
+        story.contains(&format!("labelled {second} (correction)")),
+        "{story}"
+    );
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn a_copy_then_delete_counts_as_a_move() {
+    let (site, daemon, records) = filed(1);
+    let [(first, _), (second, second_folder)] = two_categories();
+    let record = correct(&site, &records[0], &first);
+    let from = PathBuf::from(text(&record, "path"));
+    let to = folder(&site, &second_folder).join("copy.dcm");
+    fs::copy(&from, &to).unwrap();
+    for _ in 0..2 {
+        let looked = look(&site);
+        assert_eq!(looked["moved"], 0, "a copy alone says nothing: {looked}");
+        assert_eq!(looked["adopted"], 0, "{looked}");
+    }
+    fs::remove_file(&from).unwrap();
+    assert_eq!(look(&site)["labels"], 1);
+    let now = the(&site, &text(&record, "sop_instance_uid"));
+    assert_eq!(
+        (text(&now, "category"), PathBuf::from(text(&now, "path"))),
+        (second, to)
+    );
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn moving_a_whole_folder_waits_as_pending() {
+    let (site, daemon, records) = filed(3);
+    let [(first, first_folder), (second, second_folder)] = two_categories();
+    for record in &records {
+        correct(&site, record, &first);
+    }
+    let target = site.library.join(&second_folder);
+    // A folder that radsort has made for the other category may lie there already, empty by now.
+    let _ = fs::remove_dir_all(&target);
+    fs::rename(site.library.join(&first_folder), &target).unwrap();
+    let looked = look(&site);
+    assert_eq!(
+        (&looked["moved"], &looked["pending"]),
+        (&3.into(), &3.into()),
+        "{looked}"
+    );
+    assert!(
+        site.records()
+            .iter()
+            .all(|record| record["category"] == *first)
+    );
+    let waiting = labels(&site, &["--pending"]);
+    assert!(
+        waiting
+            .iter()
+            .all(|label| label["state"] == "folder-renamed"),
+        "{waiting:?}"
+    );
+
+    let uids: Vec<String> = records
+        .iter()
+        .map(|record| text(record, "sop_instance_uid"))
+        .collect();
+    site.ok(&["labels", "reject", &uids[0]]);
+    site.ok(&["labels", "accept", "--all"]);
+    let categories: Vec<String> = uids
+        .iter()
+        .map(|uid| text(&the(&site, uid), "category"))
+        .collect();
+    assert_eq!(categories, [first, second.clone(), second]);
+    assert!(labels(&site, &["--pending"]).is_empty());
+    assert!(!site.run(&["labels", "accept", &uids[0]]).status.success());
+    daemon.stop();
+    site.assert_verified();
+    // What was accepted is in the ledger, not only in the index.
+    site.ok(&["reindex"]);
+    assert_eq!(labels(&site, &[]).len(), 3);
+}
+
+#[test]
+fn a_file_that_people_put_there_is_adopted_and_one_that_is_gone_is_missing_after_two_looks() {
+    let (site, daemon, records) = filed(1);
+    let [(first, first_folder), _] = two_categories();
+    let record = correct(&site, &records[0], &first);
+    let (from, aside) = (
+        PathBuf::from(text(&record, "path")),
+        site.dir.path().join("aside"),
+    );
+    let new = Mould::new(32).bytes(&uid(900));
+    fs::write(folder(&site, &first_folder).join("new.dcm"), &new).unwrap();
+    fs::write(
+        site.library.join(&first_folder).join("notes.txt"),
+        "x".repeat(500),
+    )
+    .unwrap();
+    fs::rename(&from, &aside).unwrap();
+
+    let looked = look(&site);
+    assert_eq!(
+        (&looked["adopted"], &looked["missing"]),
+        (&0.into(), &0.into()),
+        "{looked}"
+    );
+    let looked = look(&site);
+    assert_eq!(
+        (&looked["adopted"], &looked["missing"]),
+        (&1.into(), &1.into()),
+        "{looked}"
+    );
+    let waiting = labels(&site, &["--pending"]);
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(
+        (text(&waiting[0], "state"), text(&waiting[0], "category")),
+        ("adopted".into(), first.clone())
+    );
+    assert_eq!(waiting[0]["sop_instance_uid"], *uid(900));
+    site.ok(&["labels", "accept", &uid(900)]);
+    assert_eq!(text(&the(&site, &uid(900)), "digest"), digest(&new));
+    assert_eq!(text(&the(&site, &uid(900)), "labelled"), "adopted");
+
+    // Where it was, it is simply back.
+    fs::rename(&aside, &from).unwrap();
+    assert_eq!(look(&site)["moved"], 1);
+    let back = the(&site, &text(&record, "sop_instance_uid"));
+    assert_eq!(
+        (text(&back, "state"), text(&back, "category")),
+        ("live".into(), first)
+    );
+    fs::remove_file(site.library.join(&first_folder).join("notes.txt")).unwrap();
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn correcting_moves_the_file_and_keeps_who_said_what_with_a_daemon_and_without() {
+    let (site, daemon, records) = filed(1);
+    let [(first, first_folder), (second, second_folder)] = two_categories();
+    let uid = text(&records[0], "sop_instance_uid");
+    let refused = site.run(&["correct", &uid, &first.replace('-', "")]);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && why.contains("did you mean"),
+        "{why}"
+    );
+
+    correct(&site, &records[0], &first);
+    daemon.stop();
+    site.ok(&["correct", &uid, &second, "--note", "seen twice"]);
+    let now = the(&site, &uid);
+    assert!(Path::new(&text(&now, "path")).starts_with(site.library.join(&second_folder)));
+    assert!(
+        !site
+            .filed()
+            .iter()
+            .any(|path| path.starts_with(&format!("{first_folder}/")))
+    );
+    let label = labels(&site, &[]).remove(0);
+    assert_eq!(text(&label, "note"), "seen twice");
+    assert_eq!(label["by"], rustix::process::getuid().as_raw());
+    assert!(
+        label["model"].as_str().unwrap().contains("spine"),
+        "{label}"
+    );
+    site.ok(&["confirm", &uid]);
+    site.assert_verified();
+}
+
+#[test]
+fn an_audit_is_drawn_by_its_seed_and_what_is_said_of_its_files_has_that_origin() {
+    let (site, daemon, records) = filed(4);
+    let [(first, _), _] = two_categories();
+    for record in &records {
+        correct(&site, record, &first);
+    }
+    let out = site.dir.path().join("sheets");
+    fs::create_dir(&out).unwrap();
+    let draw = || {
+        site.ok(&[
+            "audit",
+            "sample",
+            "2",
+            "--seed",
+            "5",
+            "--out",
+            out.to_str().unwrap(),
+        ])
+    };
+    draw();
+    draw();
+    let mut pages: Vec<PathBuf> = fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    pages.sort();
+    let drawn = |page: &PathBuf| -> Vec<String> {
+        let html = fs::read_to_string(page).unwrap();
+        assert_eq!(html.matches("data:image/png").count(), 2, "two pictures");
+        assert_eq!(fs::metadata(page).unwrap().mode() & 0o777, 0o600);
+        let uids = records
+            .iter()
+            .map(|record| text(record, "sop_instance_uid"));
+        uids.filter(|uid| html.contains(&format!("· {uid}<")))
+            .collect()
+    };
+    assert_eq!(pages.len(), 2);
+    let sample = drawn(&pages[0]);
+    assert_eq!((sample.len(), &sample), (2, &drawn(&pages[1])));
+    for record in &records {
+        site.ok(&["confirm", &text(record, "sop_instance_uid")]);
+    }
+    for record in site.records() {
+        let audited = sample.contains(&text(&record, "sop_instance_uid"));
+        let origin = if audited { "audit" } else { "correction" };
+        assert_eq!(text(&record, "labelled"), origin);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn lists_come_in_and_go_out() {
+    let (site, daemon, records) = filed(3);
+    let [(first, _), _] = two_categories();
+    let list = site.dir.path().join("truth.csv");
+    let uids: Vec<String> = records
+        .iter()
+        .map(|record| text(record, "sop_instance_uid"))
+        .collect();
+    let rows = format!(
+        "sop_instance_uid,category,person\n{},{first},reader 1\n9.9.9,{first},\n{},nonsense,\n",
+        uids[0], uids[1]
+    );
+    fs::write(&list, rows).unwrap();
+    let output = site.run(&["labels", "import", list.to_str().unwrap()]);
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        why.contains("9.9.9: no file on record") && why.contains("did you mean"),
+        "{why}"
+    );
+    let now = the(&site, &uids[0]);
+    assert_eq!(
+        (text(&now, "category"), text(&now, "labelled")),
+        (first.clone(), "csv".into())
+    );
+    assert_eq!(now["path"], records[0]["path"], "a list moves nothing");
+
+    let export = |words: &[&str]| {
+        let all: Vec<&str> = ["labels", "export"].iter().chain(words).copied().collect();
+        let mut csv = csv::Reader::from_reader(std::io::Cursor::new(site.ok(&all)));
+        let rows: Vec<std::collections::BTreeMap<String, String>> =
+            csv.deserialize().map(Result::unwrap).collect();
+        rows
+    };
+    let rows = export(&[]);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(
+        (&rows[0]["category"], rows[0]["origin"].as_str()),
+        (&first, "csv")
+    );
+    assert_eq!(rows[0]["digest"], text(&now, "digest"));
+    assert_eq!(rows[0]["patient"].len(), 32, "a pseudonym");
+    let untouched = export(&["--untouched"]);
+    let filed = site
+        .records()
+        .iter()
+        .filter(|record| record["fate"] == "filed" && record["labelled"].is_null())
+        .count();
+    assert_eq!(untouched.len(), 1 + filed);
+    daemon.stop();
+}
+
+#[test]
+fn undo_gives_files_back_with_name_mode_and_time_and_they_are_not_taken_again() {
+    let site = Site::new();
+    let files = phantoms(&site.dir.path().join("made"), 3, 41);
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+    let mut before = Vec::new();
+    for (n, (path, _)) in files.iter().enumerate() {
+        let to = site.drop.join(format!("IM{n} name.dcm"));
+        fs::rename(path, &to).unwrap();
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o604)).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&to)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        before.push(to);
+    }
+    let digests = site.digests();
+    let mut daemon = site.start();
+    daemon.wait_total(3);
+    assert!(before.iter().all(|path| !path.exists()));
+
+    let would = site.ok(&["undo", "--since", "1h", "--dry-run"]);
+    assert_eq!(would.lines().count(), 3, "{would}");
+    assert!(before.iter().all(|path| !path.exists()));
+    site.ok(&["undo", "--since", "1h"]);
+    for path in &before {
+        let now = fs::metadata(path).unwrap();
+        assert_eq!(
+            (now.mode() & 0o7777, now.modified().unwrap()),
+            (0o604, time),
+            "{path:?}"
+        );
+    }
+    assert_eq!(site.digests(), digests);
+    assert!(site.filed().is_empty(), "{:?}", site.filed());
+    daemon.stop();
+
+    let daemon = site.start();
+    let summary = site.sort();
+    assert_eq!(
+        (&summary["filed"], &summary["review"]),
+        (&0.into(), &0.into()),
+        "{summary}"
+    );
+    assert!(before.iter().all(|path| path.exists()));
+    assert!(site.records().is_empty());
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn an_undo_that_was_killed_can_be_asked_for_again() {
+    if !cfg!(feature = "failpoints") {
+        eprintln!("SKIPPED: needs `--features failpoints`");
+        return;
+    }
+    let (site, daemon, records) = filed(1);
+    let uid = text(&records[0], "sop_instance_uid");
+    let digests = site.digests();
+    daemon.stop();
+    let mut killed = site.command(&["undo", &uid]);
+    let status = killed
+        .env("RADSORT_CRASH_AT", "before-giving-back")
+        .status()
+        .unwrap();
+    assert!(!status.success());
+    assert_eq!(site.digests(), digests);
+    assert!(!site.drop.join("0.dcm").exists());
+    site.ok(&["undo", &uid]);
+    assert!(site.drop.join("0.dcm").exists());
+    assert_eq!(site.digests(), digests);
+    assert!(
+        !site.run(&["undo", &uid]).status.success(),
+        "it is not there any more"
+    );
+    site.assert_verified();
+}
