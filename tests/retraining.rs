@@ -210,3 +210,92 @@ fn all_weights_are_trained_and_the_written_network_says_what_was_trained() {
     let right = judged["figures"]["accuracy"]["part"].as_u64().unwrap();
     assert!(right >= 34, "{judged:#}");
 }
+
+#[test]
+fn what_people_corrected_by_hand_is_learned_from_the_site_itself() {
+    let site = site();
+    let images = images(&site, 90, 15);
+    let mut daemon = site.start();
+    let mut count = 0;
+    for file in common::files(&images) {
+        if file.extension().is_some_and(|it| it == "dcm") {
+            fs::copy(&file, site.drop.join(format!("{count}.dcm"))).unwrap();
+            count += 1;
+        }
+    }
+    daemon.wait_total(count);
+    // People agree with everything but the lateral fusions, which this site calls growing rods, and the other way round.
+    let mut confirmed = vec!["confirm".to_owned()];
+    let mut moved = 0;
+    let swapped = |category: &str| match category {
+        "lateral-fusion" => Some("lateral-growing-rods"),
+        "lateral-growing-rods" => Some("lateral-fusion"),
+        _ => None,
+    };
+    for record in site
+        .records()
+        .iter()
+        .filter(|record| record["fate"] == "filed")
+    {
+        let uid = record["sop_instance_uid"].as_str().unwrap();
+        let Some(right) = swapped(record["category"].as_str().unwrap()) else {
+            confirmed.push(uid.to_owned());
+            continue;
+        };
+        let from = PathBuf::from(record["path"].as_str().unwrap());
+        fs::create_dir_all(site.library.join(right)).unwrap();
+        fs::rename(
+            &from,
+            site.library.join(right).join(from.file_name().unwrap()),
+        )
+        .unwrap();
+        moved += 1;
+    }
+    assert!(moved > 10, "{moved} to learn from");
+    site.ok(&confirmed.iter().map(String::as_str).collect::<Vec<_>>());
+    site.json(&["labels", "look", "--json"]);
+    // Many at once wait for somebody who means it.
+    site.run(&["labels", "accept", "--all"]);
+    let report = last_line(
+        &site,
+        &[
+            "retrain",
+            "--json",
+            "--few-patients",
+            "--classifier",
+            "lateral",
+        ],
+    );
+    let folder = report["folder"].as_str().unwrap().to_owned();
+    site.ok(&["models", "promote", &folder]);
+
+    let fresh = self::images(&site, 40, 16);
+    let before = site.records().len() as u64;
+    let mut expected = Vec::new();
+    for (name, right) in [
+        ("lateral-fusion", "lateral-growing-rods"),
+        ("lateral-growing-rods", "lateral-fusion"),
+    ] {
+        for file in common::files(&fresh.join(name)) {
+            fs::copy(&file, site.drop.join(file.file_name().unwrap())).unwrap();
+            expected.push((file.file_name().unwrap().to_owned(), right));
+        }
+    }
+    daemon.wait_total(before + expected.len() as u64);
+    daemon.stop();
+    let records = site.records();
+    let right = records
+        .iter()
+        .filter(|record| {
+            let from = record["from"].as_str().unwrap_or("");
+            expected.iter().any(|(name, right)| {
+                from.ends_with(name.to_str().unwrap()) && record["category"] == *right
+            })
+        })
+        .count();
+    assert!(
+        right * 10 >= expected.len() * 8,
+        "{right} of {}",
+        expected.len()
+    );
+}

@@ -52,7 +52,13 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         (None, Some(settings)) => Bundle::open(&Store::in_use(settings)?)?,
         (None, None) => Bundle::open_or_shipped(None)?,
     };
-    let dataset = labelled::load(&args.source, args.complete, &bundle, settings.as_ref())?;
+    let dataset = labelled::load(
+        &args.source,
+        args.complete,
+        false,
+        &bundle,
+        settings.as_ref(),
+    )?;
     let (review, runtime) = match &settings {
         Some(settings) => (settings.review.clone(), settings.runtime.clone()),
         None => (ReviewSettings::default(), RuntimeSettings::default()),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use super::labels;
 use super::train_phantom::Terminal;
 use crate::config::Settings;
 use crate::config::settings::DecoderSettings;
@@ -21,9 +22,9 @@ use crate::retrain::rows::{self, Rows, RowsError};
 /// How large the cache of prepared pictures may get, bytes.
 const CACHE_LIMIT: u64 = 20 << 30;
 
-/// Where labels come from.
+/// Where labels come from; default: what people have said at this site (`radsort labels`).
 #[derive(Clone, Debug, clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(required = false, multiple = false)]
 pub struct Source {
     /// A folder with a folder for each category (by id or folder name), as people have left them
     #[arg(long, value_name = "DIR")]
@@ -49,11 +50,30 @@ fn passing_pseudonym(key: [u8; 32]) -> impl Fn(&str, &str) -> Pseudonym + Sync {
 pub fn load(
     source: &Source,
     complete: bool,
+    untouched: bool,
     bundle: &Bundle,
     settings: Option<&Settings>,
 ) -> anyhow::Result<Dataset> {
     let decoders = settings.map_or_else(DecoderSettings::default, |it| it.decoders.clone());
     let pool = Pool::start(&decoders)?;
+    let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
+    let source = match (source, settings) {
+        (
+            Source {
+                from: None,
+                labels: None,
+            },
+            Some(settings),
+        ) => {
+            let list = scratch.path().join("labels.csv");
+            labels::export_to(settings, &list, untouched)?;
+            &Source {
+                from: None,
+                labels: Some(list),
+            }
+        }
+        _ => source,
+    };
     let rows = find(source, complete, bundle, &pool)?;
     let secrets = settings
         .filter(|settings| settings.state.exists())
@@ -101,7 +121,9 @@ fn find(source: &Source, complete: bool, bundle: &Bundle, pool: &Pool) -> anyhow
         (None, Some(list)) => {
             rows::from_csv(list, categories, complete, |folder| by_uid(folder, pool))?
         }
-        (None, None) => bail!("say where the labels are: --from DIR or --labels CSV"),
+        (None, None) => bail!(
+            "say where the labels are: --from DIR, --labels CSV, or --config FILE for those of a site"
+        ),
     })
 }
 

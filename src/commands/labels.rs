@@ -329,6 +329,28 @@ impl ExportRow {
 }
 
 fn export(settings: &Settings, out: Option<&Path>, untouched: bool) -> anyhow::Result<ExitCode> {
+    let count = match out {
+        Some(path) => export_to(settings, path, untouched)?,
+        None => {
+            let rows = export_rows(settings, untouched)?;
+            query::ignore_closed_pipe(write_csv(&mut io::stdout().lock(), &rows))?;
+            rows.len()
+        }
+    };
+    eprintln!("{count} labels");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the labels that count, and `untouched` files as well, as a list that `retrain --labels` reads; says how many.
+pub fn export_to(settings: &Settings, list: &Path, untouched: bool) -> anyhow::Result<usize> {
+    let rows = export_rows(settings, untouched)?;
+    let mut file =
+        std::fs::File::create(list).with_context(|| format!("cannot write {}", list.display()))?;
+    write_csv(&mut file, &rows)?;
+    Ok(rows.len())
+}
+
+fn export_rows(settings: &Settings, untouched: bool) -> anyhow::Result<Vec<ExportRow>> {
     let roots = access::roots(settings);
     let mut rows = Vec::new();
     query::each(settings, &labelled(LabelState::Given), |entry| {
@@ -348,16 +370,7 @@ fn export(settings: &Settings, out: Option<&Path>, untouched: bool) -> anyhow::R
             Ok(())
         })?;
     }
-    match out {
-        Some(path) => {
-            let mut file = std::fs::File::create(path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            write_csv(&mut file, &rows)?;
-        }
-        None => query::ignore_closed_pipe(write_csv(&mut io::stdout().lock(), &rows))?,
-    }
-    eprintln!("{} labels", rows.len());
-    Ok(ExitCode::SUCCESS)
+    Ok(rows)
 }
 
 fn read_rows(file: &Path) -> anyhow::Result<Vec<ImportRow>> {

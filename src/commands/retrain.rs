@@ -31,6 +31,7 @@ use crate::retrain::sides::{Side, Sides};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  radsort retrain --config radsort.toml                                     what people at this site have said
   radsort retrain --config radsort.toml --from /data/checked --dry-run      what is there to learn from?
   radsort retrain --config radsort.toml --from /data/checked                the last layers, minutes on a CPU
   radsort retrain --config radsort.toml --labels labels.csv --mode full --promote if-better
@@ -117,7 +118,13 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         None => in_use.clone(),
     };
     let classifiers = chosen(&start, &args.classifier)?;
-    let dataset = labelled::load(&args.source, args.complete, &start, Some(&settings))?;
+    let dataset = labelled::load(
+        &args.source,
+        args.complete,
+        args.trust_untouched,
+        &start,
+        Some(&settings),
+    )?;
     let place = settings.state.join("retrain/sides.json");
     let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
     sides.admit(&judgeable(&dataset), args.seed);
