@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod files;
+// It asks with the same regression that shows shortcuts beside a trained model.
+#[cfg(feature = "retrain")]
 mod probe;
 
 use std::collections::{BTreeMap, HashSet};

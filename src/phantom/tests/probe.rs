@@ -13,6 +13,7 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
 use super::*;
+use crate::retrain::judging::baseline::{Baseline, Seen, border_features};
 
 /// What the probe sees of one image.
 fn features(plan: &Plan) -> Vec<f32> {
@@ -93,71 +94,24 @@ fn features(plan: &Plan) -> Vec<f32> {
     let mut sorted = grey.clone();
     sorted.sort_by(f32::total_cmp);
     seen.extend((1..=19).map(|i| sorted[(sorted.len() - 1) * i / 20]));
-    let (w, h) = (phantom.columns as usize, phantom.rows as usize);
-    let border = 4;
-    let strips: [Vec<f32>; 4] = [
-        grey[..border * w].to_vec(),
-        grey[(h - border) * w..].to_vec(),
-        grey.chunks(w)
-            .flat_map(|row| row[..border].to_vec())
-            .collect(),
-        grey.chunks(w)
-            .flat_map(|row| row[w - border..].to_vec())
-            .collect(),
-    ];
-    for strip in strips {
-        let mean = strip.iter().sum::<f32>() / strip.len() as f32;
-        let deviation =
-            (strip.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / strip.len() as f32).sqrt();
-        seen.extend([mean, deviation]);
-    }
+    seen.extend(border_features(&grey, phantom.columns as usize));
     seen
 }
 
 /// Share of images that softmax regression gets right, over five folds split by patient.
 fn logistic(rows: &[(Vec<f32>, usize, u64)], classes: usize) -> f32 {
-    let width = rows[0].0.len() + 1;
     let mut right = 0;
     for fold in 0..5 {
-        let (test, train): (Vec<_>, Vec<_>) = rows.iter().partition(|r| r.2 % 5 == fold);
-        let mut weights = vec![0.0f32; classes * width];
-        for _ in 0..150 {
-            let mut gradient = vec![0.0f32; classes * width];
-            for (x, class, _) in &train {
-                let p = softmax(&weights, x, classes);
-                for c in 0..classes {
-                    let error = p[c] - f32::from(u8::from(c == *class));
-                    let g = &mut gradient[c * width..(c + 1) * width];
-                    g[width - 1] += error;
-                    for (g, x) in g.iter_mut().zip(x) {
-                        *g += error * x;
-                    }
-                }
-            }
-            for (w, g) in weights.iter_mut().zip(&gradient) {
-                *w -= 0.5 * (g / train.len() as f32 + 0.003 * *w);
-            }
-        }
-        right += test
-            .iter()
-            .filter(|(x, class, _)| argmax(&softmax(&weights, x, classes)) == *class)
-            .count();
+        let of = |tested: bool| -> Vec<Seen> {
+            rows.iter()
+                .filter(|row| (row.2 % 5 == fold) == tested)
+                .map(|row| (row.0.as_slice(), row.1))
+                .collect()
+        };
+        let fitted = Baseline::fit(&of(false), classes).unwrap();
+        right += fitted.accuracy(&of(true)).map_or(0, |found| found.part);
     }
     right as f32 / rows.len() as f32
-}
-
-fn softmax(weights: &[f32], x: &[f32], classes: usize) -> Vec<f32> {
-    let width = x.len() + 1;
-    let scores: Vec<f32> = (0..classes)
-        .map(|c| {
-            let w = &weights[c * width..(c + 1) * width];
-            w[width - 1] + w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>()
-        })
-        .collect();
-    let most = scores.iter().copied().fold(f32::MIN, f32::max);
-    let powers: Vec<f32> = scores.iter().map(|s| (s - most).exp()).collect();
-    let sum: f32 = powers.iter().sum();
-    powers.iter().map(|p| p / sum).collect()
 }
 
 fn argmax(values: &[f32]) -> usize {

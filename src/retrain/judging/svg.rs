@@ -184,7 +184,7 @@ impl Plot {
             }
             Mark::Guide(points, text) => {
                 let _ = writeln!(svg, "<path class=\"guide\" d=\"{}\"/>", self.path(points));
-                if let Some((x, y)) = points.last() {
+                if let Some((x, y)) = points.last().filter(|_| !text.is_empty()) {
                     let (x, y) = self.at(*x, *y);
                     // Above the line's end, but never outside the plot.
                     let y = if y < AREA[2] + 20.0 {
