@@ -71,13 +71,15 @@ fn a_bundle_is_judged_by_folders_and_by_a_list_alike() {
     let list = images.join("labels.csv");
     let by_list = last_line(&site, &["evaluate", "--json", "--labels", text(&list)]);
     for report in [&by_folders, &by_list] {
-        assert_eq!(report["figures"]["images"], 30, "{report:#}");
-        let right = report["figures"]["accuracy"]["part"].as_u64().unwrap();
+        assert_eq!(report["judged"][0]["judgement"]["images"], 30, "{report:#}");
+        let right = report["judged"][0]["judgement"]["accuracy"]["part"]
+            .as_u64()
+            .unwrap();
         assert!(right >= 27, "{report:#}");
     }
     assert_eq!(
-        by_folders["figures"]["confusion"],
-        by_list["figures"]["confusion"]
+        by_folders["judged"][0]["judgement"]["confusion"],
+        by_list["judged"][0]["judgement"]["confusion"]
     );
 }
 
@@ -153,7 +155,11 @@ fn what_a_site_calls_otherwise_is_learned_kept_and_filed_so_after_promotion() {
     let before = last_line(&site, &["evaluate", "--json", "--from", &from]);
     site.ok(&["models", "promote", &folder]);
     let after = last_line(&site, &["evaluate", "--json", "--from", &from]);
-    let right = |report: &Value| report["figures"]["accuracy"]["part"].as_u64().unwrap();
+    let right = |report: &Value| {
+        report["judged"][0]["judgement"]["accuracy"]["part"]
+            .as_u64()
+            .unwrap()
+    };
     assert!(
         right(&before) <= 102 && right(&after) >= 110,
         "{} then {}",
@@ -193,7 +199,12 @@ fn all_weights_are_trained_and_the_written_network_says_what_was_trained() {
             text(&out),
         ],
     );
-    assert_eq!(report["curves"]["view"].as_array().unwrap().len(), 1);
+    let course = &report["report"]["training"][0];
+    assert_eq!(course["classifier"], "view", "{course}");
+    assert_eq!(course["epochs"].as_array().unwrap().len(), 1);
+    for name in ["report.html", "report.json", "model-card.md"] {
+        assert!(out.join(name).is_file(), "{name}");
+    }
     assert!(out.join("bundle.toml").is_file());
     assert!(report["folder"].is_null());
     let judged = last_line(
@@ -207,7 +218,9 @@ fn all_weights_are_trained_and_the_written_network_says_what_was_trained() {
             text(&images),
         ],
     );
-    let right = judged["figures"]["accuracy"]["part"].as_u64().unwrap();
+    let right = judged["judged"][0]["judgement"]["accuracy"]["part"]
+        .as_u64()
+        .unwrap();
     assert!(right >= 34, "{judged:#}");
 }
 

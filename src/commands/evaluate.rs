@@ -1,19 +1,22 @@
 //! `radsort evaluate`: what a bundle is worth on labelled images.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use anyhow::Context as _;
 
 use super::access::ConfigArg;
 use super::labelled::{self, Source};
 use super::train_phantom::Terminal;
+use super::training_report::{self, Set};
 use crate::config::settings::{ReviewSettings, RuntimeSettings};
 use crate::domain::{CategoryId, Pseudonym};
 use crate::model::Bundle;
 use crate::model::store::Store;
 use crate::retrain::dataset::{Dataset, Example};
-use crate::retrain::judging::figures::Judgement;
-use crate::retrain::judging::intervals::Proportion;
 use crate::retrain::judging::outcome::{Done, Outcome};
+use crate::retrain::judging::report::{page, summary};
 use crate::retrain::phantom_bundle::Report as _;
 use crate::retrain::trial;
 
@@ -35,12 +38,26 @@ pub struct EvaluateArgs {
     /// The list leaves no image of its set out: its error rate says something about all files
     #[arg(long, requires = "labels")]
     pub complete: bool,
+    /// The part of what is filed automatically that may be wrong, for the promise
+    #[arg(long, value_name = "SHARE", default_value_t = 0.005, value_parser = share)]
+    pub target: f64,
+    /// Write a page with figures, curves and the worst mistakes
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,
     /// Take bundle, thresholds, ONNX Runtime and decoder limits from this configuration
     #[command(flatten)]
     pub config: ConfigArg,
+}
+
+/// A share above 0 and below 1.
+pub fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|share| *share > 0.0 && *share < 1.0)
+        .ok_or_else(|| "write a share above 0 and below 1, such as 0.005".to_owned())
 }
 
 /// Runs the command.
@@ -65,18 +82,23 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     };
     let all: Vec<usize> = (0..dataset.examples.len()).collect();
     let outcomes = outcomes(&bundle, &bundle, &dataset, &all, &review, &runtime)?;
-    let judgement = Judgement::of(&ids(&bundle), &outcomes);
+    let set = Set {
+        name: "images",
+        indices: all,
+        outcomes,
+    };
+    let promise = training_report::promise(&bundle, &set.outcomes, &HashSet::new(), args.target, 1);
+    let report = training_report::on_evaluation(&bundle, &set, &dataset.left_out, promise);
+    if let Some(path) = &args.report {
+        let mistakes = training_report::mistakes(&bundle, &dataset.examples, &set);
+        std::fs::write(path, page(&report, &mistakes))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if args.json {
-        let report = serde_json::json!({
-            "bundle": bundle.name_and_version(),
-            "left_out": dataset.left_out,
-            "figures": judgement,
-        });
-        println!("{report}");
+        println!("{}", serde_json::to_string(&report)?);
     } else {
-        println!("{} on {} images", bundle.name_and_version(), outcomes.len());
         println!("{}", labelled::counts(&dataset));
-        print!("{}", text(&judgement));
+        print!("{}", summary(&report));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -134,54 +156,4 @@ pub fn outcomes(
             circumstances: example.circumstances.clone(),
         })
         .collect())
-}
-
-/// The figures for a terminal.
-pub fn text(judgement: &Judgement) -> String {
-    let mut lines = vec![
-        format!(
-            "{:<28} {}",
-            "the likeliest is right",
-            said(judgement.accuracy)
-        ),
-        format!("{:<28} {}", "filed", said(judgement.coverage)),
-        format!(
-            "{:<28} {}",
-            "of the filed, right",
-            said(judgement.filed_rightly)
-        ),
-        format!(
-            "{:<28} {}",
-            "of neither view, yet filed",
-            said(judgement.neither_filed)
-        ),
-        String::new(),
-        format!("{:<28} {:<34} recall", "category", "precision"),
-    ];
-    lines.extend(judgement.categories.iter().map(|category| {
-        format!(
-            "{:<28} {:<34} {}",
-            category.category.as_str(),
-            said(category.precision),
-            said(category.recall)
-        )
-    }));
-    lines.join("\n") + "\n"
-}
-
-/// `97.8 % (96.3–98.7), 587 of 600`.
-fn said(share: Option<Proportion>) -> String {
-    share.map_or_else(
-        || "–".to_owned(),
-        |share| {
-            format!(
-                "{:.1} % ({:.1}–{:.1}), {} of {}",
-                100.0 * share.estimate,
-                100.0 * share.low,
-                100.0 * share.high,
-                share.part,
-                share.whole
-            )
-        },
-    )
 }

@@ -35,6 +35,8 @@ pub mod sort;
 pub mod status;
 #[cfg(feature = "retrain")]
 pub mod train_phantom;
+#[cfg(feature = "retrain")]
+pub mod training_report;
 pub mod try_bundle;
 pub mod undo;
 pub mod verify;

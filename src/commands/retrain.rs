@@ -1,15 +1,15 @@
 //! `radsort retrain`: fits the model in use to the site's own images.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 
 use super::access::{self, ConfigArg};
-use super::evaluate::{ids, outcomes, text};
+use super::evaluate::outcomes;
 use super::labelled::{self, Source};
 use super::train_phantom::Terminal;
+use super::training_report::{self, Set};
 use crate::config::Settings;
 use crate::control::client::Client;
 use crate::control::protocol::Request;
@@ -18,7 +18,8 @@ use crate::model::store::Store;
 use crate::model::{Bundle, trial};
 use crate::retrain::dataset::Dataset;
 use crate::retrain::judging::compare::{Comparison, Contender, GoldenSet, Verdict, compare};
-use crate::retrain::judging::figures::Judgement;
+use crate::retrain::judging::outcome::Outcome;
+use crate::retrain::judging::report::summary;
 use crate::retrain::phantom_bundle::Report as _;
 use crate::retrain::session::{self, Mode, Watch, Wish};
 use crate::retrain::sides::{Side, Sides};
@@ -74,6 +75,9 @@ pub struct RetrainArgs {
     /// Put the new bundle to use when it is better than the one in use on golden images
     #[arg(long, value_enum, default_value = "never")]
     pub promote: PromoteArg,
+    /// The part of what is filed automatically that may be wrong, for the promise
+    #[arg(long, value_name = "SHARE", default_value_t = 0.005, value_parser = super::evaluate::share)]
+    pub target: f64,
     /// Learn also from images that nobody has looked at
     #[arg(long)]
     pub trust_untouched: bool,
@@ -171,47 +175,59 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     trial::try_in_child(&out, &settings.runtime).map_err(anyhow::Error::msg)?;
     let candidate = Bundle::open(&out)?;
 
-    let judged = judge(&candidate, &in_use, &wish, &settings)?;
-    let comparison = golden(&candidate, &in_use, &wish, &settings)?;
-    sides.golden_looks += u32::from(comparison.is_some());
+    let sets = judge(&candidate, &wish, &settings)?;
+    let comparison = golden(&in_use, &candidate, &sets, &wish, &settings)?;
+    let looks = u32::from(comparison.is_some());
+    let better = comparison
+        .as_ref()
+        .is_some_and(|comparison| comparison.verdict == Verdict::Better);
+    let report =
+        training_report::on_training(&candidate, &wish, &made, &sets, comparison, args.target);
+    let mistakes = sets.first().map_or_else(Vec::new, |set| {
+        training_report::mistakes(&start, &dataset.examples, set)
+    });
+    training_report::write(&out, &candidate, &report, &mistakes)?;
+    sides.golden_looks += looks;
     sides
         .write(&place)
         .with_context(|| place.display().to_string())?;
+
+    let store = Store::new(&settings.state);
     let kept = match &args.out {
         Some(_) => None,
-        None => Some(Store::new(&settings.state).keep(&candidate)?),
+        None => Some(store.keep(&candidate)?),
     };
-    let better = comparison
-        .as_ref()
-        .is_some_and(|it| it.verdict == Verdict::Better);
     let promoted = match &kept {
         Some(name) if args.promote == PromoteArg::IfBetter && better => {
-            Store::new(&settings.state).promote(&settings, name)?;
+            store.promote(&settings, name)?;
             reload(&settings)?;
             true
         }
         _ => false,
     };
+    let place = kept
+        .as_ref()
+        .map_or_else(|| out.clone(), |name| store.dir().join(name));
     if args.json {
-        let report = serde_json::json!({
+        let said = serde_json::json!({
             "bundle": candidate.name_and_version(),
             "folder": kept,
-            "out": args.out,
-            "left_out": dataset.left_out,
-            "figures": judged,
-            "golden": comparison,
+            "place": place,
             "promoted": promoted,
-            "curves": made.curves.iter().map(|(id, curve)| (id, curve.iter().map(|epoch| epoch.loss).collect::<Vec<_>>())).collect::<BTreeMap<_, _>>(),
+            "report": report,
         });
-        println!("{report}");
+        println!("{said}");
     } else {
-        tell(
-            &judged,
-            comparison.as_ref(),
-            kept.as_deref(),
-            &out,
-            promoted,
+        print!("{}", summary(&report));
+        println!(
+            "\nThe whole report: {}",
+            place.join("report.html").display()
         );
+        match kept {
+            Some(name) if promoted => println!("{name} is in use from now on."),
+            Some(name) => println!("`radsort models promote {name}` puts it to use."),
+            None => {}
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -290,119 +306,70 @@ fn tell_plan(wish: &Wish<'_>) {
     }
 }
 
-/// The figures of candidate and bundle in use, by side.
-type Judged = BTreeMap<&'static str, BTreeMap<&'static str, Judgement>>;
-
-fn judge(
-    candidate: &Bundle,
-    in_use: &Bundle,
-    wish: &Wish<'_>,
-    settings: &Settings,
-) -> anyhow::Result<Judged> {
-    let mut judged = Judged::new();
-    for side in [Side::Validation, Side::Test] {
+/// Asks the candidate about test, validation and golden images.
+fn judge(candidate: &Bundle, wish: &Wish<'_>, settings: &Settings) -> anyhow::Result<Vec<Set>> {
+    let mut sets = Vec::new();
+    for side in [Side::Test, Side::Golden, Side::Validation] {
         let indices = session::seen_on(wish, side);
-        if indices.is_empty() {
-            continue;
+        if !indices.is_empty() {
+            sets.push(Set {
+                name: side.word(),
+                outcomes: ask(candidate, wish, &indices, settings)?,
+                indices,
+            });
         }
-        let of = |bundle: &Bundle| -> anyhow::Result<Judgement> {
-            let outcomes = outcomes(
-                bundle,
-                wish.bundle,
-                wish.dataset,
-                &indices,
-                &settings.review,
-                &settings.runtime,
-            )?;
-            Ok(Judgement::of(&ids(bundle), &outcomes))
-        };
-        let mut both = BTreeMap::from([("candidate", of(candidate)?)]);
-        // A bundle of another kind takes other pictures: it is judged by `evaluate`.
-        if let Ok(before) = of(in_use) {
-            both.insert("in-use", before);
-        }
-        judged.insert(side.word(), both);
     }
-    Ok(judged)
+    Ok(sets)
 }
 
-/// Compares both on the golden images.
+fn ask(
+    bundle: &Bundle,
+    wish: &Wish<'_>,
+    indices: &[usize],
+    settings: &Settings,
+) -> anyhow::Result<Vec<Outcome>> {
+    outcomes(
+        bundle,
+        wish.bundle,
+        wish.dataset,
+        indices,
+        &settings.review,
+        &settings.runtime,
+    )
+}
+
+/// Compares with the bundle in use on the golden images.
 fn golden(
-    candidate: &Bundle,
     in_use: &Bundle,
+    candidate: &Bundle,
+    sets: &[Set],
     wish: &Wish<'_>,
     settings: &Settings,
 ) -> anyhow::Result<Option<Comparison>> {
-    let indices = session::seen_on(wish, Side::Golden);
-    if indices.is_empty() {
+    let Some(golden) = sets.iter().find(|set| set.name == Side::Golden.word()) else {
         return Ok(None);
-    }
-    let of = |bundle: &Bundle| {
-        outcomes(
-            bundle,
-            wish.bundle,
-            wish.dataset,
-            &indices,
-            &settings.review,
-            &settings.runtime,
-        )
     };
-    let (new, old) = (of(candidate)?, of(in_use)?);
-    let mut digests: Vec<&str> = indices
+    let before = ask(in_use, wish, &golden.indices, settings)?;
+    let mut digests: Vec<&str> = golden
+        .indices
         .iter()
         .map(|index| wish.dataset.examples[*index].digest.0.as_str())
         .collect();
     digests.sort_unstable();
     let version = blake3::hash(digests.concat().as_bytes()).to_hex()[..12].to_owned();
-    let contender = |name, outcomes| Contender {
-        name,
-        outcomes,
+    let (new_name, old_name) = (candidate.name_and_version(), in_use.name_and_version());
+    let new = Contender {
+        name: &new_name,
+        outcomes: &golden.outcomes,
         promise: None,
     };
-    let (new_name, old_name) = (candidate.name_and_version(), in_use.name_and_version());
-    Ok(Some(compare(
-        contender(&new_name, &new),
-        contender(&old_name, &old),
-        GoldenSet {
-            version,
-            looks: u64::from(wish.sides.golden_looks) + 1,
-        },
-    )?))
-}
-
-fn tell(
-    judged: &Judged,
-    comparison: Option<&Comparison>,
-    kept: Option<&str>,
-    out: &Path,
-    promoted: bool,
-) {
-    if let Some(test) = judged.get(Side::Test.word()) {
-        for (which, judgement) in test {
-            println!("\nTest images, {which}:");
-            print!("{}", text(judgement));
-        }
-    }
-    match comparison {
-        None => println!("\nThere are no golden images yet: nothing says which bundle is better."),
-        Some(comparison) => {
-            let verdict = match comparison.verdict {
-                Verdict::Better => "better",
-                Verdict::NotBetter => "not better",
-                Verdict::Blocked => "not to be promoted",
-            };
-            println!("\nOn the golden images the new bundle is {verdict}:");
-            for reason in &comparison.reasons {
-                println!("  {reason}");
-            }
-        }
-    }
-    println!("\nNo guarantee: error promises need labels of an audit or a complete list.");
-    match kept {
-        Some(name) if promoted => println!("{name} is in use from now on."),
-        Some(name) => println!("Kept as {name}; `radsort models promote {name}` puts it to use."),
-        None => println!("Written to {}.", out.display()),
-    }
+    let old = Contender {
+        name: &old_name,
+        outcomes: &before,
+        promise: None,
+    };
+    let looks = u64::from(wish.sides.golden_looks) + 1;
+    Ok(Some(compare(new, old, GoldenSet { version, looks })?))
 }
 
 fn reload(settings: &Settings) -> anyhow::Result<()> {
