@@ -392,7 +392,7 @@ fn lists_come_in_and_go_out() {
 fn undo_gives_files_back_with_name_mode_and_time_and_they_are_not_taken_again() {
     let site = Site::new();
     let files = phantoms(&site.dir.path().join("made"), 3, 41);
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+    let time = SystemTime::UNIX_EPOCH + Duration::from_mins(25_000_000);
     let mut before = Vec::new();
     for (n, (path, _)) in files.iter().enumerate() {
         let to = site.drop.join(format!("IM{n} name.dcm"));

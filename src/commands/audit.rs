@@ -55,7 +55,7 @@ pub struct SampleArgs {
     /// The same seed draws the same files. Default: drawn at random.
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Where the page goes, as radsort-audit-<list>.html.
+    /// Where the page goes, as `radsort-audit-LIST.html`.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
     /// Which configuration.

@@ -92,7 +92,7 @@ pub enum Office {
 
 /// This process keeps the records.
 pub struct Alone {
-    settings: Settings,
+    settings: Box<Settings>,
     /// Who asks: found out before stepping down to the state's owner.
     by: u32,
 }
@@ -107,7 +107,7 @@ impl Office {
         let by = rustix::process::getuid().as_raw();
         access::become_owner_of(&settings.state)?;
         Ok(Self::Alone(Alone {
-            settings: settings.clone(),
+            settings: Box::new(settings.clone()),
             by,
         }))
     }

@@ -96,6 +96,7 @@ pub fn on_training(
 }
 
 /// Checks "at most `target` of what is filed automatically is wrong" on images whose patients were used for nothing else.
+#[allow(clippy::implicit_hasher)] // one caller makes sets of its own
 pub fn promise(
     bundle: &Bundle,
     outcomes: &[Outcome],

@@ -68,7 +68,7 @@ impl<'a> Changes<'a> {
                 self.amend(id, told(), |entry| entry.state = State::Released)?;
             }
             Record::Undone { id, .. } => {
-                self.amend(id, told(), |entry| entry.state = State::Undone)?
+                self.amend(id, told(), |entry| entry.state = State::Undone)?;
             }
             // Missing also ends an intent of which neither source nor target could be found after a crash.
             Record::Missing { id } => match self.take_open(id)? {

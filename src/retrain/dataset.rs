@@ -204,7 +204,7 @@ impl Loader<'_> {
         let digest = Digest::of_file(&file).map_err(unreadable)?;
         let entry = self.cache.map(|cache| cache.join(self.key(&digest)));
         if let Some(kept) = entry.as_deref().and_then(|entry| self.recall(entry)) {
-            return Ok((self.example(row, digest, kept), true));
+            return Ok((example(row, digest, kept), true));
         }
         let decoded =
             self.pool
@@ -235,7 +235,7 @@ impl Loader<'_> {
                 tracing::debug!("the cache cannot be written: {error}");
             }
         }
-        Ok((self.example(row, digest, kept), false))
+        Ok((example(row, digest, kept), false))
     }
 
     fn patient(&self, header: &Header) -> Option<String> {
@@ -245,25 +245,6 @@ impl Loader<'_> {
             return (!study.is_empty()).then(|| format!("study {study}"));
         }
         Some((self.pseudonym)(&header.patient_id, &header.issuer_of_patient_id).0)
-    }
-
-    fn example(&self, row: &Row, digest: Digest, kept: Kept) -> Example {
-        let Kept { about, pictures } = kept;
-        let patient = row
-            .patient
-            .clone()
-            .or(about.patient)
-            .unwrap_or_else(|| format!("file {}", digest.0));
-        Example {
-            path: row.path.clone(),
-            category: row.category,
-            origin: row.origin,
-            patient,
-            header: HeaderView::of(&about.description),
-            circumstances: circumstances(&about.description),
-            pictures,
-            digest,
-        }
     }
 
     /// The cache's name for a file rendered this way.
@@ -293,6 +274,25 @@ impl Loader<'_> {
             rest = after;
         }
         rest.is_empty().then_some(Kept { about, pictures })
+    }
+}
+
+fn example(row: &Row, digest: Digest, kept: Kept) -> Example {
+    let Kept { about, pictures } = kept;
+    let patient = row
+        .patient
+        .clone()
+        .or(about.patient)
+        .unwrap_or_else(|| format!("file {}", digest.0));
+    Example {
+        path: row.path.clone(),
+        category: row.category,
+        origin: row.origin,
+        patient,
+        header: HeaderView::of(&about.description),
+        circumstances: circumstances(&about.description),
+        pictures,
+        digest,
     }
 }
 

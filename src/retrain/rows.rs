@@ -230,6 +230,7 @@ mod tests {
         bundle.categories().to_vec()
     }
 
+    #[allow(clippy::unnecessary_wraps)] // what from_csv asks for
     fn no_files(_: &Path) -> Result<HashMap<String, PathBuf>, RowsError> {
         Ok(HashMap::new())
     }

@@ -161,6 +161,7 @@ impl Outcome {
     }
 
     /// The same image, decided anew with one threshold for all categories.
+    #[must_use]
     pub fn at_threshold(&self, threshold: f32) -> Self {
         let done = match self.fileable() {
             Some(category) if self.confidence >= threshold => Done::Filed {

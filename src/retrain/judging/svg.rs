@@ -56,10 +56,8 @@ impl Axis {
     fn ticks(&self) -> Vec<f64> {
         let step = step(self.high - self.low);
         let first = (self.low / step - 1e-9).ceil() as i64;
-        (first..)
-            .map(|k| k as f64 * step)
-            .take_while(|tick| *tick <= self.high + step * 1e-9)
-            .collect()
+        let last = (self.high / step + 1e-9).floor() as i64;
+        (first..=last).map(|k| k as f64 * step).collect()
     }
 
     fn text(&self, tick: f64) -> String {
