@@ -80,6 +80,7 @@ fn trained() -> (Graph, Fitted) {
         pad: 0.0,
         normalisation: NORMALISATION,
         seed: 2,
+        ..Recipe::default()
     };
     let device = Device::flex();
     let weights = train::fit(

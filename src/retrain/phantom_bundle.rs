@@ -276,6 +276,7 @@ fn recipe(task: &Task, effort: &Effort) -> Recipe {
         pad: task.render().pad,
         normalisation: NORMALISATION,
         seed: effort.seed.wrapping_add(task.seed),
+        ..Recipe::default()
     }
 }
 
