@@ -179,12 +179,22 @@ impl Builder {
 
     /// x · sigmoid(x) (Swish, SiLU).
     pub(super) fn swish(&mut self, name: &str, x: String) -> String {
-        let gate = self.node("Sigmoid", &format!("{name}.sigmoid"), vec![x.clone()], vec![]);
+        let gate = self.node(
+            "Sigmoid",
+            &format!("{name}.sigmoid"),
+            vec![x.clone()],
+            vec![],
+        );
         self.node("Mul", name, vec![x, gate], vec![])
     }
 
     /// The model with the input `image` and the outputs `features` and `logits`.
-    pub(super) fn finish(mut self, input: [usize; 3], features: usize, classes: usize) -> ModelProto {
+    pub(super) fn finish(
+        mut self,
+        input: [usize; 3],
+        features: usize,
+        classes: usize,
+    ) -> ModelProto {
         self.graph.name = "radsort".into();
         self.graph.input.push(batch_of(INPUT, &input));
         self.graph.output.push(batch_of(FEATURES, &[features]));
@@ -203,7 +213,13 @@ impl Builder {
     }
 
     /// The last layer, from `features` to `logits`.
-    pub(super) fn classifier(&mut self, input: &str, features: usize, classes: usize, deviation: f32) {
+    pub(super) fn classifier(
+        &mut self,
+        input: &str,
+        features: usize,
+        classes: usize,
+        deviation: f32,
+    ) {
         let weight = self.random(WEIGHT, &[classes, features], deviation);
         let bias = self.constant(BIAS, classes, 0.0);
         let inputs = vec![input.to_owned(), weight, bias];

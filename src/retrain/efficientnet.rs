@@ -218,7 +218,9 @@ impl Layers {
         x = self.conv_norm(&part(first + 2), x, [inside, to], one);
         if stride == 1 && from == to {
             let inputs = vec![x, input];
-            x = self.builder.node("Add", &format!("{name}.add"), inputs, vec![]);
+            x = self
+                .builder
+                .node("Add", &format!("{name}.add"), inputs, vec![]);
         }
         x
     }

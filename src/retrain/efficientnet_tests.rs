@@ -29,12 +29,15 @@ fn parameter_counts_are_the_published_ones() {
 fn channels_are_multiples_of_eight_near_what_was_asked_for() {
     let b6 = VARIANTS[6];
     assert_eq!((b6.width, b6.depth, b6.resolution), (1.8, 2.6, 528));
-    assert_eq!((b6.channels(32), b6.repeats(4), b6.features()), (56, 11, 2304));
+    assert_eq!(
+        (b6.channels(32), b6.repeats(4), b6.features()),
+        (56, 11, 2304)
+    );
     for width in [0.1, 0.35, 1.0, 1.4, 2.0] {
         let variant = Variant { width, ..b6 };
         for channels in 8..200 {
             let rounded = variant.channels(channels);
-            assert!(rounded % 8 == 0 && rounded as f64 >= 0.9 * width * channels as f64);
+            assert!(rounded.is_multiple_of(8) && rounded as f64 >= 0.9 * width * channels as f64);
         }
     }
 }

@@ -16,14 +16,13 @@ use prost::Message as _;
 use rand::Rng as _;
 use rand_chacha::ChaCha12Rng;
 
-use super::initializer::{Literal, Values, tensor};
+use super::initializer::tensor;
 use super::network::{FEATURES, LOGITS};
-use super::operator::{Call, Folded, Input, Number, Operator, Size, fold, plan};
-use super::prepare::{prepare, set_floats};
+use super::operator::Operator;
 pub use super::parameters::{Part, Weights};
-use crate::model::onnx::{
-    GraphProto, ModelProto, NodeProto, tensor_proto::DataType, tensor_shape_proto, type_proto,
-};
+use super::prepare::{prepare, set_floats};
+use super::reader::{Known, Reader};
+use crate::model::onnx::ModelProto;
 
 /// Why an ONNX model cannot be trained.
 #[derive(Debug, thiserror::Error)]
@@ -101,30 +100,20 @@ pub(super) struct Held {
 }
 
 #[derive(Debug)]
-struct Node {
-    operator: Operator,
-    inputs: Vec<Operand>,
-    output: usize,
+pub(super) struct Node {
+    pub(super) operator: Operator,
+    pub(super) inputs: Vec<Operand>,
+    pub(super) output: usize,
     /// Values that no later node reads: dropped here, so that memory is reused.
-    last_use_of: Vec<usize>,
+    pub(super) last_use_of: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Operand {
+pub(super) enum Operand {
     Value(usize),
     Parameter(usize),
     Statistic(usize),
     Constant(usize),
-}
-
-/// What a name stands for while the graph is read.
-enum Known {
-    /// Computed from the images.
-    Value(usize),
-    /// Held by the model, or computed from shapes.
-    Floats(Vec<f32>),
-    /// A shape, or numbers about one.
-    Integers(Vec<Number>),
 }
 
 /// How training steps run the graph.
@@ -203,15 +192,18 @@ impl Graph {
                 )
             };
             let last = self.nodes.iter().filter(before_logits).rfind(learns);
-            behind.extend(last.iter().flat_map(|node| &node.inputs).filter_map(
-                |operand| match operand {
-                    Operand::Value(value) => Some(*value),
-                    _ => None,
-                },
-            ));
+            behind.extend(
+                last.iter()
+                    .flat_map(|node| &node.inputs)
+                    .filter_map(|operand| match operand {
+                        Operand::Value(value) => Some(*value),
+                        _ => None,
+                    }),
+            );
         }
         for node in &self.nodes {
-            let reads = |operand: &Operand| matches!(operand, Operand::Value(v) if behind.contains(v));
+            let reads =
+                |operand: &Operand| matches!(operand, Operand::Value(v) if behind.contains(v));
             if node.inputs.iter().any(reads) {
                 behind.insert(node.output);
                 for operand in &node.inputs {
@@ -245,7 +237,9 @@ impl Graph {
 
     /// A digest of the ONNX model as it was read.
     pub(super) fn digest(&self) -> String {
-        blake3::hash(&self.model.encode_to_vec()).to_hex().to_string()
+        blake3::hash(&self.model.encode_to_vec())
+            .to_hex()
+            .to_string()
     }
 
     /// For each parameter, whether it belongs to the head: the layers behind the features.
@@ -278,7 +272,13 @@ impl Graph {
     /// (or `[N, K, H, W]`), in the graph's order. The weights and the images must be without gradients.
     pub fn run(&self, weights: &Weights, images: Tensor<4>) -> Vec<Tensor<4>> {
         let mut none = Practice::default();
-        self.walk(&weights.parameters, &weights.statistics, images, &mut none, |_, _| ())
+        self.walk(
+            &weights.parameters,
+            &weights.statistics,
+            images,
+            &mut none,
+            |_, _| (),
+        )
     }
 
     /// Runs the graph with the statistics of this very batch and moves the running ones towards them.
@@ -295,7 +295,12 @@ impl Graph {
     ) -> Vec<Tensor<4>> {
         if practice.frozen_statistics {
             let running: Vec<Tensor<4>> = if images.is_autodiff() {
-                weights.statistics.iter().cloned().map(Tensor::from_inner).collect()
+                weights
+                    .statistics
+                    .iter()
+                    .cloned()
+                    .map(Tensor::from_inner)
+                    .collect()
             } else {
                 weights.statistics.clone()
             };
@@ -348,7 +353,11 @@ impl Graph {
                     let [output, mean, variance] = operator.train(inputs);
                     for (operand, seen) in node.inputs[3..].iter().zip([mean, variance]) {
                         if let Operand::Statistic(slot) = *operand {
-                            let seen = if seen.is_autodiff() { seen.inner() } else { seen };
+                            let seen = if seen.is_autodiff() {
+                                seen.inner()
+                            } else {
+                                seen
+                            };
                             observe(slot, (seen, operator.momentum));
                         }
                     }
@@ -393,172 +402,16 @@ fn drop_out(inputs: Vec<Tensor<4>>, part: f32, rng: &mut ChaCha12Rng) -> Tensor<
     let dims = x.dims();
     let kept = 1.0 / (1.0 - part);
     let mask: Vec<f32> = (0..dims.iter().product())
-        .map(|_| if rng.random::<f32>() < part { 0.0 } else { kept })
+        .map(|_| {
+            if rng.random::<f32>() < part {
+                0.0
+            } else {
+                kept
+            }
+        })
         .collect();
     let mask = Tensor::from_data(TensorData::new(mask, dims), &x.device());
     x * mask
-}
-
-/// Reads nodes one after the other.
-struct Reader {
-    opset: i64,
-    exported_batch: Option<usize>,
-    input: [usize; 3],
-    running: HashSet<String>,
-    names: HashMap<String, (Known, Vec<Size>)>,
-    slots: HashMap<String, Operand>,
-    nodes: Vec<Node>,
-    parameters: Vec<Held>,
-    statistics: Vec<Held>,
-    constants: Vec<Held>,
-    multiplications: u64,
-}
-
-impl Reader {
-    fn new(model: &ModelProto, graph: &GraphProto) -> Result<Self, GraphError> {
-        let running = graph.node.iter();
-        let running = running
-            .filter(|n| n.op_type == "BatchNormalization")
-            .flat_map(|n| n.input.iter().skip(3).take(2).cloned());
-        let own = |domain: &str| matches!(domain, "" | "ai.onnx");
-        let opset = model.opset_import.iter().find(|o| own(&o.domain));
-        let mut names = HashMap::new();
-        for tensor in &graph.initializer {
-            let Literal { name, dims, values } = Literal::read(tensor)?;
-            let known = match values {
-                Values::Floats(floats) => Known::Floats(floats),
-                Values::Integers(integers) => {
-                    Known::Integers(integers.into_iter().map(Number::Integer).collect())
-                }
-            };
-            names.insert(name, (known, dims.into_iter().map(Size::Fixed).collect()));
-        }
-        let (name, exported_batch, input) = image_input(graph, &names)?;
-        let shape = std::iter::once(Size::Batch).chain(input.map(Size::Fixed));
-        names.insert(name, (Known::Value(0), shape.collect()));
-        Ok(Self {
-            opset: opset.map_or(1, |o| o.version),
-            exported_batch,
-            input,
-            running: running.collect(),
-            names,
-            slots: HashMap::new(),
-            nodes: Vec::new(),
-            parameters: Vec::new(),
-            statistics: Vec::new(),
-            constants: Vec::new(),
-            multiplications: 0,
-        })
-    }
-
-    fn node(&mut self, node: &NodeProto) -> Result<(), GraphError> {
-        let problem = |problem: String| GraphError::Node {
-            node: super::operator::label(node),
-            problem,
-        };
-        let output = node.output.first();
-        let output = output.ok_or_else(|| problem("it has no output".into()))?;
-        let mut inputs = Vec::new();
-        for name in &node.input {
-            if name.is_empty() {
-                inputs.push(None);
-                continue;
-            }
-            let (known, shape) = self.names.get(name).ok_or_else(|| {
-                problem(format!("its input `{name}` is made by no earlier node"))
-            })?;
-            inputs.push(Some(Input {
-                shape: shape.clone(),
-                integers: match known {
-                    Known::Integers(integers) => Some(integers),
-                    _ => None,
-                },
-                floats: match known {
-                    Known::Floats(floats) => Some(floats),
-                    _ => None,
-                },
-            }));
-        }
-        let call = Call {
-            node,
-            opset: self.opset,
-            exported_batch: self.exported_batch,
-            inputs,
-        };
-        let fixed = |dims: Vec<usize>| dims.into_iter().map(Size::Fixed).collect();
-        match fold(&call).map_err(problem)? {
-            Some(Folded::Integers(dims, numbers)) => {
-                let known = (Known::Integers(numbers), fixed(dims));
-                self.names.insert(output.clone(), known);
-                return Ok(());
-            }
-            Some(Folded::Floats(dims, floats)) => {
-                let known = (Known::Floats(floats), fixed(dims));
-                self.names.insert(output.clone(), known);
-                return Ok(());
-            }
-            None => {}
-        }
-        let planned = plan(&call)?;
-        drop(call);
-        let mut operands = Vec::new();
-        for k in &planned.operands {
-            let name = &node.input[*k];
-            operands.push(self.operand(name, &planned.operator).map_err(problem)?);
-        }
-        self.multiplications += planned.multiplications;
-        let value = self.nodes.len() + 1;
-        let known = (Known::Value(value), planned.shape);
-        self.names.insert(output.clone(), known);
-        self.nodes.push(Node {
-            operator: planned.operator,
-            inputs: operands,
-            output: value,
-            last_use_of: Vec::new(),
-        });
-        Ok(())
-    }
-
-    /// Where the walk finds an input: among values, or among the numbers that the model holds. Those are learned, unless
-    /// they are running statistics or a single number in a formula.
-    fn operand(&mut self, name: &str, operator: &Operator) -> Result<Operand, String> {
-        let (data, shape) = match self.names.get(name) {
-            Some((Known::Value(value), _)) => return Ok(Operand::Value(*value)),
-            Some((Known::Floats(floats), shape)) => (floats, shape),
-            _ => return Err(format!("its input `{name}` holds integers")),
-        };
-        if let Some(slot) = self.slots.get(name) {
-            return Ok(*slot);
-        }
-        if shape.len() > 4 {
-            return Err(format!(
-                "its input `{name}` has {} dimensions, at most 4 are supported",
-                shape.len()
-            ));
-        }
-        let size = |size: &Size| match size {
-            Size::Fixed(n) => *n,
-            Size::Batch => 1,
-        };
-        let held = Held {
-            name: name.to_owned(),
-            dims: shape.iter().map(size).collect(),
-            data: data.clone(),
-            in_head: false,
-        };
-        let learned = data.len() > 1 || operator.learns_single_numbers();
-        let (list, operand): (_, fn(usize) -> Operand) = if self.running.contains(name) {
-            (&mut self.statistics, Operand::Statistic)
-        } else if learned {
-            (&mut self.parameters, Operand::Parameter)
-        } else {
-            (&mut self.constants, Operand::Constant)
-        };
-        let operand = operand(list.len());
-        list.push(held);
-        self.slots.insert(name.to_owned(), operand);
-        Ok(operand)
-    }
 }
 
 /// A tensor's numbers in row-major order.
@@ -569,49 +422,6 @@ pub fn read_back<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, GraphErr
         .map_err(|e| GraphError::Device(format!("{e:?}")))
 }
 
-/// The one graph input that is no initializer: its name, its batch size where that is fixed, and C, H and W.
-fn image_input(
-    graph: &GraphProto,
-    initializers: &HashMap<String, (Known, Vec<Size>)>,
-) -> Result<(String, Option<usize>, [usize; 3]), GraphError> {
-    let inputs: Vec<_> = graph
-        .input
-        .iter()
-        .filter(|i| !initializers.contains_key(&i.name))
-        .collect();
-    let [input] = inputs.as_slice() else {
-        return Err(GraphError::Input {
-            found: format!("{} inputs", inputs.len()),
-        });
-    };
-    let Some(type_proto::Value::TensorType(tensor)) =
-        input.r#type.as_ref().and_then(|t| t.value.as_ref())
-    else {
-        return Err(GraphError::Input {
-            found: "no tensor".into(),
-        });
-    };
-    let dims: Vec<Option<usize>> = tensor
-        .shape
-        .iter()
-        .flat_map(|shape| &shape.dim)
-        .map(|d| match d.value {
-            Some(tensor_shape_proto::dimension::Value::DimValue(n)) => {
-                usize::try_from(n).ok().filter(|n| *n > 0)
-            }
-            _ => None,
-        })
-        .collect();
-    match (tensor.elem_type == DataType::Float as i32, dims.as_slice()) {
-        (true, [batch, Some(c), Some(h), Some(w)]) => {
-            Ok((input.name.clone(), *batch, [*c, *h, *w]))
-        }
-        _ => Err(GraphError::Input {
-            found: format!("of element type {} and shape {dims:?}", tensor.elem_type),
-        }),
-    }
-}
-
 #[cfg(test)]
 #[path = "graph_tests.rs"]
 mod tests;
@@ -619,3 +429,7 @@ mod tests;
 #[cfg(test)]
 #[path = "parity_tests.rs"]
 mod parity_tests;
+
+#[cfg(test)]
+#[path = "operator_tests.rs"]
+mod operator_tests;

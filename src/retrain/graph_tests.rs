@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
 use super::*;
-use crate::model::onnx::{AttributeProto, NodeProto, TensorProto};
+use crate::model::onnx::{AttributeProto, NodeProto, TensorProto, tensor_proto::DataType};
 use crate::retrain::network::{Architecture, LOGITS, Stage, normal};
 
 /// A network small enough for finite differences, with every operator that a classifier of ours uses.
@@ -175,7 +175,7 @@ fn what_does_not_fit_is_an_error_that_names_the_node() {
         change_node("Conv", |node| {
             node.attribute.push(AttributeProto {
                 name: "auto_pad".into(),
-                s: b"SAME_UPPER".to_vec(),
+                s: b"SAME_AS_EVER".to_vec(),
                 ..Default::default()
             });
         }),

@@ -18,6 +18,8 @@ pub mod phantom_bundle;
 pub mod phantom_trial;
 pub mod phantoms;
 mod prepare;
+mod reader;
+pub mod recipe;
 pub mod split;
 pub mod task;
 pub mod train;

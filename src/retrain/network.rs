@@ -8,8 +8,8 @@
 
 use std::ops::Range;
 
-use super::builder::{BIAS, Builder, Kernel, WEIGHT, batch_of, int};
 pub(crate) use super::builder::normal;
+use super::builder::{BIAS, Builder, Kernel, WEIGHT, batch_of, int};
 use crate::model::onnx::ModelProto;
 
 /// Name of the graph's input.
@@ -88,7 +88,14 @@ impl Architecture {
         for (s, stage) in self.stages.iter().enumerate() {
             for b in 0..stage.blocks {
                 let stride = if b == 0 { stage.stride } else { 1 };
-                x = block(&mut builder, &format!("stages.{s}.{b}"), x, channels, *stage, stride);
+                x = block(
+                    &mut builder,
+                    &format!("stages.{s}.{b}"),
+                    x,
+                    channels,
+                    *stage,
+                    stride,
+                );
                 channels = stage.channels;
             }
         }
@@ -101,11 +108,7 @@ impl Architecture {
         builder.node("Flatten", FEATURES, vec![x], vec![int("axis", 1)]);
         let deviation = 0.3 / (self.features as f32).sqrt();
         builder.classifier(FEATURES, self.features, self.classes, deviation);
-        builder.finish(
-            [1, self.height, self.width],
-            self.features,
-            self.classes,
-        )
+        builder.finish([1, self.height, self.width], self.features, self.classes)
     }
 }
 
@@ -188,7 +191,6 @@ fn block(
     }
     x
 }
-
 
 /// Squeeze-and-excitation (Hu et al. 2018).
 fn squeeze_and_excite(

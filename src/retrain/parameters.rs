@@ -15,6 +15,9 @@ pub enum Part {
     Head,
 }
 
+/// A tensor's dimensions and numbers.
+pub(super) type Numbers = ([usize; 4], Vec<f32>);
+
 /// A network's numbers: its parameters, and the running means and variances of its batch normalisations.
 #[derive(Clone, Debug)]
 pub struct Weights {
@@ -77,7 +80,7 @@ impl Weights {
     }
 
     /// Every tensor in a fixed order, as dimensions and numbers.
-    pub(super) fn numbers(&self) -> Result<Vec<([usize; 4], Vec<f32>)>, GraphError> {
+    pub(super) fn numbers(&self) -> Result<Vec<Numbers>, GraphError> {
         let tensors = self.parameters.iter().chain(&self.statistics);
         tensors
             .map(|tensor| Ok((tensor.dims(), read_back(tensor.clone())?)))
@@ -86,7 +89,7 @@ impl Weights {
 
     /// Puts numbers in the place of its own, in the order of [`numbers`](Self::numbers); what gradients reach stays.
     /// False where they do not fit.
-    pub(super) fn replace(&mut self, numbers: &[([usize; 4], Vec<f32>)]) -> bool {
+    pub(super) fn replace(&mut self, numbers: &[Numbers]) -> bool {
         if numbers.len() != self.tensors() {
             return false;
         }

@@ -99,10 +99,7 @@ fn constant(attribute: &AttributeProto) -> Option<TensorProto> {
             &attribute.floats,
         )),
         "value_int" => Some(integers(vec![], &[attribute.i])),
-        "value_ints" => Some(integers(
-            vec![attribute.ints.len() as i64],
-            &attribute.ints,
-        )),
+        "value_ints" => Some(integers(vec![attribute.ints.len() as i64], &attribute.ints)),
         _ => None,
     }
 }

@@ -13,12 +13,12 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
 
-use super::augment::Augmentation;
 use super::checkpoint::{CheckpointError, Keeping, Place, State};
 use super::evaluate::argmax;
 use super::graph::{Graph, GraphError, Part, Practice, Weights, read_back};
 use super::network::{FEATURES, LOGITS};
 use super::optimizer::AdamW;
+pub use super::recipe::{Normalisation, Recipe};
 
 /// Why a training run stopped.
 #[derive(Debug, thiserror::Error)]
@@ -74,89 +74,6 @@ pub struct Pictures {
     /// So many neighbours come into the same batch, e.g. one patient under every treatment, so that only what tells them
     /// apart can lower the loss; 1 for pictures that have nothing to do with each other.
     pub together: usize,
-}
-
-/// What the network subtracts and divides by: `(value − mean) / deviation`.
-#[derive(Clone, Copy, Debug)]
-pub struct Normalisation {
-    /// Subtracted.
-    pub mean: f32,
-    /// Divided by.
-    pub deviation: f32,
-}
-
-/// How to train.
-#[derive(Clone, Debug)]
-pub struct Recipe {
-    /// How often each picture is seen.
-    pub epochs: usize,
-    /// Pictures a step.
-    pub batch: usize,
-    /// The highest learning rate.
-    pub learning_rate: f64,
-    /// The part of all steps in which the learning rate rises from 0.
-    pub warm_up: f64,
-    /// `AdamW`'s decoupled weight decay.
-    pub weight_decay: f32,
-    /// The part of a label that is spread over all classes.
-    pub label_smoothing: f32,
-    /// The decay of the average of the weights, a step; 0 uses the last weights themselves.
-    pub average: f32,
-    /// Changes to the pictures.
-    pub augmentation: Augmentation,
-    /// The value outside a picture.
-    pub pad: f32,
-    /// What the network gets.
-    pub normalisation: Normalisation,
-    /// Order, augmentation, dropout.
-    pub seed: u64,
-    /// How much a picture of each class counts; empty where all count the same. They should average 1 over the pictures.
-    pub class_weights: Vec<f32>,
-    /// The learning rate of everything before the features, as a part of the head's.
-    pub backbone_rate: f64,
-    /// Batch normalisation keeps the running statistics of the weights that it starts from.
-    pub frozen_norms: bool,
-    /// Only the layers behind the features are trained, and running statistics stay as they are.
-    pub head_only: bool,
-    /// Batches whose gradients make one step.
-    pub accumulate: usize,
-    /// Ends after so many epochs without a lower validation loss, and gives the weights of the best; 0 goes on to the
-    /// last epoch and gives the last.
-    pub patience: usize,
-    /// How often a loss that is no number takes training back to the last good epoch, with half the learning rate.
-    pub rollbacks: usize,
-    /// The graph's own dropout is done.
-    pub dropout: bool,
-}
-
-impl Default for Recipe {
-    /// What fine-tuning of a network that can see already needs.
-    fn default() -> Self {
-        Self {
-            epochs: 20,
-            batch: 16,
-            learning_rate: 1e-3,
-            warm_up: 0.1,
-            weight_decay: 0.02,
-            label_smoothing: 0.01,
-            average: 0.99,
-            augmentation: Augmentation::NONE,
-            pad: 0.0,
-            normalisation: Normalisation {
-                mean: 0.0,
-                deviation: 1.0,
-            },
-            seed: 0,
-            class_weights: Vec::new(),
-            backbone_rate: 1.0,
-            frozen_norms: false,
-            head_only: false,
-            accumulate: 1,
-            patience: 0,
-            rollbacks: 3,
-            dropout: true,
-        }
-    }
 }
 
 /// How far training has come.
@@ -257,7 +174,10 @@ pub fn fit_kept(
             continue;
         }
         let (validation_loss, validation_accuracy) = judged;
-        let is_best = state.place.best.is_none_or(|(_, loss)| validation_loss < loss);
+        let is_best = state
+            .place
+            .best
+            .is_none_or(|(_, loss)| validation_loss < loss);
         if recipe.patience > 0 && is_best {
             state.place.best = Some((epoch, validation_loss));
             state.best = Some(state.averaged.clone());
@@ -394,7 +314,10 @@ impl Run<'_> {
             }
             let last = (k + 1) % accumulate == 0 || (k + 1) * recipe.batch.max(1) >= all;
             if last {
-                self.step(state, std::mem::replace(&mut gradients, vec![None; self.in_head.len()]));
+                self.step(
+                    state,
+                    std::mem::replace(&mut gradients, vec![None; self.in_head.len()]),
+                );
                 state.place.losses += std::mem::take(&mut loss_of_step);
                 let due = |(keeping, _): &(&Keeping, String)| kept.elapsed() >= keeping.every;
                 if self.keeping.as_ref().is_some_and(due) {
@@ -508,18 +431,6 @@ pub fn answer(
         );
     }
     Ok(answers)
-}
-
-impl Normalisation {
-    /// For values from 0 to 1.
-    pub fn of(self, value: f32) -> f32 {
-        (value - self.mean) / self.deviation
-    }
-
-    /// For stored pixels, 0 to 65535.
-    pub fn of_stored(self, pixel: u16) -> f32 {
-        self.of(f32::from(pixel) / f32::from(u16::MAX))
-    }
 }
 
 /// Hands one epoch's batches (number, pixels, normalised, and classes), beginning with number `from`, to `take` in a

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
+use crate::retrain::augment::Augmentation;
 use crate::retrain::network::{Architecture, Stage, normal};
 
 const SIZE: usize = 32;
@@ -370,10 +371,7 @@ fn a_checkpoint_of_another_run_or_a_broken_one_is_refused() {
     run(1, &keeping).unwrap();
     let error = run(2, &keeping).unwrap_err();
     assert!(
-        matches!(
-            error,
-            TrainError::Checkpoint(CheckpointError::Other { .. })
-        ),
+        matches!(error, TrainError::Checkpoint(CheckpointError::Other { .. })),
         "{error}"
     );
     let bytes = std::fs::read(&keeping.file).unwrap();
@@ -449,7 +447,10 @@ fn the_backbone_learns_at_its_own_rate() {
         largest_difference(&before[0].1, &trained.numbers().unwrap()[0].1)
     };
     let (full, tenth, none) = (moved(1.0), moved(0.1), moved(0.0));
-    assert!(none == 0.0 && tenth > 0.0 && tenth < 0.3 * full, "{full} {tenth}");
+    assert!(
+        none == 0.0 && tenth > 0.0 && tenth < 0.3 * full,
+        "{full} {tenth}"
+    );
 }
 
 #[test]
@@ -500,7 +501,10 @@ fn a_loss_that_is_no_number_takes_training_back_with_a_lower_rate() {
     })
     .unwrap();
     let last = last.unwrap();
-    assert!(last.epoch == 2 && last.rollbacks > 0 && last.loss.is_finite(), "{last:?}");
+    assert!(
+        last.epoch == 2 && last.rollbacks > 0 && last.loss.is_finite(),
+        "{last:?}"
+    );
 }
 
 #[test]
@@ -511,7 +515,10 @@ fn class_weights_must_cover_the_classes() {
     };
     let device = Device::flex();
     let error = fit(&graph(), &toy(6, 1), &toy(6, 2), &recipe, &device, |_| ()).unwrap_err();
-    assert!(matches!(error, TrainError::ClassWeights { given: 2 }), "{error}");
+    assert!(
+        matches!(error, TrainError::ClassWeights { given: 2 }),
+        "{error}"
+    );
 }
 
 #[test]

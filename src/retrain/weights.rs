@@ -272,18 +272,16 @@ fn timm(name: &str, without_expansion: &BTreeSet<String>) -> Option<String> {
             let k: usize = k.parse().ok()?;
             let narrow = without_expansion.contains(&format!("features.{stage}.{block}"));
             // Parts: widen, depthwise, squeeze-and-excitation, narrow.
-            let layer = match (if narrow { k + 1 } else { k }, p, narrow) {
-                (0, "0", _) => "conv_pw",
-                (0, "1", _) => "bn1",
-                (1, "0", _) => "conv_dw",
-                (1, "1", false) => "bn2",
-                (1, "1", true) => "bn1",
-                (2, "fc1", _) => "se.conv_reduce",
-                (2, "fc2", _) => "se.conv_expand",
-                (3, "0", false) => "conv_pwl",
-                (3, "1", false) => "bn3",
-                (3, "0", true) => "conv_pw",
-                (3, "1", true) => "bn2",
+            let layer = match (if narrow { k + 1 } else { k }, p) {
+                (0, "0") => "conv_pw",
+                (3, "0") => ["conv_pwl", "conv_pw"][usize::from(narrow)],
+                (1, "0") => "conv_dw",
+                (2, "fc1") => "se.conv_reduce",
+                (2, "fc2") => "se.conv_expand",
+                // Normalisations are counted as they come; a narrow block has no first one.
+                (0, "1") => "bn1",
+                (1, "1") => ["bn2", "bn1"][usize::from(narrow)],
+                (3, "1") => ["bn3", "bn2"][usize::from(narrow)],
                 _ => return None,
             };
             let stage = stage.checked_sub(1)?;

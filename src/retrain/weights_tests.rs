@@ -22,7 +22,10 @@ type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 fn torchvision(channels: usize, classes: usize) -> Tensors {
     let model = TINY.build([channels, 32, 32], classes, 8);
     let graph = model.graph.unwrap();
-    let tensors = graph.initializer.iter().filter(|t| t.name != "dropout.ratio");
+    let tensors = graph
+        .initializer
+        .iter()
+        .filter(|t| t.name != "dropout.ratio");
     tensors
         .enumerate()
         .map(|(k, tensor)| {
@@ -55,21 +58,21 @@ fn as_timm(tensors: Tensors) -> Tensors {
             let parts: Vec<&str> = rest.split('.').collect();
             let stage: usize = parts[0].parse().unwrap();
             let (block, place, number) = (parts[1], parts[3..5].join("."), parts[5]);
-            let layer = match (stage, place.as_str()) {
-                (1, "0.0") | (_, "1.0") if stage != 1 || place == "0.0" => "conv_dw",
-                (1, "0.1") => "bn1",
-                (1, "1.fc1") | (_, "2.fc1") => "se.conv_reduce",
-                (1, "1.fc2") | (_, "2.fc2") => "se.conv_expand",
-                (1, "2.0") => "conv_pw",
-                (1, "2.1") => "bn2",
-                (_, "0.0") => "conv_pw",
+            let layer = match (stage == 1, place.as_str()) {
+                (true, "0.0") | (false, "1.0") => "conv_dw",
+                (true, "2.0") | (false, "0.0") => "conv_pw",
+                (false, "3.0") => "conv_pwl",
                 (_, "0.1") => "bn1",
-                (_, "1.1") => "bn2",
-                (_, "3.0") => "conv_pwl",
-                (_, "3.1") => "bn3",
+                (true, "2.1") | (false, "1.1") => "bn2",
+                (false, "3.1") => "bn3",
+                (true, "1.fc1") | (false, "2.fc1") => "se.conv_reduce",
+                (true, "1.fc2") | (false, "2.fc2") => "se.conv_expand",
                 other => panic!("{other:?}"),
             };
-            (format!("blocks.{}.{block}.{layer}.{number}", stage - 1), tensor)
+            (
+                format!("blocks.{}.{block}.{layer}.{number}", stage - 1),
+                tensor,
+            )
         })
         .collect();
     renamed.insert("bn1.num_batches_tracked".into(), (vec![1], vec![7.0]));
@@ -85,7 +88,7 @@ fn save(tensors: &Tensors) -> tempfile::NamedTempFile {
         })
         .collect();
     let views = bytes.iter().map(|(name, dims, bytes)| {
-        let view = TensorView::new(Dtype::F32, dims.to_vec(), bytes).unwrap();
+        let view = TensorView::new(Dtype::F32, (*dims).clone(), bytes).unwrap();
         (name.as_str(), view)
     });
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -148,7 +151,10 @@ fn a_head_for_other_classes_is_left_as_it_was_drawn() {
     let mut model = TINY.build([1, 32, 32], 4, 1);
     let drawn = numbers(&model, "classifier.weight");
     let loaded = load(&mut model, file.path(), false).unwrap();
-    assert!(loaded.head_skipped && loaded.unused.is_empty(), "{loaded:?}");
+    assert!(
+        loaded.head_skipped && loaded.unused.is_empty(),
+        "{loaded:?}"
+    );
     assert_eq!(numbers(&model, "classifier.weight"), drawn);
 }
 
@@ -158,7 +164,10 @@ fn missing_tensors_other_sizes_and_other_files_are_named() {
     let mut tensors = torchvision(1, 4);
     tensors.remove("features.2.0.block.1.0.weight");
     let error = load(&mut model, save(&tensors).path(), false).unwrap_err();
-    assert!(error.to_string().contains("features.2.0.block.1.0.weight"), "{error}");
+    assert!(
+        error.to_string().contains("features.2.0.block.1.0.weight"),
+        "{error}"
+    );
     let mut tensors = torchvision(1, 4);
     tensors.get_mut("features.2.0.block.1.1.bias").unwrap().0 = vec![1, 48];
     let error = load(&mut model, save(&tensors).path(), false).unwrap_err();

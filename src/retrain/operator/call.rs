@@ -171,7 +171,11 @@ impl Call<'_> {
             Number::Integer(n) => Ok(*n),
             Number::Batch => Err(format!("its input {k} depends on the number of images")),
         };
-        numbers.iter().map(plain).collect::<Result<_, _>>().map(Some)
+        numbers
+            .iter()
+            .map(plain)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// Axes from an attribute (older operator sets) or an input (newer ones).
@@ -208,8 +212,11 @@ pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
 pub(super) fn broadcast(a: &[Size], b: &[Size]) -> Option<Vec<Size>> {
     let one = Size::Fixed(1);
     let rank = a.len().max(b.len());
-    let side =
-        |shape: &[Size], k: usize| (k + shape.len()).checked_sub(rank).map_or(one, |k| shape[k]);
+    let side = |shape: &[Size], k: usize| {
+        (k + shape.len())
+            .checked_sub(rank)
+            .map_or(one, |k| shape[k])
+    };
     (0..rank)
         .map(|k| match (side(a, k), side(b, k)) {
             (x, y) if x == y || y == one => Some(x),

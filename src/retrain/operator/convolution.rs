@@ -55,8 +55,7 @@ impl Window {
                 })?;
             output[k] = room / strides[k] + 1;
             // A window that begins behind the picture and what is put before it sees nothing and is left out.
-            let one_more =
-                room % strides[k] != 0 && output[k] * strides[k] < size[k] + before;
+            let one_more = room % strides[k] != 0 && output[k] * strides[k] < size[k] + before;
             if call.int("ceil_mode", 0) != 0 && one_more {
                 output[k] += 1;
                 beyond[k] = strides[k] - room % strides[k];
@@ -125,12 +124,7 @@ pub(super) fn plan(call: &Call) -> Result<Option<Planned>, String> {
     }
     let [height, width] = window.output;
     let operator = Operator::Convolution(Convolution { window, groups });
-    let shape = vec![
-        n,
-        Size::Fixed(out),
-        Size::Fixed(height),
-        Size::Fixed(width),
-    ];
+    let shape = vec![n, Size::Fixed(out), Size::Fixed(height), Size::Fixed(width)];
     let mut planned = Planned::new(operator, &operands, shape);
     planned.multiplications = (out * height * width * per_group * rows * columns) as u64;
     Ok(Some(planned))

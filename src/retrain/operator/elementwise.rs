@@ -13,9 +13,15 @@ pub(in crate::retrain) enum Elementwise {
     Relu,
     LeakyRelu(f64),
     Sigmoid,
-    HardSigmoid { slope: f32, offset: f32 },
+    HardSigmoid {
+        slope: f32,
+        offset: f32,
+    },
     HardSwish,
-    Clip { low: f32, high: f32 },
+    Clip {
+        low: f32,
+        high: f32,
+    },
     Sqrt,
     Erf,
     Gelu,
@@ -39,8 +45,8 @@ pub(super) fn plan(call: &Call) -> Result<Option<Planned>, String> {
         Elementwise::Add | Elementwise::Sub | Elementwise::Mul | Elementwise::Div
     ) {
         let (a, b) = (call.shape(0)?, call.shape(1)?);
-        let shape = broadcast(a, b)
-            .ok_or_else(|| format!("shapes {a:?} and {b:?} do not go together"))?;
+        let shape =
+            broadcast(a, b).ok_or_else(|| format!("shapes {a:?} and {b:?} do not go together"))?;
         let operator = Operator::Elementwise(operator);
         return Ok(Some(Planned::new(operator, &[0, 1], shape)));
     }

@@ -157,8 +157,10 @@ fn arithmetic(call: &Call, a: &[Number]) -> Result<Folded, String> {
         ("Sub", Integer(a), Integer(b)) => a.checked_sub(b).map(Integer),
         ("Mul", Integer(a), Integer(b)) => a.checked_mul(b).map(Integer),
         ("Div", Integer(a), Integer(b)) => a.checked_div(b).map(Integer),
-        ("Mul" | "Div", Batch, Integer(1)) | ("Mul", Integer(1), Batch) => Some(Batch),
-        ("Add" | "Sub", Batch, Integer(0)) | ("Add", Integer(0), Batch) => Some(Batch),
+        ("Mul" | "Div", Batch, Integer(1))
+        | ("Mul", Integer(1), Batch)
+        | ("Add" | "Sub", Batch, Integer(0))
+        | ("Add", Integer(0), Batch) => Some(Batch),
         ("Div", Batch, Batch) => Some(Integer(1)),
         _ => None,
     };

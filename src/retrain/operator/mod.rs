@@ -108,9 +108,12 @@ impl Planned {
     }
 }
 
+/// Reads a node of one family; None for a node of another, Err says what is wrong with it.
+type Family = fn(&Call) -> Result<Option<Planned>, String>;
+
 /// Finds the node's operator and checks its attributes and its inputs' shapes.
 pub(super) fn plan(call: &Call) -> Result<Planned, GraphError> {
-    const FAMILIES: [fn(&Call) -> Result<Option<Planned>, String>; 6] = [
+    const FAMILIES: [Family; 6] = [
         convolution::plan,
         elementwise::plan,
         norm::plan,

@@ -61,9 +61,6 @@ fn batch(call: &Call) -> Result<Planned, String> {
 
 fn layer(call: &Call) -> Result<Planned, String> {
     call.only(&["axis", "epsilon", "stash_type"], 3)?;
-    if call.node.output.iter().skip(1).any(|name| !name.is_empty()) {
-        return Err("its mean and deviation cannot be had as outputs".into());
-    }
     let shape = call.shape(0)?.to_vec();
     let first = axis(call.int("axis", -1), shape.len())?;
     let wanted = &shape[first..];
@@ -104,9 +101,7 @@ impl BatchNormalization {
         let of_batch =
             functional::batch_norm_train(x, gamma.reshape([c]), beta.reshape([c]), self.epsilon);
         let count = (n * h * w) as f32;
-        let unbiased = of_batch
-            .variance
-            .mul_scalar(count / (count - 1.0).max(1.0));
+        let unbiased = of_batch.variance.mul_scalar(count / (count - 1.0).max(1.0));
         let of_channels = [1, 1, 1, c];
         [
             of_batch.output.reshape(dims),
@@ -117,7 +112,11 @@ impl BatchNormalization {
 
     fn as_images(self, x: Tensor<4>) -> Tensor<4> {
         let [_, _, n, c] = x.dims();
-        if self.flat { x.reshape([n, c, 1, 1]) } else { x }
+        if self.flat {
+            x.reshape([n, c, 1, 1])
+        } else {
+            x
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Means and maxima over windows, over whole feature maps, or over any axes.
 
-use burn::tensor::{Tensor, module as functional, ops::{AvgPoolOptions, MaxPoolOptions}};
+use burn::tensor::{
+    Tensor, module as functional,
+    ops::{AvgPoolOptions, MaxPoolOptions},
+};
 
 use super::call::{Call, Size, axis};
 use super::convolution::Window;
@@ -14,7 +17,10 @@ pub(in crate::retrain) enum Pool {
     Mean(Window, bool),
     GlobalMax,
     /// The mean over some axes of the rank-4 tensor, and the shape without them where they go.
-    MeanOver { axes: Vec<usize>, shape: [Size; 4] },
+    MeanOver {
+        axes: Vec<usize>,
+        shape: [Size; 4],
+    },
 }
 
 pub(super) fn plan(call: &Call) -> Result<Option<Planned>, String> {
@@ -58,9 +64,6 @@ fn windows(call: &Call) -> Result<Planned, String> {
         ],
         1,
     )?;
-    if call.node.output.iter().skip(1).any(|name| !name.is_empty()) {
-        return Err("the places of the maxima cannot be had as an output".into());
-    }
     let (n, [c, h, w]) = call.image(0)?;
     let window = Window::read(call, call.sizes("kernel_shape", [0, 0])?, [h, w])?;
     let pool = if call.operator() == "MaxPool" {
@@ -96,7 +99,13 @@ fn mean(call: &Call) -> Result<Planned, String> {
         .into_iter()
         .enumerate()
         .filter(|(k, _)| keep || !axes.contains(k))
-        .map(|(k, size)| if axes.contains(&k) { Size::Fixed(1) } else { size })
+        .map(|(k, size)| {
+            if axes.contains(&k) {
+                Size::Fixed(1)
+            } else {
+                size
+            }
+        })
         .collect();
     let pool = Pool::MeanOver {
         axes: axes.iter().map(|k| 4 - rank + k).collect(),

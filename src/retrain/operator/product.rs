@@ -39,8 +39,7 @@ pub(super) fn plan(call: &Call) -> Result<Option<Planned>, String> {
     };
     let (a, b) = (matrix(call, 0, product)?, matrix(call, 1, product)?);
     let misfit = || format!("matrices of shapes {a:?} and {b:?} cannot be multiplied");
-    let ([before_a @ .., rows, inner], [before_b @ .., inner_b, columns]) = (&a[..], &b[..])
-    else {
+    let ([before_a @ .., rows, inner], [before_b @ .., inner_b, columns]) = (&a[..], &b[..]) else {
         return Err(misfit());
     };
     if inner != inner_b || *inner == Size::Batch || *columns == Size::Batch {
@@ -69,7 +68,9 @@ fn matrix(call: &Call, k: usize, product: Product) -> Result<Vec<Size>, String> 
     let mut shape = call.shape(k)?.to_vec();
     let rank = shape.len();
     if rank < 2 {
-        return Err(format!("its input {k} has {rank} dimensions, not 2 or more"));
+        return Err(format!(
+            "its input {k} has {rank} dimensions, not 2 or more"
+        ));
     }
     if product.transposed[k] {
         shape.swap(rank - 2, rank - 1);

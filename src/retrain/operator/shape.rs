@@ -109,7 +109,11 @@ fn reshape(call: &Call) -> Result<Vec<Size>, String> {
         .into_iter()
         .map(|size| size.unwrap_or(Size::Fixed(rest)))
         .collect();
-    if batches(&to) == wanted { Ok(to) } else { Err(misfit()) }
+    if batches(&to) == wanted {
+        Ok(to)
+    } else {
+        Err(misfit())
+    }
 }
 
 fn squeeze(call: &Call) -> Result<Vec<Size>, String> {
@@ -146,9 +150,9 @@ pub(super) fn unsqueezed(shape: &[Size], axes: &[i64]) -> Result<Vec<Size>, Stri
         .collect::<Result<_, _>>()?;
     let mut rest = shape.iter();
     Ok((0..rank)
-        .map(|k| match axes.contains(&k) {
-            true => Size::Fixed(1),
-            false => rest.next().copied().unwrap_or(Size::Fixed(1)),
+        .map(|k| {
+            let given = if axes.contains(&k) { None } else { rest.next() };
+            given.copied().unwrap_or(Size::Fixed(1))
         })
         .collect())
 }
