@@ -82,6 +82,10 @@ pub enum Verb {
     #[cfg(feature = "retrain")]
     #[command(hide = true)]
     PhantomTrial(commands::phantom_trial::Args),
+    /// Compute a product on a device, in a process that a broken driver may crash.
+    #[cfg(feature = "retrain")]
+    #[command(hide = true)]
+    TryDevice(commands::try_device::TryDeviceArgs),
     /// Load a bundle in a process of its own, as the service does before taking it up.
     #[command(hide = true)]
     TryBundle(commands::try_bundle::TryBundleArgs),

@@ -73,7 +73,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         &args.source,
         args.complete,
         false,
-        &bundle,
+        &[&bundle],
         settings.as_ref(),
     )?;
     let (review, runtime) = match &settings {
@@ -90,7 +90,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let promise = training_report::promise(&bundle, &set.outcomes, &HashSet::new(), args.target, 1);
     let report = training_report::on_evaluation(&bundle, &set, &dataset.left_out, promise);
     if let Some(path) = &args.report {
-        let mistakes = training_report::mistakes(&bundle, &dataset.examples, &set);
+        let mistakes = training_report::mistakes(&dataset, &set);
         std::fs::write(path, page(&report, &mistakes))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -112,10 +112,10 @@ pub fn ids(bundle: &Bundle) -> Vec<CategoryId> {
         .collect()
 }
 
-/// What a bundle makes of some examples, whose pictures were prepared for the bundle `prepared_for`.
+/// What a bundle makes of some examples, whose labels are categories of the bundle `labelled_with`.
 pub fn outcomes(
     bundle: &Bundle,
-    prepared_for: &Bundle,
+    labelled_with: &Bundle,
     dataset: &Dataset,
     indices: &[usize],
     review: &ReviewSettings,
@@ -129,13 +129,13 @@ pub fn outcomes(
         .collect();
     let verdicts = trial::hold(
         bundle,
-        prepared_for.render_specs(),
+        &dataset.specs,
         examples.iter().copied(),
         review,
         runtime,
         |done| terminal.progress(&phase, done, indices.len()),
     )?;
-    let ids = ids(prepared_for);
+    let ids = ids(labelled_with);
     Ok(examples
         .iter()
         .zip(verdicts)

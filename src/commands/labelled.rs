@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use serde::{Deserialize, Serialize};
+
 use super::labels;
 use super::train_phantom::Terminal;
 use crate::config::Settings;
 use crate::config::settings::DecoderSettings;
-use crate::decode::Content;
 use crate::decode::pool::Pool;
+use crate::decode::{Content, RenderSpec};
 use crate::domain::Pseudonym;
 use crate::filing::secrets::Secrets;
 use crate::model::Bundle;
@@ -23,7 +25,7 @@ use crate::retrain::rows::{self, Rows, RowsError};
 const CACHE_LIMIT: u64 = 20 << 30;
 
 /// Where labels come from; default: what people have said at this site (`radsort labels`).
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 #[group(required = false, multiple = false)]
 pub struct Source {
     /// A folder with a folder for each category (by id or folder name), as people have left them
@@ -46,14 +48,21 @@ fn passing_pseudonym(key: [u8; 32]) -> impl Fn(&str, &str) -> Pseudonym + Sync {
     }
 }
 
-/// Finds, decodes and prepares the images for a bundle.
+/// Finds, decodes and prepares the images for some bundles; labels are categories of the first.
 pub fn load(
     source: &Source,
     complete: bool,
     untouched: bool,
-    bundle: &Bundle,
+    bundles: &[&Bundle],
     settings: Option<&Settings>,
 ) -> anyhow::Result<Dataset> {
+    let bundle = bundles.first().context("no bundle to prepare images for")?;
+    let mut specs: Vec<RenderSpec> = Vec::new();
+    for spec in bundles.iter().flat_map(|bundle| bundle.render_specs()) {
+        if !specs.contains(spec) {
+            specs.push(spec.clone());
+        }
+    }
     let decoders = settings.map_or_else(DecoderSettings::default, |it| it.decoders.clone());
     let pool = Pool::start(&decoders)?;
     let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
@@ -93,7 +102,7 @@ pub fn load(
         .map(|settings| settings.state.join("retrain/cache"));
     let loader = Loader {
         pool: &pool,
-        specs: bundle.render_specs(),
+        specs: &specs,
         pseudonym: &lasting,
         cache: cache.as_deref(),
         threads: decoders.count,

@@ -38,6 +38,8 @@ pub mod train_phantom;
 #[cfg(feature = "retrain")]
 pub mod training_report;
 pub mod try_bundle;
+#[cfg(feature = "retrain")]
+pub mod try_device;
 pub mod undo;
 pub mod verify;
 pub mod when;
@@ -78,6 +80,8 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::TrainPhantomBundle(args) => train_phantom::run(&args).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "retrain")]
         Verb::PhantomTrial(args) => phantom_trial::run(&args),
+        #[cfg(feature = "retrain")]
+        Verb::TryDevice(args) => try_device::run(&args),
         Verb::TryBundle(args) => try_bundle::run(&args),
     }
 }

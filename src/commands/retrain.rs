@@ -1,10 +1,16 @@
 //! `radsort retrain`: fits the model in use to the site's own images.
 
+mod begin;
+mod run_folder;
+mod tell;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use serde::{Deserialize, Serialize};
 
+use self::run_folder::RunFolder;
 use super::access::{self, ConfigArg};
 use super::evaluate::outcomes;
 use super::labelled::{self, Source};
@@ -16,32 +22,58 @@ use crate::control::protocol::Request;
 use crate::model::runtime::Runtime;
 use crate::model::store::Store;
 use crate::model::{Bundle, trial};
+use crate::retrain::alike;
 use crate::retrain::dataset::Dataset;
+use crate::retrain::device::{self, Wanted};
 use crate::retrain::judging::compare::{Comparison, Contender, GoldenSet, Verdict, compare};
 use crate::retrain::judging::outcome::Outcome;
 use crate::retrain::judging::report::summary;
 use crate::retrain::phantom_bundle::Report as _;
-use crate::retrain::session::{self, Mode, Watch, Wish};
+use crate::retrain::session::{self, Full, Mode, Watch, Wish};
 use crate::retrain::sides::{Side, Sides};
 
 /// Fit the model to the site's own images.
 ///
 /// Reads labelled images, keeps patients apart (a tenth is golden and never learned from, the rest is shared out 70:15:15),
 /// trains, calibrates, judges the new bundle against the one in use on the same golden images, and keeps it beside the
-/// others (`radsort models`). It runs beside the service and needs nothing of it.
+/// others (`radsort models`). It runs beside the service and needs nothing of it. It may be killed at any time:
+/// `--resume` goes on, and comes to the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   radsort retrain --config radsort.toml                                     what people at this site have said
-  radsort retrain --config radsort.toml --from /data/checked --dry-run      what is there to learn from?
+  radsort retrain --config radsort.toml --from /data/checked --dry-run      what is there to learn from, how long will it take?
   radsort retrain --config radsort.toml --from /data/checked                the last layers, minutes on a CPU
   radsort retrain --config radsort.toml --labels labels.csv --mode full --promote if-better
+  radsort retrain --config radsort.toml --resume                            go on after a kill or a power cut
+  radsort retrain --config radsort.toml --from /data/checked --add-category frontal-halo:frontal
+  radsort retrain --config radsort.toml --from /data/checked --init efficientnet-b0 --weights b0.safetensors
 
 Exit status: 0 a new bundle was made, 1 not (the reason is on stderr), 2 wrong usage, 78 bad configuration.")]
 pub struct RetrainArgs {
     /// Which configuration: its bundle in use is what is fitted, its state directory keeps the result.
     #[command(flatten)]
     pub config: ConfigArg,
+    /// What is to be done.
+    #[command(flatten)]
+    pub plan: Plan,
+    /// Go on with the training that was interrupted, as it was told then
+    #[arg(long, conflicts_with_all = ["from", "labels", "bundle", "init", "dry_run", "add_category", "remove_category", "rename_category"])]
+    pub resume: bool,
+    /// Put the new bundle to use when it is better than the one in use on golden images
+    #[arg(long, value_enum, default_value = "never")]
+    pub promote: PromoteArg,
+    /// Say what would be learned from, how long it takes and how much memory, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// One JSON object at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Everything that decides what comes out: kept beside the checkpoints, so that a killed training goes on as it began.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+pub struct Plan {
     /// Start from this bundle instead of the one in use
     #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
@@ -54,27 +86,45 @@ pub struct RetrainArgs {
     /// Which classifiers: frontal, lateral, view (their ids in the bundle), or all
     #[arg(long, value_name = "ID", default_value = "all")]
     pub classifier: String,
-    /// head: the last layer on frozen features; full: all weights
-    #[arg(long, value_enum, default_value = "head")]
-    pub mode: ModeArg,
-    /// full: how often each image is seen
+    /// head: the last layer on frozen features; full: all weights [default: head; full with --init]
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeArg>,
+    /// Changes of the categories
+    #[command(flatten)]
+    pub categories: begin::Categories,
+    /// Networks built from nothing
+    #[command(flatten)]
+    pub init: begin::InitArgs,
+    /// head: neurons of a hidden layer before the last one; 0: none
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub hidden: usize,
+    /// full: how often each image is seen, at most
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub epochs: usize,
-    /// full: images a step
+    /// full: images a step; halved by itself where memory is short
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub batch: usize,
     /// full: the highest learning rate
     #[arg(long, value_name = "RATE", default_value_t = 5e-4)]
     pub learning_rate: f64,
-    /// Of order, augmentation, and of who is drawn as golden
+    /// full: the part of it that everything before the last layer gets [default: 0.3; 1 with --init and no weights]
+    #[arg(long, value_name = "PART")]
+    pub backbone_rate: Option<f64>,
+    /// full: keep batch normalisation's statistics as they are
+    #[arg(long)]
+    pub freeze_norms: bool,
+    /// full: end after so many epochs without a lower validation loss; 0: never
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub patience: usize,
+    /// full: where to compute
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: Wanted,
+    /// Of order, augmentation, random weights, and of who is drawn as golden
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
     /// Write the bundle into this folder instead of keeping it beside the others
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Put the new bundle to use when it is better than the one in use on golden images
-    #[arg(long, value_enum, default_value = "never")]
-    pub promote: PromoteArg,
     /// The part of what is filed automatically that may be wrong, for the promise
     #[arg(long, value_name = "SHARE", default_value_t = 0.005, value_parser = super::evaluate::share)]
     pub target: f64,
@@ -84,16 +134,28 @@ pub struct RetrainArgs {
     /// Train also when classes have too few patients to be judged
     #[arg(long)]
     pub few_patients: bool,
-    /// Say what would be learned from, and stop
-    #[arg(long)]
-    pub dry_run: bool,
-    /// One JSON object at the end
-    #[arg(long)]
-    pub json: bool,
+}
+
+impl Plan {
+    fn mode(&self) -> Mode {
+        match self.mode {
+            Some(ModeArg::Head) => Mode::Head,
+            Some(ModeArg::Full) => Mode::Full,
+            None if self.init.init.is_some() => Mode::Full,
+            None => Mode::Head,
+        }
+    }
+
+    /// Weights that know nothing must all learn at once.
+    fn backbone_rate(&self) -> f64 {
+        let from_nothing = self.init.init.is_some() && self.init.weights.is_none();
+        let usual = if from_nothing { 1.0 } else { 0.3 };
+        self.backbone_rate.unwrap_or(usual)
+    }
 }
 
 /// What is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum ModeArg {
     /// The last layer.
     Head,
@@ -117,43 +179,63 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     // The service's files come first.
     lower_priority();
     let in_use = Bundle::open(&Store::in_use(&settings)?)?;
-    let start = match &args.bundle {
-        Some(dir) => Bundle::open(dir)?,
-        None => in_use.clone(),
+    let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
+    let folder = match (args.dry_run, args.resume) {
+        (true, _) => RunFolder::passing(scratch.path(), args.plan.clone(), &in_use)?,
+        (false, true) => RunFolder::resume(&settings.state)?,
+        (false, false) => RunFolder::begin(&settings, &args.plan, &in_use)?,
     };
-    let classifiers = chosen(&start, &args.classifier)?;
-    let dataset = labelled::load(
-        &args.source,
-        args.complete,
-        args.trust_untouched,
-        &start,
+    let plan = folder.plan();
+    let (start, must) = begin::start(plan, &folder)?;
+    let classifiers = chosen(&start, &plan.classifier)?;
+    if let Some(id) = must.iter().find(|id| !classifiers.contains(id)) {
+        bail!(
+            "--classifier {}: the categories of classifier {id} change, it must be trained too",
+            plan.classifier
+        );
+    }
+    let (device, why) = device::choose(plan.device, plan.mode())?;
+    let mut dataset = labelled::load(
+        &folder.source(),
+        plan.complete,
+        plan.trust_untouched,
+        &[&start, &in_use],
         Some(&settings),
     )?;
     let place = settings.state.join("retrain/sides.json");
     let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
-    sides.admit(&judgeable(&dataset), args.seed);
+    sides.admit(&judgeable(&dataset), plan.seed);
+    leave_out_copies(&mut dataset, &sides);
     let wish = Wish {
         bundle: &start,
         dataset: &dataset,
         sides: &sides,
         classifiers,
-        mode: match args.mode {
-            ModeArg::Head => Mode::Head,
-            ModeArg::Full => Mode::Full,
+        mode: plan.mode(),
+        hidden: plan.hidden,
+        full: Full {
+            epochs: plan.epochs,
+            batch: plan.batch,
+            learning_rate: plan.learning_rate,
+            backbone_rate: plan.backbone_rate(),
+            frozen_norms: plan.freeze_norms,
+            patience: plan.patience,
+            checkpoints: Some(folder.checkpoints()),
+            resume: args.resume,
         },
-        epochs: args.epochs,
-        batch: args.batch,
-        learning_rate: args.learning_rate,
-        seed: args.seed,
-        trust_untouched: args.trust_untouched,
-        few_patients: args.few_patients,
-        version: version(&start),
+        device,
+        seed: plan.seed,
+        trust_untouched: plan.trust_untouched,
+        few_patients: plan.few_patients,
+        version: folder.version(),
         threads: match settings.runtime.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         },
     };
-    tell_plan(&wish);
+    tell::plan(&wish, &why);
+    let runtime = Runtime::load(&settings.runtime)?;
+    tell::forecast(&session::forecast(&wish, &runtime)?);
     if args.dry_run {
         for problem in session::too_few(&wish) {
             eprintln!("too few: {problem}");
@@ -165,12 +247,10 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         .write(&place)
         .with_context(|| place.display().to_string())?;
 
-    let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
-    let out = args
+    let out = plan
         .out
         .clone()
         .unwrap_or_else(|| scratch.path().join("bundle"));
-    let runtime = Runtime::load(&settings.runtime)?;
     let made = session::run(&wish, &runtime, &out, &mut Lines::default())?;
     trial::try_in_child(&out, &settings.runtime).map_err(anyhow::Error::msg)?;
     let candidate = Bundle::open(&out)?;
@@ -182,10 +262,10 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         .as_ref()
         .is_some_and(|comparison| comparison.verdict == Verdict::Better);
     let report =
-        training_report::on_training(&candidate, &wish, &made, &sets, comparison, args.target);
-    let mistakes = sets.first().map_or_else(Vec::new, |set| {
-        training_report::mistakes(&start, &dataset.examples, set)
-    });
+        training_report::on_training(&candidate, &wish, &made, &sets, comparison, plan.target);
+    let mistakes = sets
+        .first()
+        .map_or_else(Vec::new, |set| training_report::mistakes(&dataset, set));
     training_report::write(&out, &candidate, &report, &mistakes)?;
     sides.golden_looks += looks;
     sides
@@ -193,7 +273,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| place.display().to_string())?;
 
     let store = Store::new(&settings.state);
-    let kept = match &args.out {
+    let kept = match &plan.out {
         Some(_) => None,
         None => Some(store.keep(&candidate)?),
     };
@@ -205,6 +285,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         }
         _ => false,
     };
+    folder.finish()?;
     let place = kept
         .as_ref()
         .map_or_else(|| out.clone(), |name| store.dir().join(name));
@@ -230,6 +311,19 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Images that are nearly the same as one that judges are not learned from.
+fn leave_out_copies(dataset: &mut Dataset, sides: &Sides) {
+    let leaking = alike::leaks(dataset, sides);
+    if leaking.is_empty() {
+        return;
+    }
+    let why = "nearly the same image as one of another patient on a side that judges";
+    *dataset.left_out.entry(why.into()).or_default() += leaking.len();
+    for index in leaking.into_iter().rev() {
+        dataset.examples.remove(index);
+    }
 }
 
 fn chosen(bundle: &Bundle, word: &str) -> anyhow::Result<Vec<String>> {
@@ -258,52 +352,6 @@ fn judgeable(dataset: &Dataset) -> Vec<(&str, usize)> {
         (example.patient.as_str(), class)
     })
     .collect()
-}
-
-/// The next version: that of the bundle it comes from, and when it was made.
-fn version(bundle: &Bundle) -> String {
-    let base = &bundle.manifest().version;
-    let base = base.split_once('+').map_or(base.as_str(), |(base, _)| base);
-    let now = jiff::Timestamp::now().strftime("%Y%m%d.%H%M%S");
-    format!("{base}+{now}")
-}
-
-fn tell_plan(wish: &Wish<'_>) {
-    let dataset = wish.dataset;
-    let mut patients: Vec<&str> = dataset
-        .examples
-        .iter()
-        .map(|example| example.patient.as_str())
-        .collect();
-    patients.sort_unstable();
-    patients.dedup();
-    eprintln!(
-        "{} images of {} patients ({} prepared before); {}",
-        dataset.examples.len(),
-        patients.len(),
-        dataset.from_cache,
-        labelled::counts(dataset)
-    );
-    eprintln!(
-        "{:<28} {:>9} {:>11} {:>6} {:>7}",
-        "images that a person has seen", "training", "validation", "test", "golden"
-    );
-    let categories = wish.bundle.categories();
-    let classes = categories
-        .iter()
-        .enumerate()
-        .map(|(place, category)| (Some(place), category.id.as_str()))
-        .chain([(None, "neither view")]);
-    for (class, name) in classes {
-        let count = |side| {
-            session::seen_on(wish, side)
-                .into_iter()
-                .filter(|index| dataset.examples[*index].category == class)
-                .count()
-        };
-        let [training, validation, test, golden] = Side::ALL.map(count);
-        eprintln!("{name:<29} {training:>9} {validation:>11} {test:>6} {golden:>7}");
-    }
 }
 
 /// Asks the candidate about test, validation and golden images.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use super::evaluate::ids;
 use crate::domain::Pseudonym;
 use crate::model::Bundle;
-use crate::retrain::dataset::Example;
+use crate::retrain::dataset::Dataset;
 use crate::retrain::judging::baseline::{Shortcuts, border_features};
 use crate::retrain::judging::compare::Comparison;
 use crate::retrain::judging::figures::Judgement;
@@ -128,9 +128,9 @@ fn used(wish: &Wish<'_>) -> HashSet<Pseudonym> {
 }
 
 /// The pictures of the worst mistakes of a set.
-pub fn mistakes(bundle: &Bundle, examples: &[Example], set: &Set) -> Vec<Mistake> {
+pub fn mistakes(dataset: &Dataset, set: &Set) -> Vec<Mistake> {
     // The largest picture that a classifier gets.
-    let specs = bundle.render_specs();
+    let (specs, examples) = (&dataset.specs, &dataset.examples);
     let Some(render) = (0..specs.len()).max_by_key(|k| specs[*k].height) else {
         return Vec::new();
     };
@@ -251,7 +251,7 @@ fn courses(made: &Made) -> Vec<Course> {
 /// What header and borders alone tell, beside the model, on test images.
 fn shortcuts(wish: &Wish<'_>, sets: &[Set]) -> Option<Shortcuts> {
     let test = sets.iter().find(|set| set.name == Side::Test.word())?;
-    let width = wish.bundle.render_specs().first()?.width as usize;
+    let width = wish.dataset.specs.first()?.width as usize;
     let classes = wish.bundle.categories().len() + 1;
     let features = |index: &usize| -> (Vec<f32>, usize) {
         let example = &wish.dataset.examples[*index];
@@ -312,9 +312,29 @@ fn hyperparameters(wish: &Wish<'_>) -> Vec<(String, String)> {
     ];
     if wish.mode == Mode::Full {
         all.extend([
-            ("epochs".to_owned(), wish.epochs.to_string()),
-            ("batch".to_owned(), wish.batch.to_string()),
-            ("learning rate".to_owned(), wish.learning_rate.to_string()),
+            ("epochs at most".to_owned(), wish.full.epochs.to_string()),
+            ("batch".to_owned(), wish.full.batch.to_string()),
+            (
+                "learning rate".to_owned(),
+                format!(
+                    "{} (before the last layer {})",
+                    wish.full.learning_rate,
+                    wish.full.learning_rate * wish.full.backbone_rate
+                ),
+            ),
+            (
+                "batch normalisation".to_owned(),
+                if wish.full.frozen_norms {
+                    "frozen"
+                } else {
+                    "trained"
+                }
+                .to_owned(),
+            ),
+            (
+                "ends early after".to_owned(),
+                format!("{} epochs without progress", wish.full.patience),
+            ),
         ]);
     }
     all

@@ -21,10 +21,7 @@ use crate::retrain::train::{self, Normalisation, Pictures, Recipe};
 
 const HEIGHT: usize = 48;
 const WIDTH: usize = 32;
-const NORMALISATION: Normalisation = Normalisation {
-    mean: 0.4,
-    deviation: 0.25,
-};
+const NORMALISATION: Normalisation = Normalisation::same(0.4, 0.25);
 
 /// Bright bars at four heights.
 fn pictures(count: usize) -> Pictures {
@@ -44,7 +41,7 @@ fn pictures(count: usize) -> Pictures {
         height: HEIGHT,
         width: WIDTH,
         samples: (0..count).map(|k| (picture(k), k % 4)).collect(),
-        together: 1,
+        groups: Vec::new(),
     }
 }
 
@@ -80,6 +77,7 @@ fn trained() -> (Graph, Fitted) {
         pad: 0.0,
         normalisation: NORMALISATION,
         seed: 2,
+        ..Recipe::default()
     };
     let device = Device::flex();
     let weights = train::fit(
@@ -142,8 +140,8 @@ fn spec() -> ClassifierSpec {
             polarity: Polarity::Monochrome2,
         },
         normalisation: manifest::Normalisation {
-            mean: vec![NORMALISATION.mean],
-            std: vec![NORMALISATION.deviation],
+            mean: vec![NORMALISATION.mean[0]],
+            std: vec![NORMALISATION.deviation[0]],
         },
         out_of_distribution: Some(OutOfDistribution {
             method: Method::FeatureMahalanobisDiagonal,

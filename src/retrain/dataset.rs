@@ -93,13 +93,22 @@ pub struct Dataset {
     pub left_out: BTreeMap<String, usize>,
     /// How many came from the cache.
     pub from_cache: usize,
+    /// How the pictures of each example are rendered, in order.
+    pub specs: Vec<RenderSpec>,
+}
+
+impl Dataset {
+    /// Which of an example's pictures is rendered this way.
+    pub fn place(&self, spec: &RenderSpec) -> Option<usize> {
+        self.specs.iter().position(|it| it == spec)
+    }
 }
 
 /// How files become examples.
 pub struct Loader<'a> {
     /// The jailed decoders.
     pub pool: &'a Pool,
-    /// How pictures are rendered: those of a bundle.
+    /// How pictures are rendered: the ways of the bundles that will be asked.
     pub specs: &'a [RenderSpec],
     /// Makes pseudonyms of (Patient ID, issuer).
     pub pseudonym: &'a (dyn Fn(&str, &str) -> Pseudonym + Sync),
@@ -161,7 +170,10 @@ impl Loader<'_> {
                 done(count + 1);
             }
         });
-        let mut dataset = Dataset::default();
+        let mut dataset = Dataset {
+            specs: self.specs.to_vec(),
+            ..Dataset::default()
+        };
         let mut seen: HashMap<Digest, Option<usize>> = HashMap::new();
         for result in loaded.into_iter().flatten() {
             let leave_out = |dataset: &mut Dataset, why: String| {

@@ -2,20 +2,27 @@
 //! and what was trained is written back into the same ONNX model.
 //!
 //! Everything that could not be trained or run (an unknown operator, an unsupported attribute, shapes that do not fit)
-//! is found and named by [`Graph::new`], before any tensor is computed.
+//! is found and named by [`Graph::new`], before any tensor is computed. Arithmetic on shapes is done there too; the
+//! number of images stays open.
 //!
 //! Every value is held as a rank-4 tensor whose leading dimensions are padded with ones; that is ONNX's (numpy's)
-//! broadcasting rule, so a bias `[C]` and an image `[N, C, H, W]` meet without special cases.
+//! broadcasting rule, so a bias `[C]` and an image `[N, C, H, W]` meet without special cases. A value `[N, K]` is held as
+//! `[1, 1, N, K]`.
 
 use std::collections::{HashMap, HashSet};
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData, module as functional};
+use burn::tensor::{Device, Tensor, TensorData};
+use prost::Message as _;
+use rand::Rng as _;
+use rand_chacha::ChaCha12Rng;
 
-use super::operator::{Operator, label, take};
-use crate::model::onnx::{
-    ModelProto, TensorProto, tensor_proto::DataType, tensor_shape_proto, type_proto,
-};
+use super::initializer::tensor;
+use super::network::{FEATURES, LOGITS};
+use super::operator::Operator;
+pub use super::parameters::{Part, Weights};
+use super::prepare::{prepare, set_floats};
+use super::reader::{Known, Reader};
+use crate::model::onnx::ModelProto;
 
 /// Why an ONNX model cannot be trained.
 #[derive(Debug, thiserror::Error)]
@@ -68,179 +75,89 @@ pub enum GraphError {
     Device(String),
 }
 
-/// What gradients reach: one tensor per trainable initializer, rank padded to 4.
-#[derive(Module, Debug)]
-pub struct Parameters {
-    tensors: Vec<Param<Tensor<4>>>,
-}
-
-/// A network's numbers: its parameters, and the running means and variances of its batch normalisations.
-#[derive(Clone, Debug)]
-pub struct Weights {
-    /// The trainable part.
-    pub parameters: Parameters,
-    /// Running statistics, rank padded to 4; never on an autodiff device.
-    statistics: Vec<Tensor<4>>,
-}
-
-impl Weights {
-    /// The same numbers without gradient tracking.
-    #[must_use]
-    pub fn without_gradients(&self) -> Self {
-        let tensors = self
-            .parameters
-            .tensors
-            .iter()
-            .map(|p| Param::from_tensor(p.val().inner()))
-            .collect();
-        Self {
-            parameters: Parameters { tensors },
-            statistics: self.statistics.clone(),
-        }
-    }
-
-    /// Moves each parameter towards `other`'s: `self = decay · self + (1 − decay) · other`; takes its statistics over.
-    pub fn average(&mut self, other: &Self, decay: f32) {
-        for (mine, theirs) in self
-            .parameters
-            .tensors
-            .iter_mut()
-            .zip(&other.parameters.tensors)
-        {
-            let towards = theirs.val().inner().mul_scalar(1.0 - decay);
-            *mine = Param::from_tensor(mine.val().mul_scalar(decay) + towards);
-        }
-        self.statistics.clone_from(&other.statistics);
-    }
-
-    /// How many trainable numbers there are.
-    pub fn parameter_count(&self) -> usize {
-        self.parameters
-            .tensors
-            .iter()
-            .map(|p| p.val().dims().iter().product::<usize>())
-            .sum()
-    }
-}
-
 /// A checked ONNX graph, ready to be run and trained.
 #[derive(Debug)]
 pub struct Graph {
     model: ModelProto,
     nodes: Vec<Node>,
-    parameters: Vec<Initializer>,
-    statistics: Vec<Initializer>,
+    parameters: Vec<Held>,
+    statistics: Vec<Held>,
+    constants: Vec<Held>,
     values: usize,
     input: [usize; 3],
     outputs: Vec<(String, usize)>,
+    /// Where the logits and the features stand among the outputs.
+    logits: usize,
+    features: usize,
     multiplications: u64,
+    activations: u64,
+}
+
+/// Numbers of the model that a node reads.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) name: String,
+    pub(super) dims: Vec<usize>,
+    pub(super) data: Vec<f32>,
+    /// Read behind the features: a part of the last layers.
+    pub(super) in_head: bool,
 }
 
 #[derive(Debug)]
-struct Initializer {
-    name: String,
-    dims: Vec<usize>,
-    data: Vec<f32>,
-}
-
-#[derive(Debug)]
-struct Node {
-    operator: Operator,
-    inputs: Vec<Operand>,
-    output: usize,
+pub(super) struct Node {
+    pub(super) operator: Operator,
+    pub(super) inputs: Vec<Operand>,
+    pub(super) output: usize,
     /// Values that no later node reads: dropped here, so that memory is reused.
-    last_use_of: Vec<usize>,
+    pub(super) last_use_of: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Operand {
+pub(super) enum Operand {
     Value(usize),
     Parameter(usize),
     Statistic(usize),
+    Constant(usize),
+}
+
+/// How training steps run the graph.
+#[derive(Clone, Debug, Default)]
+pub struct Practice {
+    /// Batch normalisation uses the running statistics and leaves them as they are.
+    pub frozen_statistics: bool,
+    /// Random numbers for dropout; None does without.
+    pub dropout: Option<ChaCha12Rng>,
 }
 
 impl Graph {
-    /// Checks the model from input to outputs: operators, attributes, types and shapes.
+    /// A model whose outputs are called `logits` (else its last output counts as that) and, perhaps, `features`.
     pub fn new(model: ModelProto) -> Result<Self, GraphError> {
+        let outputs = model.graph.iter().flat_map(|graph| &graph.output);
+        let names: Vec<String> = outputs.map(|output| output.name.clone()).collect();
+        let called = |name: &str| names.iter().any(|it| it == name).then(|| name.to_owned());
+        let last = || names.last().cloned().unwrap_or_default();
+        let logits = called(LOGITS).unwrap_or_else(last);
+        let features = called(FEATURES).unwrap_or_else(|| logits.clone());
+        Self::with_outputs(model, &logits, &features)
+    }
+
+    /// Checks the model from input to outputs: operators, attributes, types and shapes. `logits` and `features` are the
+    /// names of its outputs, which may be the same where nothing is known of features.
+    pub fn with_outputs(
+        model: ModelProto,
+        logits: &str,
+        features: &str,
+    ) -> Result<Self, GraphError> {
+        let model = prepare(model)?;
         let graph = model.graph.clone().ok_or(GraphError::NoGraph)?;
-        let running: HashSet<&String> = graph
-            .node
-            .iter()
-            .filter(|n| n.op_type == "BatchNormalization")
-            .flat_map(|n| n.input.iter().skip(3).take(2))
-            .collect();
-
-        let mut names: HashMap<String, (Operand, Vec<usize>)> = HashMap::new();
-        let (mut parameters, mut statistics) = (Vec::new(), Vec::new());
-        for tensor in &graph.initializer {
-            let held = Initializer::read(tensor)?;
-            let (list, operand): (_, fn(usize) -> Operand) = if running.contains(&tensor.name) {
-                (&mut statistics, Operand::Statistic)
-            } else {
-                (&mut parameters, Operand::Parameter)
-            };
-            names.insert(
-                tensor.name.clone(),
-                (operand(list.len()), held.dims.clone()),
-            );
-            list.push(held);
+        let mut reader = Reader::new(&model, &graph)?;
+        for node in &graph.node {
+            reader.node(node)?;
         }
-
-        let (input_name, input) = image_input(&graph, &names)?;
-        names.insert(
-            input_name,
-            (Operand::Value(0), vec![1, input[0], input[1], input[2]]),
-        );
-
-        let mut nodes = Vec::with_capacity(graph.node.len());
-        let mut multiplications = 0;
-        for (k, node) in graph.node.iter().enumerate() {
-            let mut operator = Operator::read(node)?;
-            let problem = |problem: String| GraphError::Node {
-                node: label(node),
-                problem,
-            };
-            let mut inputs = Vec::new();
-            let mut shapes = Vec::new();
-            for name in node.input.iter().filter(|name| !name.is_empty()) {
-                let (operand, shape) = names.get(name).ok_or_else(|| {
-                    problem(format!("its input `{name}` is made by no earlier node"))
-                })?;
-                inputs.push(*operand);
-                shapes.push(shape.as_slice());
-            }
-            let shape = operator.shape(&shapes).map_err(problem)?;
-            if let (Operator::Conv { .. } | Operator::Gemm { .. }, Some(weight)) =
-                (operator, shapes.get(1))
-            {
-                let per_output: usize = weight.iter().skip(1).product();
-                let outputs: usize = if weight.len() == 4 {
-                    shape.iter().product()
-                } else {
-                    weight[0]
-                };
-                multiplications += (per_output * outputs) as u64;
-            }
-            if let (Operator::Flatten, Some([_, _])) = (operator, shapes.first()) {
-                operator = Operator::Identity; // rank 2 already
-            }
-            let output = node
-                .output
-                .first()
-                .ok_or_else(|| problem("it has no output".into()))?;
-            names.insert(output.clone(), (Operand::Value(k + 1), shape));
-            nodes.push(Node {
-                operator,
-                inputs,
-                output: k + 1,
-                last_use_of: Vec::new(),
-            });
-        }
-
         let mut outputs = Vec::new();
         for output in &graph.output {
-            match names.get(&output.name) {
-                Some((Operand::Value(value), _)) => outputs.push((output.name.clone(), *value)),
+            match reader.names.get(&output.name) {
+                Some((Known::Value(value), _)) => outputs.push((output.name.clone(), *value)),
                 _ => {
                     return Err(GraphError::NoOutput {
                         name: output.name.clone(),
@@ -249,6 +166,7 @@ impl Graph {
                 }
             }
         }
+        let mut nodes = reader.nodes;
         let mut seen: HashSet<usize> = outputs.iter().map(|(_, value)| *value).collect();
         for node in nodes.iter_mut().rev() {
             for operand in &node.inputs {
@@ -259,17 +177,60 @@ impl Graph {
                 }
             }
         }
-        let values = nodes.len() + 1;
-        Ok(Self {
-            model,
+        let mut graph = Self {
+            values: nodes.len() + 1,
             nodes,
-            parameters,
-            statistics,
-            values,
-            input,
+            parameters: reader.parameters,
+            statistics: reader.statistics,
+            constants: reader.constants,
+            input: reader.input,
             outputs,
-            multiplications,
-        })
+            logits: 0,
+            features: 0,
+            multiplications: reader.multiplications,
+            activations: reader.activations,
+            model,
+        };
+        graph.logits = graph.output_index(logits)?;
+        graph.features = graph.output_index(features)?;
+        graph.mark_head();
+        Ok(graph)
+    }
+
+    /// Marks the parameters of the head: those that are read behind the features, or, where these are the logits
+    /// themselves, by the last matrix product or convolution before the logits and what follows it.
+    fn mark_head(&mut self) {
+        let (features, logits) = (self.outputs[self.features].1, self.outputs[self.logits].1);
+        let mut behind: HashSet<usize> = HashSet::new();
+        if features == logits {
+            let learns = |node: &&Node| {
+                matches!(
+                    node.operator,
+                    Operator::Product(_) | Operator::Convolution(_)
+                )
+            };
+            let before_logits = |node: &&Node| node.output <= logits;
+            let last = self.nodes.iter().filter(before_logits).rfind(learns);
+            let inputs = last.iter().flat_map(|node| &node.inputs);
+            behind.extend(inputs.filter_map(|operand| match operand {
+                Operand::Value(value) => Some(*value),
+                _ => None,
+            }));
+        } else {
+            behind.insert(features);
+        }
+        for node in &self.nodes {
+            let reads =
+                |operand: &Operand| matches!(operand, Operand::Value(v) if behind.contains(v));
+            if node.inputs.iter().any(reads) {
+                behind.insert(node.output);
+                for operand in &node.inputs {
+                    if let Operand::Parameter(k) = operand {
+                        self.parameters[*k].in_head = true;
+                    }
+                }
+            }
+        }
     }
 
     /// The input's channels, rows and columns.
@@ -280,6 +241,49 @@ impl Graph {
     /// Multiply-accumulate operations of convolutions and matrix products for one image.
     pub fn multiplications(&self) -> u64 {
         self.multiplications
+    }
+
+    /// Numbers that all nodes together give for one image.
+    pub fn activations(&self) -> u64 {
+        self.activations
+    }
+
+    /// Numbers that are learned.
+    pub fn learned(&self) -> u64 {
+        let lengths = self.parameters.iter().map(|held| held.data.len() as u64);
+        lengths.sum()
+    }
+
+    /// Whether there is a batch normalisation to train; many exporters fold it into the convolution before it.
+    pub fn has_batch_normalisation(&self) -> bool {
+        !self.statistics.is_empty()
+    }
+
+    /// Names of the tensors that are trained, in the order of [`Weights`].
+    pub fn parameter_names(&self) -> impl Iterator<Item = &str> {
+        self.parameters.iter().map(|held| held.name.as_str())
+    }
+
+    /// A digest of the ONNX model as it was read.
+    pub(super) fn digest(&self) -> String {
+        blake3::hash(&self.model.encode_to_vec())
+            .to_hex()
+            .to_string()
+    }
+
+    /// For each parameter, whether it belongs to the head: the layers behind the features.
+    pub fn in_head(&self) -> Vec<bool> {
+        self.parameters.iter().map(|held| held.in_head).collect()
+    }
+
+    /// Where the logits stand in what [`Graph::run`] and [`Graph::train`] return.
+    pub fn logits(&self) -> usize {
+        self.logits
+    }
+
+    /// Where the features stand.
+    pub fn features(&self) -> usize {
+        self.features
     }
 
     /// Where the output `name` stands in what [`Graph::run`] and [`Graph::train`] return.
@@ -295,37 +299,60 @@ impl Graph {
 
     /// The model's own numbers, on a device (an autodiff device for training).
     pub fn weights(&self, device: &Device) -> Weights {
-        let tensors = self
-            .parameters
-            .iter()
-            .map(|p| Param::from_tensor(p.tensor(device)))
-            .collect();
-        let plain = device.clone().inner();
-        Weights {
-            parameters: Parameters { tensors },
-            statistics: self.statistics.iter().map(|s| s.tensor(&plain)).collect(),
-        }
+        self.trainable(Part::Everything, device)
+    }
+
+    /// The model's own numbers, where gradients reach only a part of them.
+    pub fn trainable(&self, part: Part, device: &Device) -> Weights {
+        Weights::new(&self.parameters, &self.statistics, part, device)
     }
 
     /// Runs the graph as it is used after training (running statistics). Images `[N, C, H, W]`; each output `[1, 1, N, K]`
     /// (or `[N, K, H, W]`), in the graph's order. The weights and the images must be without gradients.
     pub fn run(&self, weights: &Weights, images: Tensor<4>) -> Vec<Tensor<4>> {
-        self.walk(&weights.parameters, &weights.statistics, images, |_, _| ())
+        let mut none = Practice::default();
+        self.walk(
+            &weights.parameters,
+            &weights.statistics,
+            images,
+            &mut none,
+            |_, _| (),
+        )
     }
 
     /// Runs the graph with the statistics of this very batch and moves the running ones towards them.
     pub fn train(&self, weights: &mut Weights, images: Tensor<4>) -> Vec<Tensor<4>> {
-        let Weights {
-            parameters,
-            statistics,
-        } = weights;
+        self.practise(weights, images, &mut Practice::default())
+    }
+
+    /// Runs the graph as a training step does.
+    pub fn practise(
+        &self,
+        weights: &mut Weights,
+        images: Tensor<4>,
+        practice: &mut Practice,
+    ) -> Vec<Tensor<4>> {
+        if practice.frozen_statistics {
+            let running: Vec<Tensor<4>> = if images.is_autodiff() {
+                weights
+                    .statistics
+                    .iter()
+                    .cloned()
+                    .map(Tensor::from_inner)
+                    .collect()
+            } else {
+                weights.statistics.clone()
+            };
+            return self.walk(&weights.parameters, &running, images, practice, |_, _| ());
+        }
         let mut seen = Vec::new();
-        let outputs = self.walk(parameters, &[], images, |slot, batch| {
+        let outputs = self.walk(&weights.parameters, &[], images, practice, |slot, batch| {
             seen.push((slot, batch));
         });
         for (slot, (batch, momentum)) in seen {
-            statistics[slot] =
-                statistics[slot].clone().mul_scalar(momentum) + batch.mul_scalar(1.0 - momentum);
+            let running = weights.statistics[slot].clone();
+            weights.statistics[slot] =
+                running.mul_scalar(momentum) + batch.mul_scalar(1.0 - momentum);
         }
         outputs
     }
@@ -334,39 +361,54 @@ impl Graph {
     /// together with the momentum.
     fn walk(
         &self,
-        parameters: &Parameters,
+        parameters: &[Tensor<4>],
         statistics: &[Tensor<4>],
         images: Tensor<4>,
+        practice: &mut Practice,
         mut observe: impl FnMut(usize, (Tensor<4>, f32)),
     ) -> Vec<Tensor<4>> {
         let mut values: Vec<Option<Tensor<4>>> = vec![None; self.values];
+        let (batch, device) = (images.dims()[0], images.device());
         values[0] = Some(images);
         for node in &self.nodes {
-            let output = {
-                let mut inputs = Vec::with_capacity(node.inputs.len());
-                for operand in &node.inputs {
-                    match *operand {
-                        Operand::Parameter(k) => inputs.push(parameters.tensors[k].val()),
-                        Operand::Statistic(k) => inputs.extend(statistics.get(k).cloned()),
-                        // `Graph::new` has seen that each value is made before it is read and dropped after its last use.
-                        Operand::Value(k) => inputs.extend(values[k].clone()),
+            let mut inputs = Vec::with_capacity(node.inputs.len());
+            for operand in &node.inputs {
+                match *operand {
+                    Operand::Parameter(k) => inputs.push(parameters[k].clone()),
+                    Operand::Statistic(k) => inputs.extend(statistics.get(k).cloned()),
+                    Operand::Constant(k) => {
+                        let held = &self.constants[k];
+                        inputs.push(tensor(&held.dims, &held.data, &device));
                     }
+                    // `Graph::new` has seen that each value is made before it is read and dropped after its last use.
+                    Operand::Value(k) => inputs.extend(values[k].clone()),
                 }
-                for value in &node.last_use_of {
-                    values[*value] = None;
+            }
+            for value in &node.last_use_of {
+                values[*value] = None;
+            }
+            let output = match (&node.operator, &mut practice.dropout) {
+                (Operator::BatchNormalization(operator), _) if inputs.len() == 3 => {
+                    let [output, mean, variance] = operator.train(inputs);
+                    for (operand, seen) in node.inputs[3..].iter().zip([mean, variance]) {
+                        if let Operand::Statistic(slot) = *operand {
+                            let seen = if seen.is_autodiff() {
+                                seen.inner()
+                            } else {
+                                seen
+                            };
+                            observe(slot, (seen, operator.momentum));
+                        }
+                    }
+                    output
                 }
-                if let (Operator::BatchNormalization { epsilon, momentum }, true) =
-                    (node.operator, inputs.len() == 3)
-                {
-                    normalise_batch(node, inputs, epsilon, momentum, &mut observe)
-                } else {
-                    node.operator.apply(inputs)
-                }
+                (Operator::Dropout(part), Some(rng)) => drop_out(inputs, *part, rng),
+                (operator, _) => operator.apply(inputs, batch),
             };
             values[node.output] = Some(output);
         }
-        self.outputs
-            .iter()
+        let outputs = self.outputs.iter();
+        outputs
             .filter_map(|(_, value)| values[*value].clone())
             .collect()
     }
@@ -374,16 +416,10 @@ impl Graph {
     /// The ONNX model with these weights in place of its own.
     pub fn to_onnx(&self, weights: &Weights) -> Result<ModelProto, GraphError> {
         let mut numbers = HashMap::new();
-        let trained = self
-            .parameters
-            .iter()
-            .zip(weights.parameters.tensors.iter().map(Param::val));
-        let running = self
-            .statistics
-            .iter()
-            .zip(weights.statistics.iter().cloned());
-        for (initializer, tensor) in trained.chain(running) {
-            numbers.insert(initializer.name.as_str(), read_back(tensor)?);
+        let trained = self.parameters.iter().zip(&weights.parameters);
+        let running = self.statistics.iter().zip(&weights.statistics);
+        for (held, tensor) in trained.chain(running) {
+            numbers.insert(held.name.as_str(), read_back(tensor.clone())?);
         }
         let mut model = self.model.clone();
         for tensor in model
@@ -392,12 +428,29 @@ impl Graph {
             .flat_map(|graph| &mut graph.initializer)
         {
             if let Some(data) = numbers.remove(tensor.name.as_str()) {
-                tensor.raw_data = data.iter().flat_map(|x| x.to_le_bytes()).collect();
-                tensor.float_data.clear();
+                set_floats(tensor, &data);
             }
         }
         Ok(model)
     }
+}
+
+/// Sets a part of the numbers to 0 and lifts the others (Srivastava et al. 2014).
+fn drop_out(inputs: Vec<Tensor<4>>, part: f32, rng: &mut ChaCha12Rng) -> Tensor<4> {
+    let [x] = super::operator::take(inputs);
+    let dims = x.dims();
+    let kept = 1.0 / (1.0 - part);
+    let mask: Vec<f32> = (0..dims.iter().product())
+        .map(|_| {
+            if rng.random::<f32>() < part {
+                0.0
+            } else {
+                kept
+            }
+        })
+        .collect();
+    let mask = Tensor::from_data(TensorData::new(mask, dims), &x.device());
+    x * mask
 }
 
 /// A tensor's numbers in row-major order.
@@ -408,127 +461,14 @@ pub fn read_back<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, GraphErr
         .map_err(|e| GraphError::Device(format!("{e:?}")))
 }
 
-/// Batch normalisation with the batch's own statistics; `observe` gets the mean, then the unbiased variance.
-fn normalise_batch(
-    node: &Node,
-    inputs: Vec<Tensor<4>>,
-    epsilon: f64,
-    momentum: f32,
-    observe: &mut impl FnMut(usize, (Tensor<4>, f32)),
-) -> Tensor<4> {
-    let [x, gamma, beta] = take(inputs);
-    let [n, c, h, w] = x.dims();
-    let normalised =
-        functional::batch_norm_train(x, gamma.reshape([c]), beta.reshape([c]), epsilon);
-    let count = (n * h * w) as f32;
-    let unbiased = normalised
-        .variance
-        .mul_scalar(count / (count - 1.0).max(1.0));
-    for (operand, seen) in node.inputs[3..].iter().zip([normalised.mean, unbiased]) {
-        if let Operand::Statistic(slot) = *operand {
-            let seen = if seen.is_autodiff() {
-                seen.inner()
-            } else {
-                seen
-            };
-            observe(slot, (seen.reshape([1, 1, 1, c]), momentum));
-        }
-    }
-    normalised.output
-}
-
-impl Initializer {
-    fn read(tensor: &TensorProto) -> Result<Self, GraphError> {
-        let problem = |problem: String| GraphError::Initializer {
-            name: tensor.name.clone(),
-            problem,
-        };
-        if tensor.data_type != DataType::Float as i32 {
-            return Err(problem(format!(
-                "its data type is {}, only 32-bit floats can be trained",
-                tensor.data_type
-            )));
-        }
-        let dims: Result<Vec<usize>, _> = tensor.dims.iter().map(|d| usize::try_from(*d)).collect();
-        let dims = dims.map_err(|_| problem(format!("its dimensions are {:?}", tensor.dims)))?;
-        if dims.len() > 4 {
-            return Err(problem(format!(
-                "its rank is {}, at most 4 is supported",
-                dims.len()
-            )));
-        }
-        let data: Vec<f32> = if tensor.raw_data.is_empty() {
-            tensor.float_data.clone()
-        } else {
-            tensor
-                .raw_data
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|c| f32::from_le_bytes(*c))
-                .collect()
-        };
-        let declared = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
-        if declared != Some(data.len()) {
-            return Err(problem(format!(
-                "its dimensions are {dims:?} but it holds {} numbers",
-                data.len()
-            )));
-        }
-        Ok(Self {
-            name: tensor.name.clone(),
-            dims,
-            data,
-        })
-    }
-
-    fn tensor(&self, device: &Device) -> Tensor<4> {
-        let mut shape = [1; 4];
-        shape[4 - self.dims.len()..].copy_from_slice(&self.dims);
-        Tensor::from_data(TensorData::new(self.data.clone(), shape), device)
-    }
-}
-
-fn image_input(
-    graph: &crate::model::onnx::GraphProto,
-    initializers: &HashMap<String, (Operand, Vec<usize>)>,
-) -> Result<(String, [usize; 3]), GraphError> {
-    let inputs: Vec<_> = graph
-        .input
-        .iter()
-        .filter(|i| !initializers.contains_key(&i.name))
-        .collect();
-    let [input] = inputs.as_slice() else {
-        return Err(GraphError::Input {
-            found: format!("{} inputs", inputs.len()),
-        });
-    };
-    let Some(type_proto::Value::TensorType(tensor)) =
-        input.r#type.as_ref().and_then(|t| t.value.as_ref())
-    else {
-        return Err(GraphError::Input {
-            found: "no tensor".into(),
-        });
-    };
-    let dims: Vec<Option<usize>> = tensor
-        .shape
-        .iter()
-        .flat_map(|shape| &shape.dim)
-        .map(|d| match d.value {
-            Some(tensor_shape_proto::dimension::Value::DimValue(n)) => {
-                usize::try_from(n).ok().filter(|n| *n > 0)
-            }
-            _ => None,
-        })
-        .collect();
-    match (tensor.elem_type == DataType::Float as i32, dims.as_slice()) {
-        (true, [_, Some(c), Some(h), Some(w)]) => Ok((input.name.clone(), [*c, *h, *w])),
-        _ => Err(GraphError::Input {
-            found: format!("of element type {} and shape {dims:?}", tensor.elem_type),
-        }),
-    }
-}
-
 #[cfg(test)]
 #[path = "graph_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "parity_tests.rs"]
+mod parity_tests;
+
+#[cfg(test)]
+#[path = "operator_tests.rs"]
+mod operator_tests;

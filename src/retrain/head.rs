@@ -21,12 +21,12 @@ use crate::model::onnx::{
 pub struct Place {
     /// The value that the layer multiplies: the features.
     pub features: String,
-    weight: String,
+    pub(super) weight: String,
     bias: String,
     /// Whether the weight lies as `[classes, features]`.
     transposed: bool,
     /// The logits' name.
-    logits: String,
+    pub(super) logits: String,
     /// How many features there are.
     pub length: usize,
     /// How many classes there are.
@@ -173,21 +173,22 @@ impl Place {
         })
     }
 
-    /// The model with another head, which may have another number of classes.
+    /// The model with another head, which may have another number of classes and read vectors of another length.
     #[must_use]
     pub fn replace(&self, mut model: ModelProto, head: &Head) -> ModelProto {
         let classes = head.bias.len();
+        let length = head.weight.first().map_or(self.length, Vec::len);
         let weight: Vec<f32> = if self.transposed {
             head.weight.concat()
         } else {
-            (0..self.length)
+            (0..length)
                 .flat_map(|feature| head.weight.iter().map(move |row| row[feature]))
                 .collect()
         };
         let dims = if self.transposed {
-            [classes, self.length]
+            [classes, length]
         } else {
-            [self.length, classes]
+            [length, classes]
         };
         let Some(graph) = &mut model.graph else {
             return model;
@@ -371,7 +372,7 @@ pub fn fit(
     Ok(Head { weight: rows, bias })
 }
 
-fn moments(features: &[Vec<f32>], length: usize) -> (Vec<f32>, Vec<f32>) {
+pub(super) fn moments(features: &[Vec<f32>], length: usize) -> (Vec<f32>, Vec<f32>) {
     let count = features.len() as f64;
     let mut means = vec![0.0f64; length];
     let mut squares = vec![0.0f64; length];

@@ -94,8 +94,8 @@ pub fn judge(
         classes: task.classes().into_iter().map(str::to_owned).collect(),
         render: task.render(),
         normalisation: manifest::Normalisation {
-            mean: vec![normalisation.mean],
-            std: vec![normalisation.deviation],
+            mean: vec![normalisation.mean[0]],
+            std: vec![normalisation.deviation[0]],
         },
         out_of_distribution: None,
     };

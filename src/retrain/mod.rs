@@ -1,23 +1,38 @@
 //! Fits models: an ONNX graph is read, trained with burn, judged and written back as a bundle.
 
+pub mod alike;
 pub mod augment;
+mod builder;
 pub mod bundle_writer;
 pub mod calibrate;
+pub mod checkpoint;
 pub mod dataset;
+pub mod device;
+pub mod efficientnet;
 pub mod evaluate;
 pub mod graph;
 pub mod head;
+pub mod hidden;
+mod initializer;
 pub mod judge;
 pub mod judging;
+pub mod memory;
 pub mod network;
 pub mod operator;
+mod optimizer;
+mod parameters;
 pub mod phantom_bundle;
 pub mod phantom_trial;
 pub mod phantoms;
+mod prepare;
+mod reader;
+pub mod recipe;
 pub mod rows;
 pub mod session;
 pub mod sides;
 pub mod split;
+pub mod start;
 pub mod task;
 pub mod train;
 pub mod trial;
+pub mod weights;

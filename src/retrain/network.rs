@@ -8,15 +8,9 @@
 
 use std::ops::Range;
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha12Rng;
-
-use crate::model::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
-    tensor_proto::DataType, tensor_shape_proto::Dimension,
-    tensor_shape_proto::dimension::Value as Size, type_proto,
-};
+pub(crate) use super::builder::normal;
+use super::builder::{BIAS, Builder, Kernel, WEIGHT, batch_of, int};
+use crate::model::onnx::ModelProto;
 
 /// Name of the graph's input.
 pub const INPUT: &str = "image";
@@ -24,9 +18,6 @@ pub const INPUT: &str = "image";
 pub const FEATURES: &str = "features";
 /// Name of the output before softmax.
 pub const LOGITS: &str = "logits";
-
-const WEIGHT: &str = "classifier.weight";
-const BIAS: &str = "classifier.bias";
 
 /// One stage of the network: blocks of the same width, the first with the stride.
 #[derive(Clone, Copy, Debug)]
@@ -85,10 +76,7 @@ impl Architecture {
 
     /// The ONNX model (opset 17) with weights drawn from `seed`.
     pub fn build(&self, seed: u64) -> ModelProto {
-        let mut builder = Builder {
-            graph: GraphProto::default(),
-            rng: ChaCha12Rng::seed_from_u64(seed),
-        };
+        let mut builder = Builder::new(seed);
         let [mut channels, size, stride] = self.stem;
         let mut x = builder.conv_norm_relu(
             "stem",
@@ -100,7 +88,14 @@ impl Architecture {
         for (s, stage) in self.stages.iter().enumerate() {
             for b in 0..stage.blocks {
                 let stride = if b == 0 { stage.stride } else { 1 };
-                x = builder.block(&format!("stages.{s}.{b}"), x, channels, *stage, stride);
+                x = block(
+                    &mut builder,
+                    &format!("stages.{s}.{b}"),
+                    x,
+                    channels,
+                    *stage,
+                    stride,
+                );
                 channels = stage.channels;
             }
         }
@@ -112,33 +107,8 @@ impl Architecture {
         x = builder.norm("neck", x, self.features);
         builder.node("Flatten", FEATURES, vec![x], vec![int("axis", 1)]);
         let deviation = 0.3 / (self.features as f32).sqrt();
-        let weight = builder.random(WEIGHT, &[self.classes, self.features], deviation);
-        let bias = builder.constant(BIAS, self.classes, 0.0);
-        builder.node(
-            "Gemm",
-            LOGITS,
-            vec![FEATURES.to_owned(), weight, bias],
-            vec![int("transB", 1)],
-        );
-
-        let mut graph = builder.graph;
-        graph.name = "radsort".into();
-        graph
-            .input
-            .push(batch_of(INPUT, &[1, self.height, self.width]));
-        graph.output.push(batch_of(FEATURES, &[self.features]));
-        graph.output.push(batch_of(LOGITS, &[self.classes]));
-        ModelProto {
-            ir_version: 8,
-            producer_name: "radsort".into(),
-            producer_version: env!("CARGO_PKG_VERSION").into(),
-            opset_import: vec![OperatorSetIdProto {
-                domain: String::new(),
-                version: 17,
-            }],
-            graph: Some(graph),
-            ..Default::default()
-        }
+        builder.classifier(FEATURES, self.features, self.classes, deviation);
+        builder.finish([1, self.height, self.width], self.features, self.classes)
     }
 }
 
@@ -187,283 +157,81 @@ pub fn join_classes(first: &ModelProto, second: &ModelProto) -> Option<ModelProt
     Some(joined)
 }
 
-#[derive(Clone, Copy)]
-struct Kernel {
-    size: usize,
+/// One block of a stage, after EfficientNetV2.
+fn block(
+    builder: &mut Builder,
+    name: &str,
+    input: String,
+    from: usize,
+    stage: Stage,
     stride: usize,
-    groups: usize,
-}
-
-impl Kernel {
-    fn dense(size: usize, stride: usize) -> Self {
-        Self {
-            size,
-            stride,
-            groups: 1,
-        }
-    }
-}
-
-struct Builder {
-    graph: GraphProto,
-    rng: ChaCha12Rng,
-}
-
-impl Builder {
-    fn node(
-        &mut self,
-        operator: &str,
-        output: &str,
-        input: Vec<String>,
-        attribute: Vec<AttributeProto>,
-    ) -> String {
-        self.graph.node.push(NodeProto {
-            op_type: operator.to_owned(),
-            name: output.to_owned(),
+) -> String {
+    if stage.fused && stage.expansion == 1 {
+        return builder.conv_norm_relu(
+            &format!("{name}.fused"),
             input,
-            output: vec![output.to_owned()],
-            attribute,
-            ..Default::default()
-        });
-        output.to_owned()
-    }
-
-    fn random(&mut self, name: &str, dims: &[usize], deviation: f32) -> String {
-        let data = (0..dims.iter().product())
-            .map(|_| normal(&mut self.rng) * deviation)
-            .collect::<Vec<f32>>();
-        self.initializer(name, dims, &data)
-    }
-
-    fn constant(&mut self, name: &str, length: usize, value: f32) -> String {
-        self.initializer(name, &[length], &vec![value; length])
-    }
-
-    fn initializer(&mut self, name: &str, dims: &[usize], data: &[f32]) -> String {
-        self.graph.initializer.push(TensorProto {
-            name: name.to_owned(),
-            dims: dims.iter().map(|d| *d as i64).collect(),
-            data_type: DataType::Float as i32,
-            raw_data: data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            ..Default::default()
-        });
-        name.to_owned()
-    }
-
-    /// He initialisation by fan-out, "same" padding for odd kernels.
-    fn conv(
-        &mut self,
-        name: &str,
-        x: String,
-        from: usize,
-        to: usize,
-        kernel: Kernel,
-        bias: bool,
-    ) -> String {
-        let Kernel {
-            size,
-            stride,
-            groups,
-        } = kernel;
-        let deviation = (2.0 / (to / groups * size * size) as f32).sqrt();
-        let mut inputs = vec![
-            x,
-            self.random(
-                &format!("{name}.weight"),
-                &[to, from / groups, size, size],
-                deviation,
-            ),
-        ];
-        if bias {
-            inputs.push(self.constant(&format!("{name}.bias"), to, 0.0));
-        }
-        let (size, stride, pad) = (size as i64, stride as i64, (size / 2) as i64);
-        let attributes = vec![
-            ints("kernel_shape", &[size, size]),
-            ints("strides", &[stride, stride]),
-            ints("pads", &[pad, pad, pad, pad]),
-            ints("dilations", &[1, 1]),
-            int("group", groups as i64),
-        ];
-        self.node("Conv", name, inputs, attributes)
-    }
-
-    fn norm(&mut self, name: &str, x: String, channels: usize) -> String {
-        let inputs = vec![
-            x,
-            self.constant(&format!("{name}.weight"), channels, 1.0),
-            self.constant(&format!("{name}.bias"), channels, 0.0),
-            self.constant(&format!("{name}.mean"), channels, 0.0),
-            self.constant(&format!("{name}.variance"), channels, 1.0),
-        ];
-        self.node(
-            "BatchNormalization",
-            name,
-            inputs,
-            vec![float("epsilon", 1e-3), float("momentum", 0.9)],
-        )
-    }
-
-    fn conv_norm(
-        &mut self,
-        name: &str,
-        x: String,
-        from: usize,
-        to: usize,
-        kernel: Kernel,
-    ) -> String {
-        let x = self.conv(&format!("{name}.conv"), x, from, to, kernel, false);
-        self.norm(&format!("{name}.norm"), x, to)
-    }
-
-    fn conv_norm_relu(
-        &mut self,
-        name: &str,
-        x: String,
-        from: usize,
-        to: usize,
-        kernel: Kernel,
-    ) -> String {
-        let x = self.conv_norm(name, x, from, to, kernel);
-        self.node("Relu", &format!("{name}.relu"), vec![x], vec![])
-    }
-
-    fn block(
-        &mut self,
-        name: &str,
-        input: String,
-        from: usize,
-        stage: Stage,
-        stride: usize,
-    ) -> String {
-        if stage.fused && stage.expansion == 1 {
-            return self.conv_norm_relu(
-                &format!("{name}.fused"),
-                input,
-                from,
-                stage.channels,
-                Kernel::dense(3, stride),
-            );
-        }
-        let inside = from * stage.expansion;
-        let mut x = input.clone();
-        if stage.fused {
-            x = self.conv_norm_relu(
-                &format!("{name}.fused"),
-                x,
-                from,
-                inside,
-                Kernel::dense(3, stride),
-            );
-        } else {
-            x = self.conv_norm_relu(
-                &format!("{name}.expand"),
-                x,
-                from,
-                inside,
-                Kernel::dense(1, 1),
-            );
-            let depthwise = Kernel {
-                size: stage.kernel,
-                stride,
-                groups: inside,
-            };
-            x = self.conv_norm_relu(&format!("{name}.depthwise"), x, inside, inside, depthwise);
-            x = self.squeeze_and_excite(&format!("{name}.se"), x, inside, (from / 4).max(4));
-        }
-        x = self.conv_norm(
-            &format!("{name}.project"),
-            x,
-            inside,
+            from,
             stage.channels,
+            Kernel::dense(3, stride),
+        );
+    }
+    let inside = from * stage.expansion;
+    let mut x = input.clone();
+    if stage.fused {
+        x = builder.conv_norm_relu(
+            &format!("{name}.fused"),
+            x,
+            from,
+            inside,
+            Kernel::dense(3, stride),
+        );
+    } else {
+        x = builder.conv_norm_relu(
+            &format!("{name}.expand"),
+            x,
+            from,
+            inside,
             Kernel::dense(1, 1),
         );
-        if stride == 1 && from == stage.channels {
-            x = self.node("Add", &format!("{name}.add"), vec![x, input], vec![]);
-        }
-        x
+        let depthwise = Kernel {
+            size: stage.kernel,
+            stride,
+            groups: inside,
+        };
+        x = builder.conv_norm_relu(&format!("{name}.depthwise"), x, inside, inside, depthwise);
+        x = squeeze_and_excite(builder, &format!("{name}.se"), x, inside, (from / 4).max(4));
     }
-
-    fn squeeze_and_excite(
-        &mut self,
-        name: &str,
-        input: String,
-        channels: usize,
-        squeezed: usize,
-    ) -> String {
-        let one = Kernel::dense(1, 1);
-        let x = self.node(
-            "GlobalAveragePool",
-            &format!("{name}.squeeze"),
-            vec![input.clone()],
-            vec![],
-        );
-        let x = self.conv(&format!("{name}.reduce"), x, channels, squeezed, one, true);
-        let x = self.node("Relu", &format!("{name}.relu"), vec![x], vec![]);
-        let x = self.conv(&format!("{name}.widen"), x, squeezed, channels, one, true);
-        let gate = self.node("Sigmoid", &format!("{name}.gate"), vec![x], vec![]);
-        self.node("Mul", &format!("{name}.scale"), vec![input, gate], vec![])
+    x = builder.conv_norm(
+        &format!("{name}.project"),
+        x,
+        inside,
+        stage.channels,
+        Kernel::dense(1, 1),
+    );
+    if stride == 1 && from == stage.channels {
+        x = builder.node("Add", &format!("{name}.add"), vec![x, input], vec![]);
     }
+    x
 }
 
-/// A standard normal number (Box–Muller).
-pub(crate) fn normal(rng: &mut impl Rng) -> f32 {
-    let u: f32 = 1.0 - rng.random::<f32>();
-    let v: f32 = rng.random();
-    (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
-}
-
-fn batch_of(name: &str, dims: &[usize]) -> ValueInfoProto {
-    let batch = Dimension {
-        value: Some(Size::DimParam("N".into())),
-        ..Default::default()
-    };
-    let fixed = dims.iter().map(|d| Dimension {
-        value: Some(Size::DimValue(*d as i64)),
-        ..Default::default()
-    });
-    let shape = TensorShapeProto {
-        dim: std::iter::once(batch).chain(fixed).collect(),
-    };
-    let tensor = type_proto::Tensor {
-        elem_type: DataType::Float as i32,
-        shape: Some(shape),
-    };
-    let value = Some(type_proto::Value::TensorType(tensor));
-    ValueInfoProto {
-        name: name.into(),
-        r#type: Some(TypeProto {
-            value,
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    let r#type = AttributeType::Ints as i32;
-    AttributeProto {
-        name: name.into(),
-        ints: values.to_vec(),
-        r#type,
-        ..Default::default()
-    }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        i: value,
-        r#type: AttributeType::Int as i32,
-        ..Default::default()
-    }
-}
-
-fn float(name: &str, value: f32) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        f: value,
-        r#type: AttributeType::Float as i32,
-        ..Default::default()
-    }
+/// Squeeze-and-excitation (Hu et al. 2018).
+fn squeeze_and_excite(
+    builder: &mut Builder,
+    name: &str,
+    input: String,
+    channels: usize,
+    squeezed: usize,
+) -> String {
+    let one = Kernel::dense(1, 1);
+    let x = builder.node(
+        "GlobalAveragePool",
+        &format!("{name}.squeeze"),
+        vec![input.clone()],
+        vec![],
+    );
+    let x = builder.conv(&format!("{name}.reduce"), x, channels, squeezed, one, true);
+    let x = builder.node("Relu", &format!("{name}.relu"), vec![x], vec![]);
+    let x = builder.conv(&format!("{name}.widen"), x, squeezed, channels, one, true);
+    let gate = builder.node("Sigmoid", &format!("{name}.gate"), vec![x], vec![]);
+    builder.node("Mul", &format!("{name}.scale"), vec![input, gate], vec![])
 }

@@ -113,10 +113,7 @@ pub trait Report {
 }
 
 /// What the networks subtract and divide by.
-const NORMALISATION: Normalisation = Normalisation {
-    mean: 0.4,
-    deviation: 0.25,
-};
+const NORMALISATION: Normalisation = Normalisation::same(0.4, 0.25);
 
 /// Draws the phantoms as training pictures. Scratch files go into `scratch`.
 pub fn draw(
@@ -328,6 +325,7 @@ fn recipe(task: &Task, effort: &Effort) -> Recipe {
         pad: task.render().pad,
         normalisation: NORMALISATION,
         seed: effort.seed.wrapping_add(task.seed),
+        ..Recipe::default()
     }
 }
 

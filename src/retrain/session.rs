@@ -1,24 +1,25 @@
 //! One retraining: networks of a bundle fitted to a site's labelled images, calibrated, and written as a new bundle.
 
+mod asked;
+mod forecast;
+mod full;
+
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use prost::Message as _;
+use serde::{Deserialize, Serialize};
 
-use super::augment::Augmentation;
+use self::asked::{Asked, hear};
+pub use self::forecast::{Forecast, forecast};
 use super::bundle_writer::{self, Fitted, WriteError};
 use super::dataset::{Dataset, Example};
-use super::evaluate::argmax;
-use super::graph::{Graph, GraphError};
 use super::head::{self, HeadError, Place};
-use super::judge::{Heard, Judged, settle};
+use super::hidden::TwoLayers;
+use super::judge::{Judged, settle};
 use super::sides::{Side, Sides};
-use super::train::{self, Answer, Normalisation, Pictures, Recipe, TrainError};
-use crate::model::extract::Extractor;
-use crate::model::manifest::{
-    Applies, Category, ClassifierSpec, Laterality, Manifest, Role, VIEW_CLASSES,
-};
+use super::train::TrainError;
+use crate::model::manifest::{Applies, Category, ClassifierSpec, Manifest, Role, VIEW_CLASSES};
 use crate::model::onnx::ModelProto;
 use crate::model::runtime::Runtime;
 use crate::model::{Bundle, BundleError, ModelError};
@@ -54,6 +55,30 @@ pub enum SessionError {
     /// The new bundle cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The interpreter does not compute what ONNX Runtime computes.
+    #[error(
+        "classifier {classifier}: the interpreter's logits differ from ONNX Runtime's by {worst} (at most {limit} is allowed): this network cannot be trained faithfully; --mode head can still fit its last layer"
+    )]
+    Gate {
+        /// Which.
+        classifier: String,
+        /// The largest difference of a logit.
+        worst: f32,
+        /// What is allowed.
+        limit: f32,
+    },
+    /// Not even one image fits into memory.
+    #[error(
+        "classifier {classifier}: training takes about {needed} MB with one image at a time, {available} MB are free: stop other programs, or use --mode head"
+    )]
+    Memory {
+        /// Which.
+        classifier: String,
+        /// Megabytes.
+        needed: u64,
+        /// Megabytes.
+        available: u64,
+    },
     /// What was written does not say what was trained.
     #[error(
         "classifier {classifier}: the ONNX file in ONNX Runtime differs from the trained network by {worst} on one of {images} images (at most {limit} is allowed), or names another class"
@@ -79,6 +104,27 @@ pub enum Mode {
     Full,
 }
 
+/// How all weights are trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Full {
+    /// How often each image is seen, at most.
+    pub epochs: usize,
+    /// Images a step.
+    pub batch: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// The part of it that everything before the last layer gets.
+    pub backbone_rate: f64,
+    /// Batch normalisation keeps the running statistics of the network that it starts from.
+    pub frozen_norms: bool,
+    /// Epochs without a lower validation loss after which training ends; 0: never.
+    pub patience: usize,
+    /// Where checkpoints are kept, by classifier; `None`: nowhere.
+    pub checkpoints: Option<PathBuf>,
+    /// Goes on from the checkpoints that are there.
+    pub resume: bool,
+}
+
 /// What a session is to do.
 pub struct Wish<'a> {
     /// The bundle to start from.
@@ -91,12 +137,12 @@ pub struct Wish<'a> {
     pub classifiers: Vec<String>,
     /// What is trained.
     pub mode: Mode,
-    /// `full`: how often each image is seen.
-    pub epochs: usize,
-    /// `full`: images a step.
-    pub batch: usize,
-    /// `full`: the highest learning rate.
-    pub learning_rate: f64,
+    /// `head`: neurons of a hidden layer; 0: none.
+    pub hidden: usize,
+    /// `full`: how it is trained.
+    pub full: Full,
+    /// `full`: where the interpreter computes.
+    pub device: Device,
     /// Of order and augmentation.
     pub seed: u64,
     /// Also images that nobody has looked at, whose patients are on no other side.
@@ -136,12 +182,6 @@ pub struct Made {
 
 /// The fewest patients with a class on a side that it is judged on.
 const FEWEST_PATIENTS: usize = 3;
-/// Images on which the written file is compared with the trained network.
-const PARITY_IMAGES: usize = 64;
-/// How far their logits may be apart.
-const PARITY: f32 = 1e-3;
-/// Images that ONNX Runtime is given at once.
-const CHUNK: usize = 16;
 
 /// The class of an example for a classifier; `None` when the classifier is not asked about it.
 pub fn class_of(
@@ -219,6 +259,12 @@ pub fn too_few(wish: &Wish<'_>) -> Vec<String> {
     problems
 }
 
+/// What every part of a session needs.
+struct Ask<'a> {
+    wish: &'a Wish<'a>,
+    runtime: &'a Runtime,
+}
+
 /// Trains, calibrates and writes the new bundle into `out`.
 pub fn run(
     wish: &Wish<'_>,
@@ -230,14 +276,15 @@ pub fn run(
     if !problems.is_empty() && !wish.few_patients {
         return Err(SessionError::TooFew(problems));
     }
+    let ask = Ask { wish, runtime };
     let mut manifest = wish.bundle.manifest().clone();
     let (mut fitted, mut curves) = (Vec::new(), BTreeMap::new());
-    for (index, spec) in wish.bundle.manifest().classifiers.iter().enumerate() {
+    for spec in &wish.bundle.manifest().classifiers {
         if !wish.classifiers.contains(&spec.id) {
             fitted.push(Fitted::of(wish.bundle, spec)?);
             continue;
         }
-        let judged = one(wish, runtime, index, spec, &mut curves, watch)?;
+        let judged = one(&ask, spec, &mut curves, watch)?;
         watch.line(&judged.summary);
         manifest
             .metrics
@@ -282,39 +329,15 @@ fn training_digest(wish: &Wish<'_>) -> String {
     blake3::hash(lines.concat().as_bytes()).to_hex().to_string()
 }
 
-/// The pictures of some examples that a classifier is asked about, with their classes.
-struct Asked<'a> {
-    pictures: Vec<&'a Vec<u16>>,
-    classes: Vec<usize>,
-}
-
-impl<'a> Asked<'a> {
-    fn of(wish: &Wish<'a>, spec: &ClassifierSpec, render: usize, indices: &[usize]) -> Self {
-        let (mut pictures, mut classes) = (Vec::new(), Vec::new());
-        for index in indices {
-            let example = &wish.dataset.examples[*index];
-            if let Some(class) = class_of(spec, wish.bundle.categories(), example)
-                && let Some(picture) = example.pictures.get(render)
-            {
-                pictures.push(picture);
-                classes.push(class);
-            }
-        }
-        Self { pictures, classes }
-    }
-}
-
 fn one(
-    wish: &Wish<'_>,
-    runtime: &Runtime,
-    index: usize,
+    ask: &Ask<'_>,
     spec: &ClassifierSpec,
     curves: &mut BTreeMap<String, Vec<Epoch>>,
     watch: &mut dyn Watch,
 ) -> Result<Judged, SessionError> {
-    let render = wish.bundle.render_index(index);
-    let training = Asked::of(wish, spec, render, &learned_from(wish));
-    let validation = Asked::of(wish, spec, render, &seen_on(wish, Side::Validation));
+    let wish = ask.wish;
+    let training = Asked::of(wish, spec, &learned_from(wish));
+    let validation = Asked::of(wish, spec, &seen_on(wish, Side::Validation));
     for (asked, which) in [(&training, "training"), (&validation, "validation")] {
         if asked.pictures.is_empty() {
             return Err(SessionError::Train {
@@ -338,8 +361,7 @@ fn one(
         Mode::Head => {
             let place = place?;
             let seen = hear(
-                wish,
-                runtime,
+                ask,
                 spec,
                 &place.with_features(model.clone()),
                 &place.features,
@@ -354,44 +376,42 @@ fn one(
             let weights = class_weights(&training.classes, spec.classes.len());
             let phase = format!("{}: fitting the head", spec.id);
             let how = head::Fit::default();
-            let head = head::fit(&features, &training.classes, &weights, how, |step, _| {
+            let mut told = |step: usize, _: f32| {
                 if step.is_multiple_of(25) {
                     watch.progress(&phase, step, how.steps);
                 }
-            })
-            .map_err(|source| failed(spec, source))?;
+            };
+            let (seed, neurons) = (wish.seed, wish.hidden);
+            let classes = &training.classes;
+            let fitted = if neurons == 0 {
+                head::fit(&features, classes, &weights, how, &mut told)
+                    .map(|head| place.replace(model, &prior_corrected(head, &weights)))
+            } else {
+                TwoLayers::fit(&features, classes, &weights, neurons, how, seed, &mut told).map(
+                    |TwoLayers { first, last }| {
+                        let last = prior_corrected(last, &weights);
+                        TwoLayers { first, last }.put(&place, model)
+                    },
+                )
+            };
             watch.progress(&phase, how.steps, how.steps);
-            place.replace(model, &prior_corrected(head, &weights))
+            fitted.map_err(|source| failed(spec, source))?
         }
-        Mode::Full => full(
-            wish,
-            runtime,
-            spec,
-            model,
-            &training,
-            &validation,
-            curves,
-            watch,
-        )?,
+        Mode::Full => {
+            let (trained, curve) = full::train(ask, spec, model, &training, &validation, watch)?;
+            curves.insert(spec.id.clone(), curve);
+            trained
+        }
     };
-    let features = match (
-        &spec.outputs.features,
-        Place::find(&trained, &spec.outputs.logits),
-    ) {
-        (Some(name), _) => Some(name.clone()),
-        (None, Ok(place)) => Some(place.features),
-        (None, Err(_)) => None,
-    };
-    // What cannot be measured by features is not measured.
+    // Features are made an output where they can be found: what is unlike anything seen is told by them.
+    let (spec, trained) = with_features(spec, trained);
+    let spec = &spec;
     let measured = spec.role == Role::Category && spec.outputs.features.is_some();
-    let name = features.unwrap_or_else(|| spec.outputs.logits.clone());
-    let probe = match Place::find(&trained, &spec.outputs.logits) {
-        Ok(place) if !measured => place.with_features(trained.clone()),
-        _ => trained.clone(),
-    };
-    let held_out = hear(wish, runtime, spec, &probe, &name, &validation, watch)?;
+    let logits = &spec.outputs.logits;
+    let name = spec.outputs.features.as_ref().unwrap_or(logits).clone();
+    let held_out = hear(ask, spec, &trained, &name, &validation, watch)?;
     let seen = if measured {
-        Some(hear(wish, runtime, spec, &probe, &name, &training, watch)?)
+        Some(hear(ask, spec, &trained, &name, &training, watch)?)
     } else {
         None
     };
@@ -404,6 +424,20 @@ fn one(
         &usual,
         &validation.pictures,
     ))
+}
+
+fn with_features(spec: &ClassifierSpec, model: ModelProto) -> (ClassifierSpec, ModelProto) {
+    let mut spec = spec.clone();
+    match (
+        &spec.outputs.features,
+        Place::find(&model, &spec.outputs.logits),
+    ) {
+        (None, Ok(place)) => {
+            spec.outputs.features = Some(place.features.clone());
+            (spec, place.with_features(model))
+        }
+        _ => (spec, model),
+    }
 }
 
 fn failed(spec: &ClassifierSpec, source: TrainError) -> SessionError {
@@ -437,171 +471,4 @@ fn prior_corrected(mut head: head::Head, weights: &[f32]) -> head::Head {
         *bias -= if *weight > 0.0 { weight.ln() } else { 30.0 };
     }
     head
-}
-
-/// What ONNX Runtime says about pictures: logits, and the features by their name.
-fn hear(
-    wish: &Wish<'_>,
-    runtime: &Runtime,
-    spec: &ClassifierSpec,
-    model: &ModelProto,
-    features: &str,
-    asked: &Asked<'_>,
-    watch: &mut dyn Watch,
-) -> Result<Heard, SessionError> {
-    let outputs = [spec.outputs.logits.as_str(), features];
-    let mut network = Extractor::load(
-        &model.encode_to_vec(),
-        spec,
-        &outputs,
-        runtime,
-        wish.threads,
-    )?;
-    let phase = format!("{}: asking ONNX Runtime", spec.id);
-    let mut answers = Vec::with_capacity(asked.pictures.len());
-    for chunk in asked.pictures.chunks(CHUNK) {
-        let grey: Vec<Vec<f32>> = chunk.iter().map(|picture| to_grey(picture)).collect();
-        let grey: Vec<&[f32]> = grey.iter().map(Vec::as_slice).collect();
-        for mut vectors in network.run(&grey)? {
-            let features = vectors.pop().unwrap_or_default();
-            let logits = vectors.pop().unwrap_or_default();
-            answers.push(Answer { features, logits });
-        }
-        watch.progress(&phase, answers.len(), asked.pictures.len());
-    }
-    Ok(Heard {
-        answers,
-        classes: asked.classes.clone(),
-    })
-}
-
-fn to_grey(picture: &[u16]) -> Vec<f32> {
-    picture
-        .iter()
-        .map(|pixel| f32::from(*pixel) / f32::from(u16::MAX))
-        .collect()
-}
-
-#[allow(clippy::too_many_arguments)]
-fn full(
-    wish: &Wish<'_>,
-    runtime: &Runtime,
-    spec: &ClassifierSpec,
-    model: ModelProto,
-    training: &Asked<'_>,
-    validation: &Asked<'_>,
-    curves: &mut BTreeMap<String, Vec<Epoch>>,
-    watch: &mut dyn Watch,
-) -> Result<ModelProto, SessionError> {
-    let graph_failed = |source: GraphError| failed(spec, source.into());
-    let graph = Graph::new(model).map_err(graph_failed)?;
-    let normalisation = Normalisation {
-        mean: spec.normalisation.mean[0],
-        deviation: spec.normalisation.std[0],
-    };
-    let recipe = Recipe {
-        epochs: wish.epochs,
-        batch: wish.batch,
-        learning_rate: wish.learning_rate,
-        warm_up: 0.1,
-        weight_decay: 0.02,
-        label_smoothing: 0.05,
-        average: 0.99,
-        augmentation: Augmentation {
-            shift: 0.03,
-            scale: 0.06,
-            rotation: 4.0,
-            gamma: 0.15,
-            contrast: 0.08,
-            noise: 0.02,
-            mirror: wish.bundle.manifest().laterality == Laterality::Ignored,
-        },
-        pad: spec.render.pad,
-        normalisation,
-        seed: wish.seed,
-    };
-    let pictures = |asked: &Asked<'_>| Pictures {
-        height: spec.render.height as usize,
-        width: spec.render.width as usize,
-        samples: asked
-            .pictures
-            .iter()
-            .zip(&asked.classes)
-            .map(|(picture, class)| ((*picture).clone(), *class))
-            .collect(),
-        together: 1,
-    };
-    let (learn, check) = (pictures(training), pictures(validation));
-    let device = Device::flex();
-    let mut curve = Vec::new();
-    let weights = train::fit(&graph, &learn, &check, &recipe, &device, |epoch| {
-        watch.line(&format!(
-            "{}: epoch {} of {}, loss {:.4}, validation {:.2} %, {} s",
-            spec.id,
-            epoch.epoch,
-            epoch.epochs,
-            epoch.loss,
-            100.0 * epoch.validation_accuracy,
-            epoch.elapsed.as_secs()
-        ));
-        curve.push(Epoch {
-            loss: epoch.loss,
-            validation_accuracy: epoch.validation_accuracy,
-        });
-    })
-    .map_err(|source| failed(spec, source))?;
-    curves.insert(spec.id.clone(), curve);
-    let trained = graph.to_onnx(&weights).map_err(graph_failed)?;
-
-    // What is written must say what was trained.
-    let few = Asked {
-        pictures: validation
-            .pictures
-            .iter()
-            .take(PARITY_IMAGES)
-            .copied()
-            .collect(),
-        classes: validation
-            .classes
-            .iter()
-            .take(PARITY_IMAGES)
-            .copied()
-            .collect(),
-    };
-    let mine = train::answer(
-        &graph,
-        &weights,
-        &pictures(&few),
-        normalisation,
-        CHUNK,
-        &device,
-    )
-    .map_err(|source| failed(spec, source))?;
-    let theirs = hear(
-        wish,
-        runtime,
-        spec,
-        &trained,
-        &spec.outputs.logits,
-        &few,
-        watch,
-    )?;
-    let mut worst = 0.0f32;
-    for (mine, theirs) in mine.iter().zip(&theirs.answers) {
-        for (a, b) in mine.logits.iter().zip(&theirs.logits) {
-            worst = worst.max((a - b).abs());
-        }
-        if argmax(&mine.logits) != argmax(&theirs.logits) {
-            worst = f32::INFINITY;
-        }
-    }
-    if worst > PARITY {
-        return Err(SessionError::Parity {
-            classifier: spec.id.clone(),
-            worst,
-            images: few.pictures.len(),
-            limit: PARITY,
-        });
-    }
-    Ok(trained)
 }

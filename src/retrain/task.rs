@@ -93,16 +93,20 @@ impl Task {
     /// [`asked`](Self::asked) for training or answering.
     pub fn pictures(&self, phantoms: &[&Labelled]) -> Pictures {
         let RenderSpec { height, width, .. } = self.render();
-        let samples = self
+        let samples: Vec<_> = self
             .asked(phantoms)
             .into_iter()
             .map(|(pixels, class, _)| (pixels.clone(), class))
             .collect();
+        let groups = match self.role {
+            Role::View => Vec::new(),
+            Role::Category => vec![SIBLINGS; samples.len().div_ceil(SIBLINGS)],
+        };
         Pictures {
             height: height as usize,
             width: width as usize,
             samples,
-            together: if self.role == Role::View { 1 } else { SIBLINGS },
+            groups,
         }
     }
 }

@@ -1,0 +1,191 @@
+//! `retrain/run/` in the state directory: what a training was told, its list of labels and its checkpoints, so that one
+//! that was killed goes on as it began. It is removed when the new bundle is kept.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::super::labelled::Source;
+use super::super::labels;
+use super::Plan;
+use crate::config::Settings;
+use crate::model::Bundle;
+
+/// A training under way.
+pub(super) struct RunFolder {
+    dir: PathBuf,
+    run: Run,
+    /// Held as long as the training goes on; nobody else may touch the folder.
+    _lock: Option<File>,
+}
+
+/// `run.json`.
+#[derive(Serialize, Deserialize)]
+struct Run {
+    plan: Plan,
+    /// The new bundle's version.
+    version: String,
+    /// The folder of the bundle that it starts from.
+    bundle: PathBuf,
+}
+
+const RUN: &str = "run.json";
+const LABELS: &str = "labels.csv";
+
+impl RunFolder {
+    /// A new training in the place of any that was interrupted.
+    pub(super) fn begin(settings: &Settings, plan: &Plan, in_use: &Bundle) -> anyhow::Result<Self> {
+        let dir = settings.state.join("retrain/run");
+        let lock = lock(&dir)?;
+        empty(&dir)?;
+        let mut plan = plan.clone();
+        // A path must mean the same wherever it is gone on from.
+        for path in [
+            &mut plan.bundle,
+            &mut plan.source.from,
+            &mut plan.source.labels,
+            &mut plan.init.weights,
+            &mut plan.out,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            *path = std::path::absolute(&*path)?;
+        }
+        if plan.source.from.is_none() && plan.source.labels.is_none() {
+            // What people say meanwhile is for the next training.
+            labels::export_to(settings, &dir.join(LABELS), plan.trust_untouched)?;
+        }
+        let start = match &plan.bundle {
+            Some(dir) => Bundle::open(dir)?,
+            None => in_use.clone(),
+        };
+        let run = Run {
+            version: version(&start),
+            bundle: start.dir().to_owned(),
+            plan,
+        };
+        let text = serde_json::to_vec_pretty(&run)?;
+        // By rename: a run.json that is there is whole.
+        let part = dir.join("run.part");
+        fs::write(&part, &text)
+            .and_then(|()| fs::rename(&part, dir.join(RUN)))
+            .with_context(|| dir.join(RUN).display().to_string())?;
+        Ok(Self {
+            dir,
+            run,
+            _lock: Some(lock),
+        })
+    }
+
+    /// The training that was interrupted.
+    pub(super) fn resume(state: &Path) -> anyhow::Result<Self> {
+        let dir = state.join("retrain/run");
+        let file = dir.join(RUN);
+        if !file.exists() {
+            bail!("there is no interrupted training in {}", dir.display());
+        }
+        let lock = lock(&dir)?;
+        let text = fs::read(&file).with_context(|| file.display().to_string())?;
+        let run = serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "{}: it was written by another version of radsort; start the training anew",
+                file.display()
+            )
+        })?;
+        Ok(Self {
+            dir,
+            run,
+            _lock: Some(lock),
+        })
+    }
+
+    /// For a dry run: nothing is kept.
+    pub(super) fn passing(scratch: &Path, plan: Plan, in_use: &Bundle) -> anyhow::Result<Self> {
+        let dir = scratch.join("run");
+        fs::create_dir_all(&dir)?;
+        let bundle = plan
+            .bundle
+            .clone()
+            .unwrap_or_else(|| in_use.dir().to_owned());
+        let run = Run {
+            plan,
+            version: "0".into(),
+            bundle,
+        };
+        Ok(Self {
+            dir,
+            run,
+            _lock: None,
+        })
+    }
+
+    /// What was asked for.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.run.plan
+    }
+
+    /// The new bundle's version.
+    pub(super) fn version(&self) -> String {
+        self.run.version.clone()
+    }
+
+    /// The bundle that it starts from, before any change.
+    pub(super) fn bundle(&self) -> &Path {
+        &self.run.bundle
+    }
+
+    /// Where the labels are: the list as it was when the training began.
+    pub(super) fn source(&self) -> Source {
+        let list = self.dir.join(LABELS);
+        match list.exists() {
+            true => Source {
+                from: None,
+                labels: Some(list),
+            },
+            false => self.run.plan.source.clone(),
+        }
+    }
+
+    /// Where the changed bundle that it starts from is written.
+    pub(super) fn start(&self) -> PathBuf {
+        self.dir.join("start")
+    }
+
+    /// Where checkpoints are kept.
+    pub(super) fn checkpoints(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
+    /// It is done: nothing is left to go on with.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        empty(&self.dir)
+    }
+}
+
+/// The next version: that of the bundle it comes from, and when it was begun.
+fn version(bundle: &Bundle) -> String {
+    let base = &bundle.manifest().version;
+    let base = base.split_once('+').map_or(base.as_str(), |(base, _)| base);
+    let now = jiff::Timestamp::now().strftime("%Y%m%d.%H%M%S");
+    format!("{base}+{now}")
+}
+
+/// Two trainings at once would overwrite each other's checkpoints.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let path = dir.with_extension("lock");
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("{}: another training is under way here", path.display()))?;
+    Ok(file)
+}
+
+fn empty(dir: &Path) -> anyhow::Result<()> {
+    let failed = || format!("cannot empty {}", dir.display());
+    fs::remove_dir_all(dir).with_context(failed)?;
+    fs::create_dir_all(dir).with_context(failed)
+}

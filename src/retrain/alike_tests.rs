@@ -1,0 +1,119 @@
+#![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha12Rng;
+
+use super::*;
+use crate::domain::decision::HeaderView;
+use crate::filing::record::Digest;
+use crate::retrain::dataset::Example;
+use crate::retrain::judging::outcome::{Circumstances, LabelOrigin};
+
+const HEIGHT: usize = 64;
+const WIDTH: usize = 40;
+
+/// A smooth picture, different for each seed.
+fn picture(seed: u64) -> Vec<u16> {
+    let mut rng = ChaCha12Rng::seed_from_u64(seed);
+    let waves: Vec<[f32; 4]> = (0..6)
+        .map(|_| [(); 4].map(|()| rng.random::<f32>()))
+        .collect();
+    (0..HEIGHT * WIDTH)
+        .map(|k| {
+            let (y, x) = (
+                (k / WIDTH) as f32 / HEIGHT as f32,
+                (k % WIDTH) as f32 / WIDTH as f32,
+            );
+            let sum: f32 = waves
+                .iter()
+                .map(|[a, b, c, d]| a * (10.0 * (b * y + c * x) + 6.0 * d).sin())
+                .sum();
+            (30_000.0 + 4_000.0 * sum) as u16
+        })
+        .collect()
+}
+
+fn example(patient: &str, picture: Vec<u16>) -> Example {
+    Example {
+        path: "x.dcm".into(),
+        digest: Digest(patient.to_owned()),
+        category: Some(0),
+        origin: LabelOrigin::Csv,
+        patient: patient.to_owned(),
+        header: HeaderView::Absent,
+        circumstances: Circumstances::default(),
+        pictures: vec![picture],
+    }
+}
+
+fn dataset(examples: Vec<Example>) -> Dataset {
+    let bundle = crate::model::Bundle::open_or_shipped(None).unwrap();
+    let spec = crate::decode::RenderSpec {
+        height: HEIGHT as u32,
+        width: WIDTH as u32,
+        ..bundle.render_specs()[0].clone()
+    };
+    Dataset {
+        examples,
+        specs: vec![spec],
+        ..Dataset::default()
+    }
+}
+
+fn sides(all: &[(&str, Side)]) -> Sides {
+    Sides {
+        patients: all
+            .iter()
+            .map(|(patient, side)| ((*patient).to_owned(), *side))
+            .collect::<BTreeMap<_, _>>(),
+        golden_looks: 0,
+    }
+}
+
+#[test]
+fn a_copy_under_another_patient_is_found_although_it_was_windowed_anew_and_is_noisy() {
+    let mut rng = ChaCha12Rng::seed_from_u64(9);
+    let copy: Vec<u16> = picture(1)
+        .iter()
+        .map(|p| (f32::from(*p) * 0.8 + 4000.0 + 300.0 * rng.random::<f32>()) as u16)
+        .collect();
+    let dataset = dataset(vec![
+        example("A", picture(1)),
+        example("B", copy),
+        example("C", picture(2)),
+    ]);
+    let apart = sides(&[
+        ("A", Side::Training),
+        ("B", Side::Golden),
+        ("C", Side::Training),
+    ]);
+    assert_eq!(leaks(&dataset, &apart), [0], "the golden one stays");
+    let alike = sides(&[("A", Side::Test), ("B", Side::Test), ("C", Side::Training)]);
+    assert!(
+        leaks(&dataset, &alike).is_empty(),
+        "on one side nothing leaks"
+    );
+}
+
+#[test]
+fn different_images_of_one_kind_are_not_taken_for_copies() {
+    let examples = (0..60)
+        .map(|k| example(&format!("P{k}"), picture(k)))
+        .collect();
+    let all: Vec<String> = (0..60).map(|k| format!("P{k}")).collect();
+    let sides = sides(
+        &all.iter()
+            .enumerate()
+            .map(|(k, patient)| (patient.as_str(), Side::ALL[k % 4]))
+            .collect::<Vec<_>>(),
+    );
+    assert!(leaks(&dataset(examples), &sides).is_empty());
+}
+
+#[test]
+fn shrinking_gives_means_and_never_leaves_the_picture() {
+    let grey: Vec<u16> = (0..12).map(|k| k * 10).collect();
+    assert_eq!(shrink(&grey, [3, 4], [1, 2]), [45.0, 65.0]);
+    assert_eq!(shrink(&grey, [3, 4], [8, 8]).len(), 64);
+}

@@ -1,0 +1,313 @@
+//! All weights of one classifier, trained through the interpreter.
+
+use super::asked::{Asked, CHUNK, hear};
+use super::{Ask, Epoch, SessionError, Watch, failed};
+use crate::model::manifest::{ClassifierSpec, Laterality};
+use crate::model::onnx::ModelProto;
+use crate::retrain::augment::Augmentation;
+use crate::retrain::checkpoint::Keeping;
+use crate::retrain::evaluate::argmax;
+use crate::retrain::graph::{Graph, GraphError, Weights};
+use crate::retrain::head::{Head, Place};
+use crate::retrain::memory;
+use crate::retrain::train::{self, Normalisation, Progress, Recipe};
+
+/// Images on which interpreter and ONNX Runtime are compared before training.
+const GATE_IMAGES: usize = 8;
+/// How far their logits may be apart then, as a part of the largest (and at least of 1).
+const GATE: f32 = 1e-4;
+/// Images on which the written file is compared with the trained network.
+const PARITY_IMAGES: usize = 64;
+/// How far their logits may be apart.
+const PARITY: f32 = 1e-3;
+/// A checkpoint within an epoch is written when the last one is this old.
+const CHECKPOINT_EVERY: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// A network that can be trained, with the names that the session knows it by.
+pub(super) struct Trainable {
+    pub(super) graph: Graph,
+    /// The network with the features among its outputs.
+    pub(super) model: ModelProto,
+    /// The last layer, where it can be told.
+    place: Option<Place>,
+}
+
+impl Trainable {
+    pub(super) fn of(spec: &ClassifierSpec, model: ModelProto) -> Result<Self, GraphError> {
+        let logits = &spec.outputs.logits;
+        let place = Place::find(&model, logits).ok();
+        let (model, features) = match (&spec.outputs.features, &place) {
+            (Some(name), _) => (model, name.clone()),
+            (None, Some(place)) => (place.with_features(model), place.features.clone()),
+            (None, None) => (model, logits.clone()),
+        };
+        Ok(Self {
+            graph: Graph::with_outputs(model.clone(), logits, &features)?,
+            model,
+            place,
+        })
+    }
+}
+
+/// Trains and gives the network with its new weights, and the curve.
+pub(super) fn train(
+    ask: &Ask<'_>,
+    spec: &ClassifierSpec,
+    model: ModelProto,
+    training: &Asked<'_>,
+    validation: &Asked<'_>,
+    watch: &mut dyn Watch,
+) -> Result<(ModelProto, Vec<Epoch>), SessionError> {
+    let graph_failed = |source: GraphError| failed(spec, source.into());
+    let Trainable {
+        graph,
+        model,
+        place,
+    } = Trainable::of(spec, model).map_err(graph_failed)?;
+    let device = &ask.wish.device;
+    gate(
+        ask,
+        spec,
+        &graph,
+        &model,
+        &validation.some(GATE_IMAGES),
+        watch,
+    )?;
+    let (batch, accumulate) = batch_that_fits(ask, spec, &graph, watch)?;
+    let wish = &ask.wish.full;
+    let class_weights = match &place {
+        Some(_) => class_weights(&training.classes, spec.classes.len()),
+        // What weights do to the last layer's bias could not be taken back.
+        None => Vec::new(),
+    };
+    let recipe = Recipe {
+        epochs: wish.epochs,
+        batch,
+        accumulate,
+        learning_rate: wish.learning_rate,
+        backbone_rate: wish.backbone_rate,
+        frozen_norms: wish.frozen_norms,
+        patience: wish.patience,
+        label_smoothing: 0.02,
+        augmentation: Augmentation {
+            shift: 0.03,
+            scale: 0.05,
+            rotation: 3.0,
+            gamma: 0.12,
+            contrast: 0.06,
+            noise: 0.015,
+            mirror: ask.wish.bundle.manifest().laterality == Laterality::Ignored,
+        },
+        pad: spec.render.pad,
+        normalisation: Normalisation::of(&spec.normalisation),
+        seed: ask.wish.seed,
+        class_weights: class_weights.clone(),
+        ..Recipe::default()
+    };
+    let keeping = wish.checkpoints.as_ref().map(|folder| Keeping {
+        file: folder.join(format!("{}.safetensors", spec.id)),
+        every: CHECKPOINT_EVERY,
+        resume: wish.resume,
+    });
+    let mut curve = Vec::new();
+    let (learn, check) = (training.training(spec), validation.plain(spec));
+    let weights = train::fit_kept(
+        &graph,
+        &learn,
+        &check,
+        &recipe,
+        device,
+        keeping.as_ref(),
+        |epoch| {
+            watch.line(&in_words(spec, epoch));
+            curve.push(Epoch {
+                loss: epoch.loss,
+                validation_accuracy: epoch.validation_accuracy,
+            });
+        },
+    )
+    .map_err(|source| failed(spec, source))?;
+    let trained = graph.to_onnx(&weights).map_err(graph_failed)?;
+    let few = validation.some(PARITY_IMAGES);
+    let worst = apart(ask, spec, &graph, &weights, &trained, &few, watch)?;
+    if worst.absolute > PARITY {
+        return Err(SessionError::Parity {
+            classifier: spec.id.clone(),
+            worst: worst.absolute,
+            images: few.pictures.len(),
+            limit: PARITY,
+        });
+    }
+    let trained = match (place, class_weights.is_empty()) {
+        (Some(place), false) => without_class_weights(&place, trained, &class_weights),
+        _ => trained,
+    };
+    Ok((trained, curve))
+}
+
+fn in_words(spec: &ClassifierSpec, epoch: &Progress) -> String {
+    let seconds = epoch.elapsed.as_secs();
+    let left = seconds / epoch.epoch.max(1) as u64 * (epoch.epochs - epoch.epoch) as u64;
+    format!(
+        "{}: epoch {} of {}, loss {:.4}, validation {:.2} % (loss {:.4}), {seconds} s, at most {left} s to go",
+        spec.id,
+        epoch.epoch,
+        epoch.epochs,
+        epoch.loss,
+        100.0 * epoch.validation_accuracy,
+        epoch.validation_loss,
+    )
+}
+
+/// Before anything is trained: the interpreter must compute what ONNX Runtime computes.
+fn gate(
+    ask: &Ask<'_>,
+    spec: &ClassifierSpec,
+    graph: &Graph,
+    model: &ModelProto,
+    few: &Asked<'_>,
+    watch: &mut dyn Watch,
+) -> Result<(), SessionError> {
+    let weights = graph.weights(&ask.wish.device);
+    let worst = apart(ask, spec, graph, &weights, model, few, watch)?;
+    if worst.relative > GATE {
+        return Err(SessionError::Gate {
+            classifier: spec.id.clone(),
+            worst: worst.relative,
+            limit: GATE,
+        });
+    }
+    watch.line(&format!(
+        "{}: the interpreter agrees with ONNX Runtime to {:.1e} on {} images",
+        spec.id,
+        worst.relative,
+        few.pictures.len()
+    ));
+    Ok(())
+}
+
+/// How far logits are apart; infinitely where they name another class.
+struct Apart {
+    absolute: f32,
+    relative: f32,
+}
+
+fn apart(
+    ask: &Ask<'_>,
+    spec: &ClassifierSpec,
+    graph: &Graph,
+    weights: &Weights,
+    model: &ModelProto,
+    few: &Asked<'_>,
+    watch: &mut dyn Watch,
+) -> Result<Apart, SessionError> {
+    let by = Normalisation::of(&spec.normalisation);
+    let pictures = few.plain(spec);
+    let mine = train::answer(graph, weights, &pictures, by, CHUNK, &ask.wish.device)
+        .map_err(|source| failed(spec, source))?;
+    let theirs = hear(ask, spec, model, &spec.outputs.logits, few, watch)?;
+    let (mut absolute, mut largest) = (0.0f32, 1.0f32);
+    for (mine, theirs) in mine.iter().zip(&theirs.answers) {
+        for (a, b) in mine.logits.iter().zip(&theirs.logits) {
+            // A difference that is no number must not pass for a small one.
+            let difference = (a - b).abs();
+            absolute = if difference.is_nan() {
+                f32::INFINITY
+            } else {
+                absolute.max(difference)
+            };
+            largest = largest.max(b.abs());
+        }
+        let tie = absolute <= PARITY && margin(&theirs.logits) <= 2.0 * PARITY;
+        if argmax(&mine.logits) != argmax(&theirs.logits) && !tie {
+            absolute = f32::INFINITY;
+        }
+    }
+    Ok(Apart {
+        absolute,
+        relative: absolute / largest,
+    })
+}
+
+/// How far the highest logit lies above the next.
+fn margin(logits: &[f32]) -> f32 {
+    let mut sorted = logits.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    match sorted[..] {
+        [first, second, ..] => first - second,
+        _ => f32::INFINITY,
+    }
+}
+
+fn batch_that_fits(
+    ask: &Ask<'_>,
+    spec: &ClassifierSpec,
+    graph: &Graph,
+    watch: &mut dyn Watch,
+) -> Result<(usize, usize), SessionError> {
+    let wanted = ask.wish.full.batch;
+    let Some(available) = memory::available() else {
+        return Ok((wanted, 1));
+    };
+    let (batch, accumulate) = memory::fitting(graph, wanted, available);
+    let megabytes = |bytes: u64| bytes / 1_000_000;
+    let needed = memory::of_training(graph, batch);
+    if needed > available {
+        return Err(SessionError::Memory {
+            classifier: spec.id.clone(),
+            needed: megabytes(needed),
+            available: megabytes(available),
+        });
+    }
+    if batch < wanted {
+        watch.line(&format!(
+            "{}: {} MB are free: {batch} images at a time instead of {wanted}, {accumulate} times a step",
+            spec.id,
+            megabytes(available)
+        ));
+    }
+    Ok((batch, accumulate))
+}
+
+/// Rare classes count more, by the root of how rare they are: 1 on average over the images.
+fn class_weights(classes: &[usize], count: usize) -> Vec<f32> {
+    let mut images = vec![0usize; count];
+    classes.iter().for_each(|class| images[*class] += 1);
+    let root = |n: usize| (1.0 / n.max(1) as f32).sqrt();
+    let total: f32 = images.iter().map(|n| *n as f32 * root(*n)).sum();
+    images
+        .iter()
+        .map(|n| root(*n) * classes.len() as f32 / total.max(f32::MIN_POSITIVE))
+        .collect()
+}
+
+/// Weighted training makes rare classes look common; this takes it back (Saerens et al. 2002): log weights off the bias.
+fn without_class_weights(place: &Place, model: ModelProto, weights: &[f32]) -> ModelProto {
+    let Some(head) = place.read(&model) else {
+        return model;
+    };
+    let bias = head.bias.iter().zip(weights);
+    let bias = bias.map(|(bias, weight)| bias - weight.ln()).collect();
+    place.replace(model, &Head { bias, ..head })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rare_classes_weigh_more_and_the_average_image_weighs_one() {
+        let classes: Vec<usize> = (0..110).map(|n| usize::from(n >= 100)).collect();
+        let weights = class_weights(&classes, 3);
+        let mean: f32 = classes.iter().map(|class| weights[*class]).sum::<f32>() / 110.0;
+        assert!((mean - 1.0).abs() < 1e-5, "{weights:?}");
+        assert!((weights[1] / weights[0] - 10f32.sqrt()).abs() < 1e-4);
+        assert!(weights[2].is_finite(), "a class without images");
+    }
+
+    #[test]
+    fn the_margin_is_between_the_two_highest() {
+        assert!((margin(&[0.5, 3.0, 2.0]) - 1.0).abs() < 1e-6);
+        assert!(margin(&[1.0]).is_infinite());
+    }
+}
