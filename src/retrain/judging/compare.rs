@@ -341,6 +341,15 @@ fn broken_promise(candidate: Option<&Promise>, in_use: Option<&Promise>) -> Opti
     })
 }
 
+/// E.g. `= 0.012`.
+pub(super) fn p_value(p: f64) -> String {
+    if p < 0.001 {
+        "< 0.001".to_owned()
+    } else {
+        format!("= {p:.3}")
+    }
+}
+
 /// Whether there is anything to win, when nothing stands in the way.
 fn gain(
     wrong: &Paired,
@@ -356,7 +365,8 @@ fn gain(
     } = wrong;
     let told = format!(
         "On {images} golden images the candidate names {mended} rightly that the bundle in use does not, and {new} the \
-         other way round (McNemar's exact p = {p:.3})."
+         other way round (McNemar's exact p {}).",
+        p_value(*p)
     );
     if mended > new {
         return (Verdict::Better, vec![told]);

@@ -191,7 +191,7 @@ impl Report {
                 ),
             },
             of("accuracy", judgement.accuracy),
-            of("right among those filed", judgement.filed_rightly),
+            of("right of those filed", judgement.filed_rightly),
             of("filed automatically", judgement.coverage),
             Fact {
                 label: "calibration error",
@@ -312,9 +312,9 @@ fn interval(proportion: &Proportion) -> String {
     )
 }
 
-/// E.g. `980 of 1000`.
+/// E.g. `980 of 1000`, which stays on one line.
 fn counts(proportion: &Proportion) -> String {
-    format!("{} of {}", proportion.part, proportion.whole)
+    format!("{}\u{a0}of\u{a0}{}", proportion.part, proportion.whole)
 }
 
 /// E.g. `98.0 % (97.1–99.0 %)`.

@@ -9,7 +9,7 @@ use crate::contact_sheet::escape;
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 320.0;
 /// Left, right, top and bottom of the plotting area.
-const AREA: [f64; 4] = [58.0, 466.0, 14.0, 268.0];
+const AREA: [f64; 4] = [58.0, 456.0, 14.0, 268.0];
 
 /// One axis.
 #[derive(Clone, Debug)]

@@ -397,7 +397,11 @@ fn compared(html: &mut Html, report: &Report, comparison: &Comparison) {
             Cell::Number(paired.new.to_string()),
             Cell::Number(paired.mended.to_string()),
             Cell::Number(percent(paired.worse_by_at_most)),
-            Cell::Number(format!("{:.3}", paired.p)),
+            Cell::Number(
+                compare::p_value(paired.p)
+                    .trim_start_matches("= ")
+                    .to_owned(),
+            ),
         ]
     };
     let headers = [
