@@ -312,3 +312,197 @@ fn what_people_corrected_by_hand_is_learned_from_the_site_itself() {
         expected.len()
     );
 }
+
+/// The numbers of every network of a bundle.
+fn weights(bundle: &Path, file: &str) -> Vec<f32> {
+    use prost::Message as _;
+    let bytes = fs::read(bundle.join(file)).unwrap();
+    let model = radsort::model::onnx::ModelProto::decode(&*bytes).unwrap();
+    model
+        .graph
+        .unwrap()
+        .initializer
+        .iter()
+        .flat_map(|tensor| {
+            let (numbers, _) = tensor.raw_data.as_chunks::<4>();
+            numbers.iter().map(|four| f32::from_le_bytes(*four))
+        })
+        .collect()
+}
+
+#[test]
+fn a_training_that_is_killed_and_resumed_comes_to_what_it_comes_to_without() {
+    use std::io::{BufRead as _, BufReader};
+    let site = site();
+    let images = images(&site, 40, 17);
+    let (whole, resumed) = (
+        site.dir.path().join("whole"),
+        site.dir.path().join("resumed"),
+    );
+    let words = |out: &Path| -> Vec<String> {
+        let list = images.join("labels.csv");
+        [
+            "retrain",
+            "--few-patients",
+            "--classifier",
+            "view",
+            "--mode",
+            "full",
+            "--epochs",
+            "3",
+            "--device",
+            "cpu",
+            "--labels",
+            text(&list),
+            "--out",
+            text(out),
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    };
+    let first = words(&whole);
+    site.ok(&first.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(
+        !site.run(&["retrain", "--resume"]).status.success(),
+        "nothing was interrupted"
+    );
+
+    let second = words(&resumed);
+    let mut command = site.command(&second.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told = lines
+        .map_while(Result::ok)
+        .find(|line| line.contains("epoch 1 of 3"));
+    assert!(told.is_some(), "the first epoch was never told of");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!resumed.join("bundle.toml").exists());
+
+    // It goes on as it was told, with nothing said again.
+    let output = site.run(&["retrain", "--resume"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(
+        !told.contains("epoch 1 of 3") && told.contains("epoch 3 of 3"),
+        "{told}"
+    );
+    let [one, other] = [&whole, &resumed].map(|bundle| weights(bundle, "view.onnx"));
+    let apart = one
+        .iter()
+        .zip(&other)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(one.len() == other.len() && apart <= 1e-5, "{apart}");
+    assert!(
+        !site.state.join("retrain/run/run.json").exists(),
+        "nothing is left to go on with"
+    );
+}
+
+#[test]
+fn a_category_is_added_and_another_renamed_and_what_is_new_is_learned() {
+    let site = site();
+    let images = images(&site, 120, 18);
+    // What this site calls fusions and the growing rods are to be told as before; tethers are of a new kind.
+    fs::rename(images.join("lateral-tether"), images.join("lateral-vbt")).unwrap();
+    fs::rename(images.join("lateral-fusion"), images.join("lateral-cast")).unwrap();
+    let out = site.dir.path().join("fitted");
+    site.ok(&[
+        "retrain",
+        "--few-patients",
+        "--classifier",
+        "lateral",
+        "--from",
+        text(&images),
+        "--rename-category",
+        "lateral-tether=lateral-vbt",
+        "--add-category",
+        "lateral-cast:lateral",
+        "--remove-category",
+        "lateral-fusion",
+        "--out",
+        text(&out),
+    ]);
+    let judged = last_line(
+        &site,
+        &[
+            "evaluate",
+            "--json",
+            "--bundle",
+            text(&out),
+            "--from",
+            text(&images),
+        ],
+    );
+    let confusion = judged["judged"][0]["judgement"].clone();
+    let of = |id: &str| {
+        let all = confusion["categories"].as_array().unwrap().iter();
+        let mut all = all.filter(|it| it["category"] == id);
+        all.next().unwrap_or_else(|| panic!("{confusion:#}"))["recall"].clone()
+    };
+    for id in ["lateral-cast", "lateral-vbt"] {
+        let recall = of(id);
+        let (part, of) = (
+            recall["part"].as_u64().unwrap(),
+            recall["whole"].as_u64().unwrap(),
+        );
+        assert!(part * 10 >= of * 7, "{id}: {part} of {of}");
+    }
+    let unknown = site.run(&[
+        "retrain",
+        "--from",
+        text(&images),
+        "--remove-category",
+        "nonsense",
+    ]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("lateral-growing-rods"));
+}
+
+#[test]
+fn a_published_architecture_is_begun_from_nothing_and_becomes_a_bundle() {
+    let site = site();
+    let images = images(&site, 30, 19);
+    let out = site.dir.path().join("b0");
+    let said = site.run(&[
+        "retrain",
+        "--few-patients",
+        "--classifier",
+        "view",
+        "--init",
+        "efficientnet-b0",
+        "--input-size",
+        "64x32",
+        "--epochs",
+        "1",
+        "--batch",
+        "8",
+        "--from",
+        text(&images),
+        "--out",
+        text(&out),
+    ]);
+    let told = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.success(), "{told}");
+    assert!(
+        told.contains("agrees with ONNX Runtime") && told.contains("MB of memory"),
+        "{told}"
+    );
+    let judged = last_line(
+        &site,
+        &[
+            "evaluate",
+            "--json",
+            "--bundle",
+            text(&out),
+            "--from",
+            text(&images),
+        ],
+    );
+    assert_eq!(judged["judged"][0]["judgement"]["images"], 30);
+    let no = site.run(&["retrain", "--init", "resnet-9000", "--from", text(&images)]);
+    assert!(String::from_utf8_lossy(&no.stderr).contains("efficientnet-b0 to efficientnet-b7"));
+}
