@@ -103,6 +103,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         .spawn(keep_looking(Arc::clone(&engine), stop.clone()));
     notify(&[NotifyState::Ready, NotifyState::Status(&daemon.summary())]);
     tracing::info!(model = %engine.services().model.classifier().info().name, provider = %engine.services().model.classifier().info().provider, "ready");
+    if let Some(promise) = &engine.services().model.classifier().info().promise {
+        tracing::info!("the model's promise: {promise}");
+    }
 
     let mut ticks = tokio::time::interval(STATUS_EVERY);
     let code = loop {

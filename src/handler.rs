@@ -164,6 +164,7 @@ impl Handler for Answers {
                 name: format!("{} {}", info.name, info.version),
                 provider: info.provider.clone(),
                 gpu_refused: info.gpu_refused.clone(),
+                promise: info.promise.clone(),
             }),
             watches,
             totals,

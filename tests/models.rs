@@ -121,3 +121,119 @@ fn a_bundle_that_the_configuration_names_cannot_be_promoted_away() {
     let why = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(why.contains("[model] bundle"), "{why}");
 }
+
+#[test]
+fn bare_onnx_files_become_a_bundle_that_files_what_they_tell() {
+    let site = site();
+    let shipped = shipped_bundle();
+    let file = |name: &str| shipped.join(name).to_str().unwrap().to_owned();
+    let manifest: toml::Table = fs::read_to_string(shipped.join("bundle.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    // The categories under names of this site, in the order of each network's logits.
+    let classes = |id: &str| {
+        let all = manifest["classifiers"].as_array().unwrap();
+        let one = all.iter().find(|it| it["id"].as_str() == Some(id)).unwrap();
+        let names: Vec<String> = one["classes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|class| format!("site-{}:{id}", class.as_str().unwrap()))
+            .collect();
+        names.join(",")
+    };
+    let (frontal, lateral) = (file("frontal.onnx"), file("lateral.onnx"));
+    let said = site.ok(&[
+        "models",
+        "import",
+        &frontal,
+        &lateral,
+        "--classes",
+        &classes("frontal"),
+        "--classes",
+        &classes("lateral"),
+        "--view",
+        &file("view.onnx"),
+        "--view-classes",
+        &view_classes(&manifest),
+        "--name",
+        "from-elsewhere",
+        "--version",
+        "3",
+        "--mean",
+        "0.4",
+        "--std",
+        "0.25",
+        "--threshold",
+        "0.6",
+    ]);
+    assert!(said.contains("from-elsewhere-3"), "{said}");
+    site.ok(&["models", "promote", "from-elsewhere-3"]);
+    let mut daemon = site.start();
+    let images = common::phantoms(&site.dir.path().join("phantoms"), 20, 82);
+    for (file, _) in &images {
+        fs::copy(file, site.drop.join(file.file_name().unwrap())).unwrap();
+    }
+    daemon.wait_total(images.len() as u64);
+    daemon.stop();
+    let records = site.records();
+    let right = images
+        .iter()
+        .filter(|(file, truth)| {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let record = records
+                .iter()
+                .find(|it| it["from"].as_str().is_some_and(|from| from.ends_with(name)));
+            record.is_some_and(|it| {
+                it["category"].as_str().map(str::to_owned)
+                    == truth.map(|truth| format!("site-{truth}"))
+            })
+        })
+        .count();
+    assert!(right >= 16, "{right} of 20");
+
+    let no = |words: &[&str]| {
+        let output = site.run(words);
+        assert!(!output.status.success(), "{words:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let without = no(&["models", "import", &frontal]);
+    assert!(without.contains("--classes"), "{without}");
+    let few = no(&[
+        "models",
+        "import",
+        &frontal,
+        "--classes",
+        "a:frontal,b:frontal",
+    ]);
+    assert!(
+        few.contains("frontal.onnx") && few.contains("classes"),
+        "{few}"
+    );
+    let junk = site.dir.path().join("junk.onnx");
+    fs::write(&junk, b"no model").unwrap();
+    let junk = no(&[
+        "models",
+        "import",
+        junk.to_str().unwrap(),
+        "--classes",
+        "a:frontal,b:frontal",
+    ]);
+    assert!(junk.contains("junk.onnx"), "{junk}");
+}
+
+fn view_classes(manifest: &toml::Table) -> String {
+    let all = manifest["classifiers"].as_array().unwrap();
+    let view = all
+        .iter()
+        .find(|it| it["id"].as_str() == Some("view"))
+        .unwrap();
+    let names: Vec<&str> = view["classes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it.as_str().unwrap())
+        .collect();
+    names.join(",")
+}

@@ -227,7 +227,7 @@ fn all_weights_are_trained_and_the_written_network_says_what_was_trained() {
 #[test]
 fn what_people_corrected_by_hand_is_learned_from_the_site_itself() {
     let site = site();
-    let images = images(&site, 90, 15);
+    let images = images(&site, 140, 15);
     let mut daemon = site.start();
     let mut count = 0;
     for file in common::files(&images) {
@@ -282,7 +282,7 @@ fn what_people_corrected_by_hand_is_learned_from_the_site_itself() {
     let folder = report["folder"].as_str().unwrap().to_owned();
     site.ok(&["models", "promote", &folder]);
 
-    let fresh = self::images(&site, 40, 16);
+    let fresh = self::images(&site, 60, 16);
     let before = site.records().len() as u64;
     let mut expected = Vec::new();
     for (name, right) in [
@@ -297,18 +297,23 @@ fn what_people_corrected_by_hand_is_learned_from_the_site_itself() {
     daemon.wait_total(before + expected.len() as u64);
     daemon.stop();
     let records = site.records();
-    let right = records
+    // Some go to review; what is filed is filed as this site calls it. (Who is learned from is drawn by a key of the site,
+    // which is another in each run.)
+    let filed: Vec<bool> = records
         .iter()
-        .filter(|record| {
-            let from = record["from"].as_str().unwrap_or("");
-            expected.iter().any(|(name, right)| {
-                from.ends_with(name.to_str().unwrap()) && record["category"] == *right
-            })
+        .filter_map(|record| {
+            let from = record["from"].as_str()?;
+            let (_, right) = expected
+                .iter()
+                .find(|(name, _)| from.ends_with(name.to_str().unwrap_or_default()))?;
+            Some(record["category"].as_str()? == *right)
         })
-        .count();
+        .collect();
+    let right = filed.iter().filter(|right| **right).count();
     assert!(
-        right * 10 >= expected.len() * 8,
-        "{right} of {}",
+        right * 2 >= expected.len() && (filed.len() - right) * 6 <= expected.len(),
+        "{right} right of {} filed of {}",
+        filed.len(),
         expected.len()
     );
 }
@@ -505,4 +510,160 @@ fn a_published_architecture_is_begun_from_nothing_and_becomes_a_bundle() {
     assert_eq!(judged["judged"][0]["judgement"]["images"], 30);
     let no = site.run(&["retrain", "--init", "resnet-9000", "--from", text(&images)]);
     assert!(String::from_utf8_lossy(&no.stderr).contains("efficientnet-b0 to efficientnet-b7"));
+}
+
+#[test]
+fn a_stated_error_rate_is_carried_by_the_bundle_and_what_cannot_be_certified_goes_to_review() {
+    let site = site();
+    let images = images(&site, 90, 20);
+    let list = images.join("labels.csv");
+    let out = site.dir.path().join("promising");
+    let report = last_line(
+        &site,
+        &[
+            "retrain",
+            "--json",
+            "--few-patients",
+            "--classifier",
+            "lateral",
+            "--labels",
+            text(&list),
+            "--complete",
+            "--target",
+            "0.02",
+            "--out",
+            text(&out),
+        ],
+    );
+    // Some twenty images cannot show that at most 2 % are wrong.
+    assert_eq!(
+        report["report"]["promise"]["verdict"], "no-guarantee",
+        "{:#}",
+        report["report"]["promise"]
+    );
+    let manifest = fs::read_to_string(out.join("bundle.toml")).unwrap();
+    assert!(
+        manifest.contains("[promise]") && manifest.contains("target = 0.02"),
+        "{manifest}"
+    );
+    site.ok(&["models", "import", text(&out)]);
+    let listed = site.ok(&["models", "list", "--json"]);
+    let kept: Vec<Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let folder = kept
+        .iter()
+        .find_map(|it| {
+            it["folder"]
+                .as_str()
+                .filter(|it| it.contains('+') || it.contains("20"))
+        })
+        .unwrap_or_else(|| panic!("{listed}"));
+    site.ok(&["models", "promote", folder]);
+
+    let mut daemon = site.start();
+    let status = site.json(&["status", "--json"]);
+    assert!(
+        status["model"]["promise"]
+            .as_str()
+            .unwrap()
+            .contains("no guarantee"),
+        "{status:#}"
+    );
+    let lateral = common::files(&images.join("lateral-preop"));
+    for (n, file) in lateral.iter().take(3).enumerate() {
+        fs::copy(file, site.drop.join(format!("{n}.dcm"))).unwrap();
+    }
+    daemon.wait_total(3);
+    daemon.stop();
+    let reasons = |site: &Site| -> Vec<String> {
+        site.records()
+            .iter()
+            .map(|it| it["reason"].as_str().unwrap_or("filed").to_owned())
+            .collect()
+    };
+    assert!(
+        reasons(&site).contains(&"uncertified-category".to_owned()),
+        "{:?}",
+        reasons(&site)
+    );
+    assert!(
+        !reasons(&site).contains(&"filed".to_owned()),
+        "{:?}",
+        reasons(&site)
+    );
+
+    // The site answers for it itself.
+    let mut config = fs::read_to_string(&site.config).unwrap();
+    config.push_str("\n[review]\nuncertified = \"file\"\n");
+    fs::write(&site.config, config).unwrap();
+    let mut daemon = site.start();
+    for (n, file) in lateral.iter().skip(3).take(3).enumerate() {
+        fs::copy(file, site.drop.join(format!("{}.dcm", n + 3))).unwrap();
+    }
+    daemon.wait_total(6);
+    daemon.stop();
+    assert!(
+        reasons(&site).contains(&"filed".to_owned()),
+        "{:?}",
+        reasons(&site)
+    );
+}
+
+#[test]
+fn images_of_no_category_are_reported_apart_near_and_far() {
+    let site = site();
+    let images = images(&site, 20, 21);
+    let near = site.dir.path().join("near");
+    let drawn = Command::new(common::RADSORT)
+        .args([
+            "phantom",
+            "--syntax",
+            "explicit",
+            "--size",
+            "400x640",
+            "--outside",
+            "1",
+            "--count",
+            "8",
+            "--seed",
+            "5",
+            "--out",
+        ])
+        .arg(&near)
+        .output()
+        .unwrap();
+    assert!(drawn.status.success(), "{drawn:?}");
+    let page = site.dir.path().join("report.html");
+    let report = last_line(
+        &site,
+        &[
+            "evaluate",
+            "--json",
+            "--from",
+            text(&images),
+            "--near",
+            text(&near),
+            "--report",
+            text(&page),
+        ],
+    );
+    let outside = report["outside"].as_array().unwrap();
+    assert_eq!(outside.len(), 2, "{outside:#?}");
+    assert_eq!(outside[0]["kept-back"]["whole"], 8);
+    let far = &outside[1]["kept-back"];
+    assert!(
+        far["part"].as_u64().unwrap() * 100 >= far["whole"].as_u64().unwrap() * 95,
+        "{outside:#?}"
+    );
+    assert_eq!(
+        report["judged"][0]["judgement"]["images"], 20,
+        "they count nowhere else"
+    );
+    assert!(
+        fs::read_to_string(page)
+            .unwrap()
+            .contains("belong under no category")
+    );
 }

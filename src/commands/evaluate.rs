@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::access::ConfigArg;
 use super::labelled::{self, Source};
+use super::outside::{self, OutsideArgs};
 use super::train_phantom::Terminal;
 use super::training_report::{self, Set};
 use crate::config::settings::{ReviewSettings, RuntimeSettings};
@@ -41,6 +42,9 @@ pub struct EvaluateArgs {
     /// The part of what is filed automatically that may be wrong, for the promise
     #[arg(long, value_name = "SHARE", default_value_t = 0.005, value_parser = share)]
     pub target: f64,
+    /// Images of no category
+    #[command(flatten)]
+    pub outside: OutsideArgs,
     /// Write a page with figures, curves and the worst mistakes
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
@@ -87,8 +91,16 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         indices: all,
         outcomes,
     };
-    let promise = training_report::promise(&bundle, &set.outcomes, &HashSet::new(), args.target, 1);
-    let report = training_report::on_evaluation(&bundle, &set, &dataset.left_out, promise);
+    let promise = training_report::promise(
+        &bundle,
+        &set.outcomes,
+        &HashSet::new(),
+        args.target,
+        review.files_uncertified,
+        1,
+    );
+    let mut report = training_report::on_evaluation(&bundle, &set, &dataset.left_out, promise);
+    report.outside = outside::ask(&args.outside, &bundle, settings.as_ref(), &review, &runtime)?;
     if let Some(path) = &args.report {
         let mistakes = training_report::mistakes(&dataset, &set);
         std::fs::write(path, page(&report, &mistakes))

@@ -18,8 +18,9 @@ use crate::domain::Pseudonym;
 use crate::filing::secrets::Secrets;
 use crate::model::Bundle;
 use crate::retrain::dataset::{Dataset, Loader, bound_cache};
+use crate::retrain::judging::outcome::LabelOrigin;
 use crate::retrain::phantom_bundle::Report as _;
-use crate::retrain::rows::{self, Rows, RowsError};
+use crate::retrain::rows::{self, Row, Rows, RowsError};
 
 /// How large the cache of prepared pictures may get, bytes.
 const CACHE_LIMIT: u64 = 20 << 30;
@@ -84,6 +85,42 @@ pub fn load(
         _ => source,
     };
     let rows = find(source, complete, bundle, &pool)?;
+    let dataset = prepare(&rows, &specs, &pool, &decoders, settings)?;
+    if dataset.examples.is_empty() {
+        bail!("no image can be used: {}", counts(&dataset));
+    }
+    Ok(dataset)
+}
+
+/// Every radiograph below a folder, as images of no category.
+pub fn load_outside(
+    folder: &Path,
+    bundle: &Bundle,
+    settings: Option<&Settings>,
+) -> anyhow::Result<Dataset> {
+    let decoders = settings.map_or_else(DecoderSettings::default, |it| it.decoders.clone());
+    let pool = Pool::start(&decoders)?;
+    let row = |path| Row {
+        path,
+        category: None,
+        patient: None,
+        origin: LabelOrigin::CompleteCsv,
+    };
+    let rows = Rows {
+        rows: rows::files_below(folder)?.into_iter().map(row).collect(),
+        ..Rows::default()
+    };
+    prepare(&rows, bundle.render_specs(), &pool, &decoders, settings)
+}
+
+/// Decodes and prepares the images of rows; those of a site come out of its cache the second time.
+fn prepare(
+    rows: &Rows,
+    specs: &[RenderSpec],
+    pool: &Pool,
+    decoders: &DecoderSettings,
+    settings: Option<&Settings>,
+) -> anyhow::Result<Dataset> {
     let secrets = settings
         .filter(|settings| settings.state.exists())
         .map(|settings| Secrets::open(&settings.state, true))
@@ -101,8 +138,8 @@ pub fn load(
         .and(settings)
         .map(|settings| settings.state.join("retrain/cache"));
     let loader = Loader {
-        pool: &pool,
-        specs: &specs,
+        pool,
+        specs,
         pseudonym: &lasting,
         cache: cache.as_deref(),
         threads: decoders.count,
@@ -111,14 +148,11 @@ pub fn load(
     let mut dataset = loader.load(&rows.rows, |done| {
         terminal.progress("preparing images", done, rows.rows.len());
     });
-    for (why, count) in rows.left_out {
-        *dataset.left_out.entry(why).or_default() += count;
+    for (why, count) in &rows.left_out {
+        *dataset.left_out.entry(why.clone()).or_default() += count;
     }
     if let Some(cache) = cache.filter(|cache| cache.exists()) {
         bound_cache(&cache, CACHE_LIMIT).context("the cache of prepared pictures")?;
-    }
-    if dataset.examples.is_empty() {
-        bail!("no image can be used: {}", counts(&dataset));
     }
     Ok(dataset)
 }

@@ -18,6 +18,8 @@ pub mod judge;
 pub mod labelled;
 pub mod labels;
 pub mod models;
+#[cfg(feature = "retrain")]
+pub mod outside;
 pub mod phantom;
 #[cfg(feature = "retrain")]
 pub mod phantom_trial;

@@ -1,12 +1,15 @@
 //! `radsort models`: the bundles that are kept side by side, and which one is in use.
 
+mod import;
+
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use comfy_table::{Table, presets};
 
+use self::import::ImportArgs;
 use super::access::{self, ConfigArg};
 use crate::config::Settings;
 use crate::control::client::Client;
@@ -25,6 +28,7 @@ Examples:
   radsort models list
   radsort models show spine-phantom-1.0.0
   radsort models import /media/usb/spine-2.1.0     keep a bundle's folder
+  radsort models import net.onnx --classes pre:frontal,post:frontal
   radsort models promote 2.1.0                     use it from now on
   radsort models rollback                          the one before
 
@@ -72,10 +76,11 @@ pub enum What {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Keep a bundle that comes from elsewhere (its folder with bundle.toml); it is not used before it is promoted.
+    /// Keep a bundle that comes from elsewhere (its folder, or bare ONNX files); it is not used before it is promoted.
     Import {
-        /// The folder.
-        dir: PathBuf,
+        /// What is brought in.
+        #[command(flatten)]
+        what: Box<ImportArgs>,
         /// Which configuration.
         #[command(flatten)]
         config: ConfigArg,
@@ -102,7 +107,7 @@ pub fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
         } => show(&config.load()?, version, *json),
         What::Promote { version, config } => promote(&config.load()?, version),
         What::Rollback { config } => roll_back(&config.load()?),
-        What::Import { dir, config } => import(&config.load()?, dir),
+        What::Import { what, config } => import(&config.load()?, what),
         What::Prune { keep, config } => prune(&config.load()?, *keep),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -220,15 +225,9 @@ fn roll_back(settings: &Settings) -> anyhow::Result<()> {
     reload(settings)
 }
 
-fn import(settings: &Settings, dir: &Path) -> anyhow::Result<()> {
-    let bundle = Bundle::open(dir)?;
-    let store = own(settings)?;
-    trial::try_in_child(bundle.dir(), &settings.runtime).map_err(anyhow::Error::msg)?;
-    let name = store.keep(&bundle)?;
-    println!(
-        "{} is kept as {name}; `radsort models promote {name}` puts it to use",
-        bundle.name_and_version()
-    );
+fn import(settings: &Settings, args: &ImportArgs) -> anyhow::Result<()> {
+    let (bundle, name) = import::run(settings, args)?;
+    println!("{bundle} is kept as {name}; `radsort models promote {name}` puts it to use");
     Ok(())
 }
 

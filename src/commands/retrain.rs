@@ -1,6 +1,7 @@
 //! `radsort retrain`: fits the model in use to the site's own images.
 
 mod begin;
+mod promise;
 mod run_folder;
 mod tell;
 
@@ -14,6 +15,7 @@ use self::run_folder::RunFolder;
 use super::access::{self, ConfigArg};
 use super::evaluate::outcomes;
 use super::labelled::{self, Source};
+use super::outside::{self, OutsideArgs};
 use super::train_phantom::Terminal;
 use super::training_report::{self, Set};
 use crate::config::Settings;
@@ -125,9 +127,13 @@ pub struct Plan {
     /// Write the bundle into this folder instead of keeping it beside the others
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// The part of what is filed automatically that may be wrong, for the promise
-    #[arg(long, value_name = "SHARE", default_value_t = 0.005, value_parser = super::evaluate::share)]
-    pub target: f64,
+    /// The part of what is filed automatically that may be wrong. The bundle carries it as its promise: thresholds are
+    /// raised for it, and categories with fewer than 100 certifying images go to review [default: none; 0.005 in the report]
+    #[arg(long, value_name = "SHARE", value_parser = super::evaluate::share)]
+    pub target: Option<f64>,
+    /// Images of no category
+    #[command(flatten)]
+    pub outside: OutsideArgs,
     /// Learn also from images that nobody has looked at
     #[arg(long)]
     pub trust_untouched: bool,
@@ -253,16 +259,32 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         .unwrap_or_else(|| scratch.path().join("bundle"));
     let made = session::run(&wish, &runtime, &out, &mut Lines::default())?;
     trial::try_in_child(&out, &settings.runtime).map_err(anyhow::Error::msg)?;
-    let candidate = Bundle::open(&out)?;
+    let mut candidate = Bundle::open(&out)?;
+    if let Some(target) = plan.target {
+        candidate = promise::raise_thresholds(candidate, target, &wish, &settings)?;
+    }
 
     let sets = judge(&candidate, &wish, &settings)?;
-    let comparison = golden(&in_use, &candidate, &sets, &wish, &settings)?;
+    let target = plan.target.unwrap_or(promise::USUAL_TARGET);
+    let comparison = golden(&in_use, &candidate, &sets, &wish, target, &settings)?;
     let looks = u32::from(comparison.is_some());
     let better = comparison
         .as_ref()
         .is_some_and(|comparison| comparison.verdict == Verdict::Better);
-    let report =
-        training_report::on_training(&candidate, &wish, &made, &sets, comparison, plan.target);
+    let files_uncertified = settings.review.files_uncertified;
+    let certified = training_report::certified(&candidate, &wish, &sets, target, files_uncertified);
+    if plan.target.is_some() {
+        candidate = promise::carry(candidate, &certified)?;
+    }
+    let mut report =
+        training_report::on_training(&candidate, &wish, &made, &sets, comparison, certified);
+    report.outside = outside::ask(
+        &plan.outside,
+        &candidate,
+        Some(&settings),
+        &settings.review,
+        &settings.runtime,
+    )?;
     let mistakes = sets
         .first()
         .map_or_else(Vec::new, |set| training_report::mistakes(&dataset, set));
@@ -392,6 +414,7 @@ fn golden(
     candidate: &Bundle,
     sets: &[Set],
     wish: &Wish<'_>,
+    target: f64,
     settings: &Settings,
 ) -> anyhow::Result<Option<Comparison>> {
     let Some(golden) = sets.iter().find(|set| set.name == Side::Golden.word()) else {
@@ -406,15 +429,29 @@ fn golden(
     digests.sort_unstable();
     let version = blake3::hash(digests.concat().as_bytes()).to_hex()[..12].to_owned();
     let (new_name, old_name) = (candidate.name_and_version(), in_use.name_and_version());
+    // Both on the same images: golden patients were never learned from.
+    let certified = |bundle: &Bundle, outcomes: &[Outcome]| {
+        let set = Set {
+            name: Side::Golden.word(),
+            indices: golden.indices.clone(),
+            outcomes: outcomes.to_vec(),
+        };
+        let uncertified = settings.review.files_uncertified;
+        training_report::certified(bundle, wish, &[set], target, uncertified)
+    };
+    let promises = [
+        certified(candidate, &golden.outcomes),
+        certified(in_use, &before),
+    ];
     let new = Contender {
         name: &new_name,
         outcomes: &golden.outcomes,
-        promise: None,
+        promise: Some(&promises[0]),
     };
     let old = Contender {
         name: &old_name,
         outcomes: &before,
-        promise: None,
+        promise: Some(&promises[1]),
     };
     let looks = u64::from(wish.sides.golden_looks) + 1;
     Ok(Some(compare(new, old, GoldenSet { version, looks })?))

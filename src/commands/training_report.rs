@@ -13,8 +13,8 @@ use crate::retrain::dataset::Dataset;
 use crate::retrain::judging::baseline::{Shortcuts, border_features};
 use crate::retrain::judging::compare::Comparison;
 use crate::retrain::judging::figures::Judgement;
-use crate::retrain::judging::outcome::Outcome;
-use crate::retrain::judging::promise::{Promise, Terms, certify};
+use crate::retrain::judging::outcome::{LabelOrigin, Outcome};
+use crate::retrain::judging::promise::{Promise, Terms, Verdict, certify};
 use crate::retrain::judging::report::{
     Card, Course, Data, Epoch, JudgedSet, Mistake, Report, SetCount, Thumbnail, model_card, page,
     worst,
@@ -64,13 +64,8 @@ pub fn on_training(
     made: &Made,
     sets: &[Set],
     comparison: Option<Comparison>,
-    target: f64,
+    promise: Promise,
 ) -> Report {
-    let certifying: Vec<Outcome> = sets
-        .iter()
-        .filter(|set| set.name != Side::Validation.word())
-        .flat_map(|set| set.outcomes.iter().cloned())
-        .collect();
     Report {
         title: candidate.name_and_version(),
         made: made_now("retrain"),
@@ -81,15 +76,10 @@ pub fn on_training(
         },
         judged: sets.iter().map(|set| judged(candidate, set)).collect(),
         training: courses(made),
-        promise: Some(promise(
-            candidate,
-            &certifying,
-            &used(wish),
-            target,
-            wish.seed,
-        )),
+        promise: Some(promise),
         comparison,
         shortcuts: shortcuts(wish, sets),
+        outside: Vec::new(),
         hyperparameters: hyperparameters(wish),
         digests: digests(candidate),
     }
@@ -102,6 +92,7 @@ pub fn promise(
     outcomes: &[Outcome],
     used: &HashSet<Pseudonym>,
     target: f64,
+    files_uncertified: bool,
     seed: u64,
 ) -> Promise {
     certify(
@@ -111,10 +102,43 @@ pub fn promise(
             threshold: None,
             categories: &ids(bundle),
             used,
-            files_uncertified: false,
+            files_uncertified,
             seed,
         },
     )
+}
+
+/// What may be promised about a bundle that was just trained, from test and golden images.
+pub fn certified(
+    candidate: &Bundle,
+    wish: &Wish<'_>,
+    sets: &[Set],
+    target: f64,
+    files_uncertified: bool,
+) -> Promise {
+    let judging = sets
+        .iter()
+        .filter(|set| set.name != Side::Validation.word());
+    let outcomes: Vec<Outcome> = judging
+        .flat_map(|set| set.outcomes.iter().cloned())
+        .collect();
+    let used = used(wish);
+    let mut promise = promise(
+        candidate,
+        &outcomes,
+        &used,
+        target,
+        files_uncertified,
+        wish.seed,
+    );
+    let audited = |outcome: &Outcome| outcome.origin == LabelOrigin::Audit;
+    if promise.verdict == Verdict::Kept && outcomes.iter().any(audited) {
+        promise.why.push_str(
+            " Audited images were drawn from what the bundle before had filed: about files that it would have left to \
+             a person, this says nothing; audit again once the new bundle is in use.",
+        );
+    }
+    promise
 }
 
 fn used(wish: &Wish<'_>) -> HashSet<Pseudonym> {

@@ -52,6 +52,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "view-sure",
             "view-margin",
             "may-loosen",
+            "uncertified",
             "categories",
         ],
     ),
@@ -408,6 +409,9 @@ fn review(mut section: Section<'_>) -> ReviewSettings {
         threshold("view-margin"),
     );
     let may_loosen = section.boolean("may-loosen").is_some_and(|may| may.value);
+    let files_uncertified = section
+        .word("uncertified", &[("review", false), ("file", true)])
+        .is_some_and(|file| file.value);
     let mut categories = section.section("categories", "[review.categories]");
     let mut below_by_category = Vec::new();
     for (id, threshold) in categories.numbers(0.0, 1.0) {
@@ -436,6 +440,7 @@ fn review(mut section: Section<'_>) -> ReviewSettings {
         below_by_category,
         view,
         may_loosen,
+        files_uncertified,
     }
 }
 

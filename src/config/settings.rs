@@ -168,6 +168,8 @@ pub struct ReviewSettings {
     pub view: Option<ViewThresholds>,
     /// The site says in so many words that its thresholds may be lower than the bundle's.
     pub may_loosen: bool,
+    /// Categories of which the bundle's promise says that too little is known are filed all the same.
+    pub files_uncertified: bool,
 }
 
 /// The bundle.

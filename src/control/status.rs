@@ -46,6 +46,9 @@ pub struct ModelStatus {
     pub provider: String,
     /// Why the GPU that was preferred is not used.
     pub gpu_refused: Option<String>,
+    /// What the bundle promises about its errors, or why it cannot.
+    #[serde(default)]
+    pub promise: Option<String>,
 }
 
 /// How one drop directory is.
@@ -234,6 +237,9 @@ impl Status {
         match &self.model {
             Some(model) => {
                 let _ = writeln!(text, "model {} on {}", model.name, model.provider);
+                if let Some(promise) = &model.promise {
+                    let _ = writeln!(text, "  promise: {promise}");
+                }
                 if let Some(why) = &model.gpu_refused {
                     let _ = writeln!(text, "  NOT ON THE GPU: {why}");
                 }
@@ -386,6 +392,7 @@ mod tests {
                 name: "spine 1".into(),
                 provider: "cpu".into(),
                 gpu_refused: Some("no driver".into()),
+                promise: None,
             }),
             watches: vec![WatchStatus {
                 name: "north".into(),

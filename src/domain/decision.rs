@@ -270,6 +270,11 @@ impl Decision {
 pub trait CategoryThreshold {
     /// The least confidence (0 to 1) at which `category` is filed.
     fn threshold(&self, category: &CategoryId) -> f32;
+
+    /// Whether enough is known about the category for it to be filed without a person looking.
+    fn is_certified(&self, _category: &CategoryId) -> bool {
+        true
+    }
 }
 
 impl<F: Fn(&CategoryId) -> f32> CategoryThreshold for F {
@@ -292,11 +297,20 @@ pub fn decide(prediction: &Prediction, thresholds: &impl CategoryThreshold) -> D
         };
     }
     match prediction.category() {
+        Some(category) if prediction.confidence < thresholds.threshold(category) => {
+            Decision::Review {
+                reason: Reason::LowConfidence,
+            }
+        }
+        Some(category) if !thresholds.is_certified(category) => Decision::Review {
+            reason: Reason::UncertifiedCategory,
+        },
         Some(category) if prediction.confidence >= thresholds.threshold(category) => {
             Decision::File {
                 category: category.clone(),
             }
         }
+        // A confidence that is no number is no confidence.
         Some(_) => Decision::Review {
             reason: Reason::LowConfidence,
         },
@@ -446,6 +460,44 @@ mod tests {
         assert_eq!(read("", "", "A\\R"), HeaderView::Other);
         assert_eq!(read("XY", "", "L\\F"), HeaderView::Other);
         assert_eq!(read("", "", ""), HeaderView::Absent);
+    }
+
+    /// Every category is filed from 0.5 on, but of `unknown` too little is known.
+    struct Promise;
+
+    impl CategoryThreshold for Promise {
+        fn threshold(&self, _: &CategoryId) -> f32 {
+            0.5
+        }
+
+        fn is_certified(&self, category: &CategoryId) -> bool {
+            category.as_str() != "unknown"
+        }
+    }
+
+    #[test]
+    fn an_uncertified_category_goes_to_review_under_its_own_reason_however_sure_the_model_is() {
+        let decided = |category: &str, confidence: f32| {
+            let prediction = Prediction {
+                header_view: HeaderView::Ap,
+                view_scores: None,
+                view: Some(View::Frontal),
+                view_problem: None,
+                scores: vec![Score {
+                    category: CategoryId::parse(category).unwrap(),
+                    probability: confidence,
+                }],
+                confidence,
+                out_of_distribution: None,
+                model: String::new(),
+                provider: String::new(),
+            };
+            decide(&prediction, &Promise).reason()
+        };
+        assert_eq!(decided("known", 0.99), None);
+        assert_eq!(decided("unknown", 0.99), Some(Reason::UncertifiedCategory));
+        assert_eq!(decided("unknown", 0.4), Some(Reason::LowConfidence));
+        assert_eq!(decided("known", f32::NAN), Some(Reason::LowConfidence));
     }
 
     #[test]

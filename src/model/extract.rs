@@ -5,7 +5,7 @@
 
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::TensorRef;
+use ort::value::{Outlet, TensorRef, ValueType};
 
 use super::classifier::ModelError;
 use super::manifest::ClassifierSpec;
@@ -17,6 +17,8 @@ pub struct Extractor {
     session: Session,
     spec: ClassifierSpec,
     outputs: Vec<String>,
+    /// The graph takes one image at a time.
+    one_at_a_time: bool,
 }
 
 impl Extractor {
@@ -37,9 +39,15 @@ impl Extractor {
                 .with_intra_op_spinning(false)?
                 .commit_from_memory(model)
         };
+        let session =
+            session().map_err(|error| ModelError::running(&spec.id, &error.to_string()))?;
+        let first_dimension = |outlet: &Outlet| match outlet.dtype() {
+            ValueType::Tensor { shape, .. } => shape.first().copied(),
+            _ => None,
+        };
         Ok(Self {
-            session: session()
-                .map_err(|error| ModelError::running(&spec.id, &error.to_string()))?,
+            one_at_a_time: session.inputs().first().and_then(first_dimension) == Some(1),
+            session,
             spec: spec.clone(),
             outputs: outputs.iter().map(|&name| name.to_owned()).collect(),
         })
@@ -47,6 +55,15 @@ impl Extractor {
 
     /// The outputs for images of grey values 0 to 1, row by row: one vector for each output, for each image.
     pub fn run(&mut self, images: &[&[f32]]) -> Result<Vec<Vec<Vec<f32>>>, ModelError> {
+        let most = if self.one_at_a_time { 1 } else { images.len() };
+        let mut all = Vec::with_capacity(images.len());
+        for batch in images.chunks(most.max(1)) {
+            all.extend(self.run_batch(batch)?);
+        }
+        Ok(all)
+    }
+
+    fn run_batch(&mut self, images: &[&[f32]]) -> Result<Vec<Vec<Vec<f32>>>, ModelError> {
         let spec = &self.spec;
         let failed = |what: String| ModelError::running(&spec.id, &what);
         let values = normalised(images.iter().copied(), spec);

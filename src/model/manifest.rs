@@ -52,6 +52,9 @@ pub struct Manifest {
     /// Images whose logits are known; at least one for each classifier.
     #[serde(default)]
     pub references: Vec<Reference>,
+    /// The error rate that was asked for when it was trained, and what became of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<Promised>,
     /// How good it was found to be; not read by the program.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub metrics: toml::Table,
@@ -66,6 +69,38 @@ impl Manifest {
     /// `name version`, as it stands in every record.
     pub fn name_and_version(&self) -> String {
         format!("{} {}", self.name, self.version)
+    }
+}
+
+/// "At most so much of what is filed automatically is wrong", and whether that could be shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Promised {
+    /// The part of the automatically filed images that may be wrong, 0 to 1.
+    pub target: f64,
+    /// Whether the bound is at or below it.
+    pub kept: bool,
+    /// Why, in a sentence.
+    pub why: String,
+    /// One-sided 95 % upper bound of the error rate (Clopper and Pearson 1934), 0 to 1; 1 when nothing could be counted.
+    pub bound: f64,
+    /// Certifying images that were filed: one a patient, used for nothing else.
+    pub filed: u64,
+    /// Wrong ones among them.
+    pub errors: u64,
+    /// Categories with too few certifying images: their files go to review, unless the site says otherwise.
+    pub uncertified: Vec<CategoryId>,
+}
+
+impl Promised {
+    /// In a sentence for people.
+    pub fn in_words(&self) -> String {
+        let target = 100.0 * self.target;
+        if self.kept {
+            format!("at most {target} % of what it files is wrong: {}", self.why)
+        } else {
+            format!("no guarantee of at most {target} % errors: {}", self.why)
+        }
     }
 }
 

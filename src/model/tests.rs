@@ -118,6 +118,7 @@ impl Draft {
             ],
             classifiers: Vec::new(),
             references: Vec::new(),
+            promise: None,
             metrics: toml::Table::new(),
         };
         Self {

@@ -58,6 +58,7 @@ const ADVICE: &str = "The bundle's thresholds are those that it was tested with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
     categories: BTreeMap<CategoryId, f32>,
+    uncertified: Vec<CategoryId>,
     view: ViewThresholds,
 }
 
@@ -98,7 +99,15 @@ impl Thresholds {
             rules.at_most("view-margin", site.margin, view.margin)?;
             view = site;
         }
-        Ok(Self { categories, view })
+        let promise = bundle.manifest().promise.as_ref();
+        let uncertified = promise
+            .filter(|_| !review.files_uncertified)
+            .map_or_else(Vec::new, |promise| promise.uncertified.clone());
+        Ok(Self {
+            categories,
+            uncertified,
+            view,
+        })
     }
 
     /// When the pixels count as sure of a view.
@@ -114,6 +123,10 @@ impl CategoryThreshold for Thresholds {
             .get(category)
             .copied()
             .unwrap_or(f32::INFINITY)
+    }
+
+    fn is_certified(&self, category: &CategoryId) -> bool {
+        !self.uncertified.contains(category)
     }
 }
 

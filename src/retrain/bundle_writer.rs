@@ -140,6 +140,11 @@ pub fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), WriteError>
     replace(&dir.join(FILE_NAME), manifest.to_toml()?.as_bytes())
 }
 
+/// Changes what a bundle says about itself, once more is known about it.
+pub fn amend(dir: &Path, manifest: &Manifest) -> Result<(), WriteError> {
+    replace(&dir.join(FILE_NAME), manifest.to_toml()?.as_bytes())
+}
+
 /// Writes a file under a hidden name and renames it into its place.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let failed = |source| WriteError::File {

@@ -175,6 +175,7 @@ fn manifest() -> Manifest {
         categories: vec![category("top"), category("bottom")],
         classifiers: Vec::new(),
         references: Vec::new(),
+        promise: None,
         metrics: toml::Table::new(),
     }
 }

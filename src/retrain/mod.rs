@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod device;
 pub mod efficientnet;
 pub mod evaluate;
+pub mod foreign;
 pub mod graph;
 pub mod head;
 pub mod hidden;

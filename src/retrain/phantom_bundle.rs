@@ -388,6 +388,7 @@ fn describe(
         categories: categories.collect(),
         classifiers: Vec::new(),
         references: Vec::new(),
+        promise: None,
         metrics,
     }
 }

@@ -213,6 +213,7 @@ fn a_site_may_only_tighten() {
             margin: 0.1,
         }),
         may_loosen: false,
+        files_uncertified: false,
     };
     let raised = with(raised).unwrap();
     assert_eq!(raised.threshold(&id("lateral-top")).to_string(), "0.85");
@@ -273,6 +274,7 @@ fn a_site_may_only_tighten() {
         assert!(
             with(ReviewSettings {
                 may_loosen: true,
+                files_uncertified: false,
                 ..review
             })
             .is_ok()
@@ -291,6 +293,7 @@ fn a_site_may_only_tighten() {
     let nonsense = ReviewSettings {
         below: Some(f32::NAN),
         may_loosen: true,
+        files_uncertified: false,
         ..ReviewSettings::default()
     };
     assert!(with(nonsense).is_err());

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod figures;
 pub mod intervals;
 pub mod outcome;
+pub mod outside;
 pub mod promise;
 pub mod report;
 pub mod svg;

@@ -10,6 +10,7 @@ use super::compare::Comparison;
 use super::figures::Judgement;
 use super::intervals::Proportion;
 use super::outcome::Outcome;
+use super::outside::Outside;
 use super::promise::{Promise, Verdict};
 use crate::domain::{CategoryId, Pseudonym};
 
@@ -98,6 +99,8 @@ pub struct Report {
     pub training: Vec<Course>,
     /// What may be promised, if that was checked.
     pub promise: Option<Promise>,
+    /// Images that belong under no category, by what they show; nothing was fitted on them.
+    pub outside: Vec<Outside>,
     /// The bundle in use beside it, if there is one.
     pub comparison: Option<Comparison>,
     /// What can be told without the picture, if that was looked at.

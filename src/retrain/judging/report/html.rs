@@ -134,6 +134,7 @@ pub fn page(report: &Report, mistakes: &[Mistake]) -> String {
     for set in &report.judged {
         judged(&mut html, report, set);
     }
+    outside(&mut html, report);
     if let Some(comparison) = &report.comparison {
         compared(&mut html, report, comparison);
     }
@@ -437,6 +438,37 @@ fn compared(html: &mut Html, report: &Report, comparison: &Comparison) {
             with_interval(comparison.in_use_coverage)
         ),
     );
+}
+
+fn outside(html: &mut Html, report: &Report) {
+    if report.outside.is_empty() {
+        return;
+    }
+    html.section("Images that belong under no category");
+    html.text(
+        "p",
+        "Nothing was fitted on them. Kept back: not filed, for whatever reason. Recognised: sent to review as \
+         out-of-scope or out-of-distribution, not merely as unsure.",
+    );
+    let rows: Vec<Vec<Cell>> = report
+        .outside
+        .iter()
+        .map(|set| {
+            let reasons: Vec<String> = set
+                .reasons
+                .iter()
+                .map(|(reason, count)| format!("{reason} {count}"))
+                .collect();
+            vec![
+                Cell::Text(set.name.clone()),
+                Cell::Proportion(set.kept_back),
+                Cell::Proportion(set.recognised),
+                Cell::Text(reasons.join(", ")),
+            ]
+        })
+        .collect();
+    let headers = ["images", "kept back", "recognised", "why"];
+    html.table("", "", &headers, &rows);
 }
 
 fn shortcuts(html: &mut Html, report: &Report) {

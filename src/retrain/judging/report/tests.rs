@@ -8,7 +8,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::compare::{Contender, GoldenSet, compare};
 use super::super::examples::{id, image, kept_back};
+use super::super::intervals::Proportion;
 use super::super::outcome::{Circumstances, LabelOrigin};
+use super::super::outside::Outside;
 use super::super::promise::{Terms, certify};
 use super::*;
 
@@ -118,7 +120,14 @@ fn example() -> (Report, Vec<Mistake>) {
         .enumerate()
         .map(|(k, outcome)| Mistake::new(outcome, (k != 5).then(|| thumbnail(k as u32))))
         .collect();
+    let outside = Outside {
+        name: "far: <noise>".into(),
+        kept_back: Proportion::of(63, 64),
+        recognised: Proportion::of(60, 64),
+        reasons: [("out-of-scope".to_owned(), 60)].into(),
+    };
     let report = Report {
+        outside: vec![outside],
         title: "spine-site 3".into(),
         made: "Judged on 23 November 2026 by radsort 0.1.0".into(),
         names: categories

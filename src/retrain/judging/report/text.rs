@@ -30,6 +30,15 @@ pub fn summary(report: &Report) -> String {
     for set in &report.judged {
         judged(&mut text, report, set);
     }
+    for set in &report.outside {
+        let line = format!(
+            "Of no category, {}: kept back {}, recognised as such {}.",
+            one_line(&set.name),
+            with_interval(set.kept_back),
+            with_interval(set.recognised)
+        );
+        paragraph(&mut text, &line);
+    }
     if let Some(comparison) = &report.comparison {
         let names = format!(
             "Candidate {} beside {}: {}",
