@@ -303,10 +303,19 @@ impl Handler for Answers {
     }
 
     async fn undo(&self, peer: Peer, which: Undo, dry_run: bool) -> Answer<Vec<Released>> {
-        Desk::of_service(&self.engine)
+        let let_go = which.let_go && !dry_run;
+        let undone = Desk::of_service(&self.engine)
             .undo(which, dry_run, Some(peer.uid))
             .await
-            .map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))
+            .map_err(|error| Refusal::new(Code::Failed, format!("{error:#}")))?;
+        if let_go {
+            // Nothing happens to the files: somebody has to look at them again.
+            let watches = self.watches.lock();
+            for tended in watches.unwrap_or_else(PoisonError::into_inner).values() {
+                tended.watcher.ask_again();
+            }
+        }
+        Ok(undone)
     }
 
     async fn reindex(&self, _peer: Peer, out: mpsc::Sender<Progress>) -> Answer<u64> {

@@ -436,6 +436,17 @@ fn undo_gives_files_back_with_name_mode_and_time_and_they_are_not_taken_again() 
     );
     assert!(before.iter().all(|path| path.exists()));
     assert!(site.records().is_empty());
+
+    // Let go, they are taken as if they had just been dropped.
+    let mut daemon = daemon;
+    let would = site.ok(&["undo", "--let-go", "--since", "1h", "--dry-run"]);
+    assert_eq!(would.lines().count(), 3, "{would}");
+    site.ok(&["undo", "--let-go", "--since", "1h"]);
+    daemon.wait_total(3);
+    assert!(before.iter().all(|path| !path.exists()));
+    assert_eq!(site.digests(), digests);
+    let again = site.ok(&["undo", "--let-go", "--since", "1h"]);
+    assert!(again.contains("nothing"), "{again}");
     daemon.stop();
     site.assert_verified();
 }

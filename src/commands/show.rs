@@ -295,6 +295,9 @@ fn tell(out: &mut Lines, told: &Told, roots: &[(RootId, PathBuf)]) {
             line(told.time_us, &format!("label {what}{}", by_whom(*by)));
         }
         Record::Missing { .. } => line(told.time_us, "looked for and not found"),
+        Record::LetGo { by, .. } => {
+            line(told.time_us, &format!("may be taken again{}", by_whom(*by)))
+        }
         Record::Undone { by, .. } => line(
             told.time_us,
             &format!("went back to where it came from{}", by_whom(*by)),

@@ -10,7 +10,8 @@ use crate::control::protocol::{Reply, Request, Undo};
 
 /// Take filed files back to where they came from, with the name, mode and time that they had.
 ///
-/// Each is held there: it is not taken again until it changes or is dropped under another name. Files that were copied,
+/// Each is held there: it is not taken again until it changes, is dropped under another name, or is let go (--let-go,
+/// which also lets go what `quarantine release` gave back). Files that were copied,
 /// observed or quarantined, and files that people have put into the library, are not touched; with --since and --model
 /// nor are those that a person has labelled.
 #[derive(Debug, clap::Args)]
@@ -18,6 +19,7 @@ use crate::control::protocol::{Reply, Request, Undo};
   radsort undo --since 2h --dry-run                what would go back?
   radsort undo --model \"spine-phantom 1.1.0\"
   radsort undo 1.2.826.0.1.3680043.10.1
+  radsort undo --let-go --since today              take them again, e.g. with a better model
 
 Exit status: 0 when all went back, 1 otherwise.")]
 pub struct UndoArgs {
@@ -30,6 +32,9 @@ pub struct UndoArgs {
     /// All that were filed with this bundle: its name, version, or both.
     #[arg(long, value_name = "V")]
     pub model: Option<String>,
+    /// Take nothing back: what was given back may be taken again.
+    #[arg(long)]
+    pub let_go: bool,
     /// Only say which files would go where.
     #[arg(long)]
     pub dry_run: bool,
@@ -47,6 +52,7 @@ pub fn run(args: &UndoArgs) -> anyhow::Result<ExitCode> {
         what: judge::designations(&args.what)?,
         since_us: args.since,
         model: args.model.clone(),
+        let_go: args.let_go,
     };
     let dry_run = args.dry_run;
     let undone = match Office::open(&args.config.load()?)? {
@@ -66,6 +72,8 @@ pub fn run(args: &UndoArgs) -> anyhow::Result<ExitCode> {
     for one in &undone {
         match (&one.to, &one.error) {
             _ if args.json => println!("{}", serde_json::to_string(one)?),
+            (Some(to), _) if args.let_go && dry_run => println!("{to} would be let go"),
+            (Some(to), _) if args.let_go => println!("{to} may be taken again"),
             (Some(to), _) if dry_run => println!("{} would go back to {to}", one.what),
             (Some(to), _) => println!("{} is at {to}", one.what),
             (None, why) => {
@@ -78,7 +86,7 @@ pub fn run(args: &UndoArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if undone.is_empty() && !args.json {
-        println!("there is nothing to take back");
+        println!("there is nothing that this concerns");
     }
     Ok(if undone.iter().all(|one| one.error.is_none()) {
         ExitCode::SUCCESS

@@ -340,6 +340,8 @@ pub struct Undo {
     pub since_us: Option<i64>,
     /// Bundle name, version, or both.
     pub model: Option<String>,
+    /// Nothing is taken back: what was given back before may be taken again.
+    pub let_go: bool,
 }
 
 /// Files that were drawn at random, for a person to confirm or correct.

@@ -60,6 +60,13 @@ impl Consumed {
         );
     }
 
+    /// Forgets a file that was given back.
+    pub(super) fn let_go(&mut self, held: &Held) {
+        self.taken.remove(&file_key(&held.fingerprint));
+        self.taken
+            .remove(&bytes_key(&held.watch, &held.path, &held.digest));
+    }
+
     /// Remembers a file by its new fingerprint, known already by its bytes.
     pub(super) fn recognise(&mut self, action: Action, fingerprint: &Fingerprint) {
         self.take(action, file_key(fingerprint));

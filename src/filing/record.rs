@@ -305,6 +305,16 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         held: Option<Held>,
     },
+    /// A file that was given back may be taken again.
+    LetGo {
+        /// The intent that had filed or quarantined it.
+        id: RecordId,
+        /// Who asked (user id at the control socket), when known.
+        #[serde(default)]
+        by: Option<u32>,
+        /// What was held: as it was given back, and as it is now.
+        held: Vec<Held>,
+    },
     /// Another bundle was put into use.
     Promoted {
         /// Its name and version.

@@ -46,6 +46,9 @@ impl Replay {
             | Record::Undone {
                 held: Some(held), ..
             } => self.change(|consumed| consumed.hold(held)),
+            Record::LetGo { held, .. } => self.change(|consumed| {
+                held.iter().for_each(|held| consumed.let_go(held));
+            }),
             Record::Library { marker } => self.marker = Some(marker.clone()),
             _ => {}
         }

@@ -86,6 +86,7 @@ impl<'a> Changes<'a> {
             Record::Judged { id, accepted, by } => {
                 self.amend(id, told(), |entry| entry.judged(*accepted, *by))?;
             }
+            Record::LetGo { id, .. } => self.amend(id, told(), |_| ())?,
             Record::Library { .. }
             | Record::Promoted { .. }
             | Record::Checkpoint { .. }

@@ -26,6 +26,7 @@ use crate::index::entry::{Entry, State as EntryState};
 use crate::index::query::{LabelState, Query};
 use crate::model::Bundle;
 use crate::model::manifest::Category;
+use crate::model::store::Store;
 use crate::state::State;
 
 /// What is needed to take judgements: the records, and what the bundle in use calls things.
@@ -70,7 +71,7 @@ impl Desk {
 
     /// Without a service.
     pub fn of_state(state: &State, settings: &Settings) -> anyhow::Result<Self> {
-        let bundle = Bundle::open_or_shipped(settings.model.bundle.as_deref())?;
+        let bundle = Bundle::open(&Store::in_use(settings)?)?;
         Ok(Self::new(state, settings, &bundle))
     }
 

@@ -10,11 +10,12 @@ use crate::control::protocol::{Released, Undo};
 use crate::domain::Placement;
 use crate::domain::placement::RootId;
 use crate::filing::quarantine::Item;
-use crate::filing::record::{Fate, Record};
+use crate::filing::record::{Fate, Held, Record, RecordId};
 use crate::index::entry::{Entry, State};
 use crate::index::query::Query;
-use crate::root::Root;
+use crate::root::{self, Root};
 
+type GivenBack = Result<(RecordId, Held), String>;
 type Found = Result<(Box<Item>, PathBuf), String>;
 
 impl Desk {
@@ -26,6 +27,9 @@ impl Desk {
         by: Option<u32>,
     ) -> anyhow::Result<Vec<Released>> {
         let _alone = self.filer.by_hand().await;
+        if which.let_go {
+            return self.let_go(which, dry_run, by).await;
+        }
         let desk = self.clone();
         let found = tokio::task::spawn_blocking(move || desk.to_undo(&which)).await??;
         let mut undone = Vec::new();
@@ -42,6 +46,128 @@ impl Desk {
             });
         }
         Ok(undone)
+    }
+
+    /// Lets files that were given back be taken again, as if they had just been dropped.
+    async fn let_go(
+        &self,
+        which: Undo,
+        dry_run: bool,
+        by: Option<u32>,
+    ) -> anyhow::Result<Vec<Released>> {
+        let desk = self.clone();
+        let found = tokio::task::spawn_blocking(move || desk.given_back(&which)).await??;
+        let mut released = Vec::new();
+        for (what, found) in found {
+            let result = match found {
+                Ok((id, held)) => {
+                    let at = self.place_of(&held);
+                    let record = Record::LetGo {
+                        id,
+                        by,
+                        held: self.as_it_is(held).await?,
+                    };
+                    let appended = if dry_run {
+                        Ok(())
+                    } else {
+                        self.filer.append(vec![record]).await?
+                    };
+                    appended.map(|()| at).map_err(|reason| reason.to_string())
+                }
+                Err(why) => Err(why),
+            };
+            released.push(Released {
+                what,
+                to: result.as_ref().ok().cloned(),
+                error: result.err(),
+            });
+        }
+        Ok(released)
+    }
+
+    /// The file as it was given back, and as it is now: a remounted share gives it another device or inode.
+    async fn as_it_is(&self, held: Held) -> anyhow::Result<Vec<Held>> {
+        let path = self.path_of(&held.watch);
+        let now = tokio::task::spawn_blocking(move || {
+            let stat = path.and_then(|path| Root::open(&path).ok()?.stat(&held.path).ok());
+            let now = stat.map(|stat| Held {
+                fingerprint: root::fingerprint(&stat),
+                ..held.clone()
+            });
+            std::iter::once(held).chain(now).collect()
+        });
+        Ok(now.await?)
+    }
+
+    fn path_of(&self, watch: &str) -> Option<PathBuf> {
+        let watch = RootId::Watch(watch.to_owned());
+        let mut places = self.places.iter();
+        places
+            .find(|(root, _)| *root == watch)
+            .map(|(_, path)| path.clone())
+    }
+
+    fn place_of(&self, held: &Held) -> String {
+        let at = Placement {
+            root: RootId::Watch(held.watch.clone()),
+            path: held.path.clone(),
+        };
+        access::absolute(&self.places, &at)
+    }
+
+    /// Every file meant that was given back, with what is held of it.
+    fn given_back(&self, which: &Undo) -> anyhow::Result<Vec<(String, GivenBack)>> {
+        let mut found = Vec::new();
+        if which.what.is_empty() {
+            let query = Query {
+                since_us: which.since_us,
+                model: which.model.clone(),
+                ..Query::default()
+            };
+            // Queries find what is live: these were, when they were filed.
+            for entry in self.index.all() {
+                let entry = entry?;
+                let as_filed = Entry {
+                    state: State::Live,
+                    ..entry.clone()
+                };
+                let given_back = matches!(entry.state, State::Undone | State::Released);
+                if given_back && query.matches(&as_filed) {
+                    let name = access::absolute(&self.places, &entry.at);
+                    // What has been let go before is not what this question is about.
+                    if let Ok(held) = self.held(&entry)? {
+                        found.push((name, Ok(held)));
+                    }
+                }
+            }
+            return Ok(found);
+        }
+        for what in &which.what {
+            let entries = self.index.resolve(&self.places, what)?;
+            let given = |entry: &&Entry| matches!(entry.state, State::Undone | State::Released);
+            let held = match entries.iter().find(given) {
+                Some(entry) => self.held(entry)?,
+                None => Err("it was not given back".to_owned()),
+            };
+            found.push((what.clone(), held));
+        }
+        Ok(found)
+    }
+
+    fn held(&self, entry: &Entry) -> anyhow::Result<GivenBack> {
+        let story = self.index.story(&entry.id)?;
+        let history = story.into_iter().flat_map(|story| story.history);
+        let mut held = Err("its record does not say where it went".to_owned());
+        for told in history {
+            match told.record {
+                Record::Undone { held: Some(it), .. } | Record::Released { held: Some(it), .. } => {
+                    held = Ok((entry.id.clone(), it));
+                }
+                Record::LetGo { .. } => held = Err("it may be taken again already".to_owned()),
+                _ => {}
+            }
+        }
+        Ok(held)
     }
 
     fn old_place(&self, item: &Item) -> String {

@@ -283,6 +283,11 @@ impl Watcher {
         self.tell(Command::Rescan);
     }
 
+    /// The same after files that were held have been let go.
+    pub fn ask_again(&self) {
+        self.tell(Command::AskAgain);
+    }
+
     /// Waits until a complete scan has been done (after this call) and everything that was found has been finished with.
     /// Files that are held or given up are not waited for. False when the watcher ended before.
     pub async fn idle_after_full_scan(&self) -> bool {

@@ -270,6 +270,11 @@ impl Queue {
         self.set(id, Phase::Due { structure });
     }
 
+    /// Files that stay where they are will be asked about again: some of them may be taken now.
+    pub fn forget_left(&mut self) {
+        self.left.clear();
+    }
+
     /// A file is there. `consumed` is asked about files that are new.
     pub fn seen(
         &mut self,

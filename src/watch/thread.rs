@@ -58,6 +58,8 @@ pub enum Command {
     Finished(RelPath, Verdict),
     /// Scan everything now.
     Rescan,
+    /// The same, and what stays where it is is asked about again.
+    AskAgain,
     /// For tests: as if the kernel had sent this.
     #[cfg(test)]
     Inject(notify::Event),
@@ -192,6 +194,11 @@ impl IoThread {
                 if self.queue.finished(now, &path, verdict) {
                     self.asks.push_back(path);
                 }
+            }
+            Command::AskAgain => {
+                self.queue.forget_left();
+                self.full = None;
+                self.begin_scan(Occasion::Expected);
             }
             Command::Rescan => {
                 self.full = None;

@@ -286,6 +286,7 @@ fn every_request_is_answered_on_one_connection() {
     );
     assert_eq!(ask(&Request::AuditSample { count: 3, seed: 1 }).len(), 4);
     let which = Undo {
+        let_go: false,
         what: vec!["a".into()],
         ..Undo::default()
     };
