@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 
-.PHONY: help setup runtime build demo test lint doc model clean
+.PHONY: help setup runtime build demo test lint doc model trial bench-train clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,12 @@ trial: setup ## How often models/spine-phantom/ is right on 600 fresh normal pha
 	$(CARGO) build --release --locked
 	target/release/radsort phantom-trial --at-least 0.97
 	target/release/radsort phantom-trial --difficulty hard
+
+bench-train: setup ## Images a second of training, EfficientNet-B0 at 224, and PyTorch's beside it where it is installed
+	$(CARGO) build --release --locked
+	target/release/radsort bench-train
+	@if python3 -c 'import torch, torchvision' 2>/dev/null; then python3 bench/train_pytorch.py; \
+		else echo "PyTorch is not installed: no comparison (pip install torch torchvision)"; fi
 
 clean: ## Remove what was built; the runtime stays
 	$(CARGO) clean

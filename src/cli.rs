@@ -60,7 +60,7 @@ pub enum Verb {
     Reindex(commands::reindex::ReindexArgs),
     /// Fit the model to the site's own images.
     #[cfg(feature = "retrain")]
-    Retrain(commands::retrain::RetrainArgs),
+    Retrain(Box<commands::retrain::RetrainArgs>),
     /// Judge a bundle on labelled images.
     #[cfg(feature = "retrain")]
     Evaluate(commands::evaluate::EvaluateArgs),
@@ -82,6 +82,10 @@ pub enum Verb {
     #[cfg(feature = "retrain")]
     #[command(hide = true)]
     PhantomTrial(commands::phantom_trial::Args),
+    /// Measure how fast this machine trains.
+    #[cfg(feature = "retrain")]
+    #[command(hide = true)]
+    BenchTrain(commands::bench_train::BenchTrainArgs),
     /// Compute a product on a device, in a process that a broken driver may crash.
     #[cfg(feature = "retrain")]
     #[command(hide = true)]

@@ -6,6 +6,8 @@ use crate::cli::Verb;
 
 pub mod access;
 pub mod audit;
+#[cfg(feature = "retrain")]
+pub mod bench_train;
 pub mod check;
 pub mod classify;
 pub mod decode_worker;
@@ -82,6 +84,8 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::TrainPhantomBundle(args) => train_phantom::run(&args).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "retrain")]
         Verb::PhantomTrial(args) => phantom_trial::run(&args),
+        #[cfg(feature = "retrain")]
+        Verb::BenchTrain(args) => bench_train::run(&args),
         #[cfg(feature = "retrain")]
         Verb::TryDevice(args) => try_device::run(&args),
         Verb::TryBundle(args) => try_bundle::run(&args),

@@ -145,10 +145,9 @@ pub struct Plan {
 impl Plan {
     fn mode(&self) -> Mode {
         match self.mode {
-            Some(ModeArg::Head) => Mode::Head,
             Some(ModeArg::Full) => Mode::Full,
             None if self.init.init.is_some() => Mode::Full,
-            None => Mode::Head,
+            Some(ModeArg::Head) | None => Mode::Head,
         }
     }
 

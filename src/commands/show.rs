@@ -296,7 +296,7 @@ fn tell(out: &mut Lines, told: &Told, roots: &[(RootId, PathBuf)]) {
         }
         Record::Missing { .. } => line(told.time_us, "looked for and not found"),
         Record::LetGo { by, .. } => {
-            line(told.time_us, &format!("may be taken again{}", by_whom(*by)))
+            line(told.time_us, &format!("may be taken again{}", by_whom(*by)));
         }
         Record::Undone { by, .. } => line(
             told.time_us,

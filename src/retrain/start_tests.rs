@@ -37,7 +37,7 @@ fn an_added_category_leaves_what_is_known_of_the_others_as_it_is() {
     let (_dir, bundle, must) = changed(&add("lateral-halo"));
     let (before, old) = head_of(&shipped(), "lateral-fusion");
     let (after, new) = head_of(&bundle, "lateral-halo");
-    assert_eq!(must, [after.id.clone()]);
+    assert_eq!(must, std::slice::from_ref(&after.id));
     assert_eq!(new.weight[..old.weight.len()], old.weight);
     assert_eq!(new.bias[..old.bias.len()], old.bias);
     assert_eq!(after.classes.len(), before.classes.len() + 1);

@@ -14,6 +14,7 @@ use crate::retrain::start::{Change, Init, Start};
 
 /// Changes of the categories; renames come first, then removals, then additions.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
+#[allow(clippy::struct_field_names)] // they are the options' names
 pub struct Categories {
     /// A category that the bundle does not know yet, e.g. frontal-halo:frontal (repeatable)
     #[arg(long, value_name = "ID:VIEW", value_parser = addition)]

@@ -141,12 +141,13 @@ impl RunFolder {
     /// Where the labels are: the list as it was when the training began.
     pub(super) fn source(&self) -> Source {
         let list = self.dir.join(LABELS);
-        match list.exists() {
-            true => Source {
+        if list.exists() {
+            Source {
                 from: None,
                 labels: Some(list),
-            },
-            false => self.run.plan.source.clone(),
+            }
+        } else {
+            self.run.plan.source.clone()
         }
     }
 

@@ -66,7 +66,7 @@ pub fn far(each: usize, size: [usize; 2], seed: u64) -> Vec<Vec<u16>> {
 /// Black and white stripes.
 fn stripes([height, width]: [usize; 2], period: usize, upright: bool) -> Vec<u16> {
     let at = |row: usize, column: usize| if upright { column } else { row };
-    let grey = |k: usize| u16::from(k / period % 2 == 0) * u16::MAX;
+    let grey = |k: usize| u16::from((k / period).is_multiple_of(2)) * u16::MAX;
     (0..height * width)
         .map(|k| grey(at(k / width, k % width)))
         .collect()

@@ -21,7 +21,7 @@ const PARITY_IMAGES: usize = 64;
 /// How far their logits may be apart.
 const PARITY: f32 = 1e-3;
 /// A checkpoint within an epoch is written when the last one is this old.
-const CHECKPOINT_EVERY: std::time::Duration = std::time::Duration::from_secs(120);
+const CHECKPOINT_EVERY: std::time::Duration = std::time::Duration::from_mins(2);
 
 /// A network that can be trained, with the names that the session knows it by.
 pub(super) struct Trainable {
