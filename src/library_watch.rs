@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry::Event;
 use crate::control::protocol::Looked;
 use crate::decode::Content;
 use crate::decode::pool::Pool;
@@ -199,6 +200,7 @@ pub async fn look(engine: &Engine, stop: &CancellationToken) -> Result<Looked, L
     } = looked;
     if moved + adopted + missing > 0 {
         tracing::info!(
+            event = %Event::LibraryChanged,
             moved,
             labels,
             pending,

@@ -13,6 +13,7 @@ use super::destinations::{Destinations, Roots, group_of_new_files, open_if_there
 use super::names;
 use super::record::{Digest, Fate, RecordId};
 use super::request::{FilingRequest, HoldReason, Outcome};
+use crate::telemetry::Event;
 use crate::config::settings::Action;
 use crate::domain::placement::{RootId, digest_name, review_folder};
 use crate::domain::{Placement, Reason, RelPath};
@@ -165,7 +166,7 @@ fn settle_fate(roots: &Roots, question: &Question) -> Result<(Fate, Placement), 
             return duplicate(question);
         }
         if found != known.digest {
-            tracing::error!(id = %known.id, "a filed file's bytes are no longer those that were filed");
+            tracing::error!(event = %Event::Altered, id = %known.id, "a filed file's bytes are no longer those that were filed");
         }
         return conflict(question);
     }

@@ -3,6 +3,7 @@
 //! It belongs to one thread. Given several images it runs each network over all that it applies to, in batches; the
 //! result for an image does not depend on its company.
 
+use crate::telemetry::Event;
 use crate::config::settings::RuntimeSettings;
 use crate::decode::Radiograph;
 use crate::domain::decision::{HeaderView, Score, ViewScores, ViewThresholds, resolve_view};
@@ -72,7 +73,7 @@ impl Cascade {
                     tracing::info!(why, "no GPU on this machine: the model runs on the CPU");
                 }
                 _ => {
-                    tracing::warn!(why, "THE MODEL RUNS ON THE CPU, NOT ON THE GPU");
+                    tracing::warn!(event = %Event::NotOnGpu, why, "THE MODEL RUNS ON THE CPU, NOT ON THE GPU");
                     gpu_refused = Some(why);
                 }
             }

@@ -28,6 +28,7 @@ use super::queue::{Errand, Origin, Queue, Ready, Seen};
 use super::scan::{Scan, is_dicomdir};
 use super::status::{Notices, Shared, WatchState, WatchStatus, now_us};
 use super::{Consumed, Settled, Verdict};
+use crate::telemetry::Event;
 use crate::config::settings::WatchSettings;
 use crate::domain::RelPath;
 use crate::domain::settle::{Moment, Rules, Sight};
@@ -289,7 +290,7 @@ impl IoThread {
             self.check_root_now();
         }
         if pending.rescan {
-            tracing::info!(watch = self.status.name, "events were lost: scanning");
+            tracing::info!(event = %Event::EventsLost, watch = self.status.name, "events were lost: scanning");
             self.full = None;
             self.begin_scan(Occasion::Expected);
         }

@@ -1,6 +1,7 @@
 //! Group commits: the ledger first, then the index, and only then what follows from each record.
 
 use super::{After, Entry, Reply, Worker};
+use crate::telemetry::Event;
 use crate::filing::ledger::LedgerError;
 use crate::filing::record::{Intent, Record};
 use crate::filing::request::{FilingError, HoldReason, Outcome};
@@ -68,6 +69,7 @@ impl Worker {
     fn unwritable(&mut self, entries: Vec<Entry>, why: &str) {
         if !std::mem::replace(&mut self.unwritable, true) {
             tracing::error!(
+                event = %Event::LedgerUnwritable,
                 why,
                 "the ledger cannot be written; nothing more is filed until it can"
             );

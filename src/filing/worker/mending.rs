@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::requests::completion;
 use super::{After, Entry, Message, Worker};
+use crate::telemetry::Event;
 use crate::domain::placement::RootId;
 use crate::filing::record::{Intent, Record};
 use crate::filing::recover::{RecoverReport, Resolution, resolve};
@@ -91,7 +92,7 @@ impl Worker {
                 }
                 Resolution::Missing => {
                     report.missing += 1;
-                    tracing::error!(%id, "a file that was under way is nowhere to be found");
+                    tracing::error!(event = %Event::Missing, %id, "a file that was under way is nowhere to be found");
                     Record::Missing { id: id.clone() }
                 }
                 Resolution::Wait(why) => {
