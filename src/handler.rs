@@ -14,7 +14,7 @@ use crate::control::protocol::{
 };
 use crate::control::server::{Handler, Peer};
 use crate::control::status::{
-    Disk, ErrorLine, GpuMemory, ModelStatus, Noticing, Status, WatchState, WatchStatus,
+    Disk, ErrorLine, GpuMemory, ModelStatus, NOT_ANSWERING, Noticing, Status, WatchState, WatchStatus,
 };
 use crate::daemon::{ReloadRequest, Tended, Watches};
 use crate::engine::Engine;
@@ -97,7 +97,7 @@ impl Answers {
             watch::WatchState::Paused { why } => (WatchState::Held, Some(why)),
             watch::WatchState::NotAnswering { .. } => (
                 WatchState::Offline,
-                Some("its filesystem does not answer".into()),
+                Some(NOT_ANSWERING.into()),
             ),
         };
         let polling = match &now.notices {

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Action;
 
+/// Why a drop directory is offline whose filesystem does not return.
+pub const NOT_ANSWERING: &str = "its filesystem does not answer";
+
 /// How the daemon is. Times are microseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -418,8 +421,30 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A drop directory that is away, with files waiting.
+    pub(crate) fn watch(name: &str) -> WatchStatus {
+        WatchStatus {
+            name: name.into(),
+            path: format!("/srv/{name}"),
+            action: Action::Move,
+            share: "nfs".into(),
+            noticing: Noticing::Polling,
+            state: WatchState::Offline,
+            why: Some("the share is gone".into()),
+            waiting: 12,
+            oldest_waiting_us: Some(9_000_000_000),
+            in_flight: 0,
+            cannot_take: 0,
+            last_scan_us: None,
+            counts: BTreeMap::from([("filed".into(), 5)]),
+            review_rate: Some(0.125),
+            quarantine_rate: None,
+            drift: Some(0.3),
+        }
+    }
 
     fn status() -> Status {
         Status {
@@ -432,24 +457,7 @@ mod tests {
                 provider: "cpu".into(),
                 gpu_refused: Some("no driver".into()),
             }),
-            watches: vec![WatchStatus {
-                name: "north".into(),
-                path: "/srv/north".into(),
-                action: Action::Move,
-                share: "nfs".into(),
-                noticing: Noticing::Polling,
-                state: WatchState::Offline,
-                why: Some("the share does not answer".into()),
-                waiting: 12,
-                oldest_waiting_us: Some(9_000_000_000),
-                in_flight: 0,
-                cannot_take: 0,
-                last_scan_us: None,
-                counts: BTreeMap::from([("filed".into(), 5)]),
-                review_rate: Some(0.125),
-                quarantine_rate: None,
-                drift: Some(0.3),
-            }],
+            watches: vec![watch("north")],
             totals: BTreeMap::from([("filed".into(), 5), ("review".into(), 1)]),
             disks: vec![DiskStatus {
                 what: "state".into(),
@@ -474,7 +482,7 @@ mod tests {
             "OFFLINE",
             "polling",
             "16 min",
-            "the share does not answer",
+            "the share is gone",
             "5 filed, 1 review",
             "3.0 GiB free",
             "10 s ago: disk full (3 times)",
