@@ -33,6 +33,7 @@ pub mod run;
 pub mod show;
 pub mod sort;
 pub mod status;
+mod status_watch;
 #[cfg(feature = "retrain")]
 pub mod train_phantom;
 #[cfg(feature = "retrain")]

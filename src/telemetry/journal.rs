@@ -14,6 +14,8 @@ use super::Event;
 
 /// Before every field of radsort's own, so that `journalctl RADSORT_REASON=truncated` cannot mean anybody else's.
 const PREFIX: &str = "radsort_";
+/// The field that says which [`Event`] it is.
+const EVENT: &str = "radsort_event";
 
 /// Hands tracing events to the journal (or to what stands for it in tests) with their fields and their spans'.
 pub(super) struct JournalLayer<L>(pub L);
@@ -22,7 +24,7 @@ pub(super) struct JournalLayer<L>(pub L);
 #[derive(Default, Clone)]
 struct Fields {
     message: String,
-    values: Vec<(&'static str, String)>,
+    values: Vec<(String, String)>,
 }
 
 impl Fields {
@@ -30,7 +32,7 @@ impl Fields {
         if field.name() == "message" {
             self.message = value;
         } else {
-            self.values.push((field.name(), value));
+            self.values.push((format!("{PREFIX}{}", field.name()), value));
         }
     }
 }
@@ -48,9 +50,8 @@ impl Visit for Fields {
 impl kv::Source for Fields {
     fn visit<'kvs>(&'kvs self, visitor: &mut dyn kv::VisitSource<'kvs>) -> Result<(), kv::Error> {
         for (name, value) in self.values.iter().filter(|(_, value)| !value.is_empty()) {
-            let prefixed = format!("{PREFIX}{name}");
-            visitor.visit_pair(kv::Key::from(prefixed.as_str()), value.as_str().into())?;
-            let event = (*name == "event").then(|| value.parse::<Event>());
+            visitor.visit_pair(kv::Key::from_str(name), value.as_str().into())?;
+            let event = (name == EVENT).then(|| value.parse::<Event>());
             if let Some(Ok(event)) = event {
                 visitor.visit_pair(kv::Key::from("message_id"), event.message_id().into())?;
             }
