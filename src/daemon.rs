@@ -28,10 +28,10 @@ use crate::ingest::Drop;
 use crate::intake::tend;
 use crate::library_watch::keep_looking;
 use crate::model::Model;
-use crate::monitor::Monitor;
-use crate::telemetry::Event;
 use crate::model::store::Store;
 use crate::model::trial;
+use crate::monitor::Monitor;
+use crate::telemetry::Event;
 use crate::watch::{Consumed, WatchState, WatchStatus, Watcher};
 
 /// How long what is under way may take to end after SIGTERM. What has not ended is in the drop directory or finished
@@ -179,7 +179,10 @@ impl Daemon {
             }
         }
         self.monitor.look().await;
-        notify(&[NotifyState::Ready, NotifyState::Status(&self.monitor.line())]);
+        notify(&[
+            NotifyState::Ready,
+            NotifyState::Status(&self.monitor.line()),
+        ]);
         result
     }
 
@@ -253,7 +256,10 @@ impl Daemon {
     fn model(&self) -> (String, String) {
         let services = self.engine.services();
         let info = services.model.classifier().info();
-        (format!("{} {}", info.name, info.version), info.provider.clone())
+        (
+            format!("{} {}", info.name, info.version),
+            info.provider.clone(),
+        )
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Tended>> {

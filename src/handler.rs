@@ -14,7 +14,8 @@ use crate::control::protocol::{
 };
 use crate::control::server::{Handler, Peer};
 use crate::control::status::{
-    Disk, ErrorLine, GpuMemory, ModelStatus, NOT_ANSWERING, Noticing, Status, WatchState, WatchStatus,
+    Disk, ErrorLine, GpuMemory, ModelStatus, NOT_ANSWERING, Noticing, Status, WatchState,
+    WatchStatus,
 };
 use crate::daemon::{ReloadRequest, Tended, Watches};
 use crate::engine::Engine;
@@ -95,10 +96,9 @@ impl Answers {
             watch::WatchState::Starting | watch::WatchState::Online => (WatchState::Online, None),
             watch::WatchState::Offline { why, .. } => (WatchState::Offline, Some(why)),
             watch::WatchState::Paused { why } => (WatchState::Held, Some(why)),
-            watch::WatchState::NotAnswering { .. } => (
-                WatchState::Offline,
-                Some(NOT_ANSWERING.into()),
-            ),
+            watch::WatchState::NotAnswering { .. } => {
+                (WatchState::Offline, Some(NOT_ANSWERING.into()))
+            }
         };
         let polling = match &now.notices {
             watch::Notices::Events => None,
@@ -185,7 +185,11 @@ impl Answers {
             totals,
             disks,
             decoder_restarts: self.engine.pool.restarts(),
-            gpus: self.gpus.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            gpus: self
+                .gpus
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             errors: self.engine.errors(),
             reload_error: self
                 .reload_error

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::Event;
 use crate::control::protocol::Looked;
 use crate::decode::Content;
 use crate::decode::pool::Pool;
@@ -23,6 +22,7 @@ use crate::filing::filer::{FilingError, HoldReason};
 use crate::filing::record::{Digest, Label, Record, RecordId};
 use crate::filing::secrets::Secrets;
 use crate::judgement::Desk;
+use crate::telemetry::Event;
 
 use compare::{Adoption, Findings};
 use walk::Stopped;

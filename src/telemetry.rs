@@ -31,12 +31,10 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = filter.add_directive("notify=off".parse()?);
     let registry = tracing_subscriber::registry().with(filter);
     let stderr = || {
-        fmt::layer()
-            .with_writer(std::io::stderr)
-            .with_ansi(colours(
-                std::io::stderr().is_terminal(),
-                std::env::var_os("NO_COLOR").as_deref(),
-            ))
+        fmt::layer().with_writer(std::io::stderr).with_ansi(colours(
+            std::io::stderr().is_terminal(),
+            std::env::var_os("NO_COLOR").as_deref(),
+        ))
     };
     match settings.target {
         LogTarget::Json => registry

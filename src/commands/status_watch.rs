@@ -187,7 +187,11 @@ fn frame(text: &str, width: u16, height: u16) -> String {
     let lines: Vec<&str> = text.lines().collect();
     // The last line is for the help.
     let room = height - 1;
-    let shown = if lines.len() > room { room.saturating_sub(1) } else { lines.len() };
+    let shown = if lines.len() > room {
+        room.saturating_sub(1)
+    } else {
+        lines.len()
+    };
     let mut frame = "\x1b[?2026h\x1b[H".to_owned();
     for line in &lines[..shown] {
         let cut: String = line.chars().take(width).collect();
@@ -207,11 +211,21 @@ mod tests {
 
     #[test]
     fn a_frame_fills_the_screen_and_no_more() {
-        let text = (0..30).map(|n| format!("line {n} ").repeat(30)).collect::<Vec<_>>().join("\n");
+        let text = (0..30)
+            .map(|n| format!("line {n} ").repeat(30))
+            .collect::<Vec<_>>()
+            .join("\n");
         let drawn = frame(&text, 40, 10);
-        assert_eq!(drawn.matches("\r\n").count(), 9, "ten lines: the help is the last");
+        assert_eq!(
+            drawn.matches("\r\n").count(),
+            9,
+            "ten lines: the help is the last"
+        );
         assert!(drawn.contains("… 22 more lines"), "{drawn}");
-        let widest = drawn.split("\r\n").skip(1).map(|line| line.replace("\x1b[K", "").chars().count());
+        let widest = drawn
+            .split("\r\n")
+            .skip(1)
+            .map(|line| line.replace("\x1b[K", "").chars().count());
         assert!(widest.take(8).all(|width| width <= 40));
         // Nothing is cleared before it is drawn over.
         assert!(!drawn.contains("\x1b[2J") && drawn.ends_with("\x1b[J\x1b[?2026l"));

@@ -54,7 +54,11 @@ pub fn metrics(mut section: Section<'_>, control: Option<&Located<PathBuf>>) -> 
     let listen = if section.is_word("listen", "off") {
         None
     } else {
-        section.parsed("listen", "\"off\" or a loopback address with a port, e.g. \"127.0.0.1:9464\"", loopback)
+        section.parsed(
+            "listen",
+            "\"off\" or a loopback address with a port, e.g. \"127.0.0.1:9464\"",
+            loopback,
+        )
     };
     finish(section);
     Metrics {
@@ -87,8 +91,13 @@ fn path_or_off(section: &mut Section<'_>, key: &'static str) -> Option<Located<P
 /// Reads `[alert]`.
 pub fn alert(mut section: Section<'_>) -> AlertSettings {
     let default = AlertSettings::default();
-    let command = section.texts("command").map_or_else(Vec::new, |command| command.value);
-    if let Some(program) = command.first().filter(|program| !program.value.starts_with('/')) {
+    let command = section
+        .texts("command")
+        .map_or_else(Vec::new, |command| command.value);
+    if let Some(program) = command
+        .first()
+        .filter(|program| !program.value.starts_with('/'))
+    {
         let message = "command: it is run without a shell and without a search path: start with the program's absolute \
                        path, e.g. [\"/usr/local/sbin/tell-the-operators\"]";
         section.note(&program.place, message);
@@ -98,7 +107,11 @@ pub fn alert(mut section: Section<'_>) -> AlertSettings {
     }
     let timeout = section.duration("timeout", SECOND..=Duration::from_hours(1));
     let every = section.duration("every", SECOND..=7 * DAY);
-    let mut number = |key, high, default| section.number(key, 0.0, high).map_or(default, |it| it.value);
+    let mut number = |key, high, default| {
+        section
+            .number(key, 0.0, high)
+            .map_or(default, |it| it.value)
+    };
     let review_rate = number("review-rate", 1.0, default.review_rate);
     let quarantine_rate = number("quarantine-rate", 1.0, default.quarantine_rate);
     let drift = number("drift", 100.0, default.drift);

@@ -131,7 +131,10 @@ pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settin
             ours: [
                 ("the control socket", control.as_ref()),
                 ("the metrics socket", metrics.socket.as_ref()),
-                ("the directory of the metrics file", metrics.textfile.as_ref()),
+                (
+                    "the directory of the metrics file",
+                    metrics.textfile.as_ref(),
+                ),
             ]
             .into_iter()
             .filter_map(|(what, path)| Some(Named::new(what, path?)))

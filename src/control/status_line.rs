@@ -13,13 +13,20 @@ impl Status {
                 WatchState::Held => parts.push(format!("{} HELD", watch.name)),
             }
         }
-        if self.model.as_ref().is_some_and(|model| model.gpu_refused.is_some()) {
+        if self
+            .model
+            .as_ref()
+            .is_some_and(|model| model.gpu_refused.is_some())
+        {
             parts.push("NOT ON THE GPU".to_owned());
         }
         if self.reload_error.is_some() {
             parts.push("LAST RELOAD FAILED".to_owned());
         }
-        let online = self.watches.iter().filter(|watch| watch.state == WatchState::Online);
+        let online = self
+            .watches
+            .iter()
+            .filter(|watch| watch.state == WatchState::Online);
         let (online, all) = (online.count(), self.watches.len());
         parts.push(format!("{online} of {all} drop directories online"));
         parts.push(self.waiting());
@@ -38,7 +45,11 @@ impl Status {
 
     fn waiting(&self) -> String {
         let waiting: u64 = self.watches.iter().map(|watch| watch.waiting).sum();
-        let oldest = self.watches.iter().filter_map(|watch| watch.oldest_waiting_us).min();
+        let oldest = self
+            .watches
+            .iter()
+            .filter_map(|watch| watch.oldest_waiting_us)
+            .min();
         match oldest.filter(|_| waiting > 0) {
             Some(since) => format!("{waiting} waiting (oldest {})", age(self.now_us - since)),
             None => "nothing waiting".to_owned(),
@@ -62,7 +73,11 @@ mod tests {
                 provider: "cpu".into(),
                 gpu_refused: None,
             }),
-            totals: BTreeMap::from([("filed".into(), 12), ("review".into(), 2), ("conflict".into(), 1)]),
+            totals: BTreeMap::from([
+                ("filed".into(), 12),
+                ("review".into(), 2),
+                ("conflict".into(), 1),
+            ]),
             watches: vec![watch("north"), watch("south")],
             ..Status::default()
         };
@@ -74,9 +89,12 @@ mod tests {
             "2 of 2 drop directories online; nothing waiting; 12 filed, 3 for review, 0 quarantined; spine 1 on cpu"
         );
         let north = &mut status.watches[0];
-        (north.state, north.waiting, north.oldest_waiting_us) = (WatchState::Offline, 4, Some(40_000_000));
+        (north.state, north.waiting, north.oldest_waiting_us) =
+            (WatchState::Offline, 4, Some(40_000_000));
         assert!(
-            status.line().starts_with("north OFFLINE; 1 of 2 drop directories online; 4 waiting (oldest 1 min); "),
+            status.line().starts_with(
+                "north OFFLINE; 1 of 2 drop directories online; 4 waiting (oldest 1 min); "
+            ),
             "{}",
             status.line()
         );

@@ -146,7 +146,12 @@ mod tests {
         let mut recent = brought((0..WINDOW).map(|_| (Course::Review, 0.5)));
         assert_eq!(recent.review_rate(), Some(1.0));
         for n in 0..WINDOW {
-            let course = [Course::Filed, Course::Filed, Course::Review, Course::Quarantined][n % 4];
+            let course = [
+                Course::Filed,
+                Course::Filed,
+                Course::Review,
+                Course::Quarantined,
+            ][n % 4];
             recent.note(course, None);
         }
         assert!((recent.review_rate().unwrap() - 1.0 / 3.0).abs() < 1e-9);

@@ -13,11 +13,11 @@ use super::destinations::{Destinations, Roots, group_of_new_files, open_if_there
 use super::names;
 use super::record::{Digest, Fate, RecordId};
 use super::request::{FilingRequest, HoldReason, Outcome};
-use crate::telemetry::Event;
 use crate::config::settings::Action;
 use crate::domain::placement::{RootId, digest_name, review_folder};
 use crate::domain::{Placement, Reason, RelPath};
 use crate::root::{Root, fingerprint};
+use crate::telemetry::Event;
 
 /// Who owns the source.
 #[derive(Clone, Copy, Debug)]

@@ -41,7 +41,12 @@ fn standing(status: &Status) -> Registry {
 
 fn service(registry: &mut Registry, status: &Status) {
     let version = vec![("version", status.version.clone())];
-    gauge(registry, "build_info", "The program's version", [(version, 1.0)]);
+    gauge(
+        registry,
+        "build_info",
+        "The program's version",
+        [(version, 1.0)],
+    );
     single(
         registry,
         "start_time_seconds",
@@ -90,7 +95,12 @@ fn service(registry: &mut Registry, status: &Status) {
         "Memory in use on the GPU, by everybody",
         gpu(|gpu| gpu.used),
     );
-    gauge(registry, "gpu_memory_total_bytes", "Memory of the GPU", gpu(|gpu| gpu.total));
+    gauge(
+        registry,
+        "gpu_memory_total_bytes",
+        "Memory of the GPU",
+        gpu(|gpu| gpu.total),
+    );
     let fates = status.totals.iter();
     gauge(
         registry,
@@ -125,18 +135,26 @@ fn watches(registry: &mut Registry, status: &Status) {
     each("waiting_files", "Files seen that have no fate yet", &|it| {
         Some(it.waiting as f64)
     });
-    each("in_flight_files", "Of these, files being decoded, classified or filed", &|it| {
-        Some(it.in_flight as f64)
-    });
+    each(
+        "in_flight_files",
+        "Of these, files being decoded, classified or filed",
+        &|it| Some(it.in_flight as f64),
+    );
     each(
         "untakeable_files",
         "Files that may not be taken (no permission, a sticky directory)",
         &|it| Some(it.cannot_take as f64),
     );
-    each("oldest_waiting_seconds", "Age of the oldest file without a fate, 0 when none waits", &|it| {
-        let age = it.oldest_waiting_us.map_or(0, |since| status.now_us - since);
-        Some(seconds(age.max(0)))
-    });
+    each(
+        "oldest_waiting_seconds",
+        "Age of the oldest file without a fate, 0 when none waits",
+        &|it| {
+            let age = it
+                .oldest_waiting_us
+                .map_or(0, |since| status.now_us - since);
+            Some(seconds(age.max(0)))
+        },
+    );
     each(
         "last_scan_timestamp_seconds",
         "When the last complete scan ended, seconds since the Unix epoch",
@@ -173,7 +191,12 @@ fn disks(registry: &mut Registry, status: &Status) {
         "Bytes that radsort can still write; absent while the disk does not answer",
         labelled(|disk| disk.free),
     );
-    gauge(registry, "disk_size_bytes", "Bytes of the disk altogether", labelled(|disk| disk.total));
+    gauge(
+        registry,
+        "disk_size_bytes",
+        "Bytes of the disk altogether",
+        labelled(|disk| disk.total),
+    );
 }
 
 fn gauge(

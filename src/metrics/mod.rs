@@ -20,8 +20,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::ingest::{Took, Told};
-pub use recent::{RecentFiles, Rates};
+use crate::ingest::{Told, Took};
+pub use recent::{Rates, RecentFiles};
 pub use timed::Timed;
 
 /// Label names with their values.
@@ -94,7 +94,8 @@ impl Retry {
 
 /// Upper bounds of the histograms' buckets, seconds: from a decode to a share's settle time and beyond.
 const BUCKETS: [f64; 16] = [
-    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0,
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0,
+    14400.0,
 ];
 /// Beyond so many categories the others are counted together: bundles come and go while the service runs.
 const MOST_CATEGORIES: usize = 200;
@@ -189,8 +190,16 @@ impl Metrics {
         let labels = vec![
             ("watch", watch_label(&told.watch)),
             ("decision", told.fate.as_str().to_owned()),
-            ("category", category.map_or_else(String::new, |it| self.category_label(it))),
-            ("reason", told.reason.map_or("", crate::domain::Reason::code).to_owned()),
+            (
+                "category",
+                category.map_or_else(String::new, |it| self.category_label(it)),
+            ),
+            (
+                "reason",
+                told.reason
+                    .map_or("", crate::domain::Reason::code)
+                    .to_owned(),
+            ),
         ];
         self.files.get_or_create(&labels).inc();
         if watch_label(&told.watch) == told.watch {
@@ -201,12 +210,17 @@ impl Metrics {
     /// Measures a stage.
     pub fn took(&self, stage: Stage, took: Duration) {
         let labels = vec![("stage", stage.as_str().to_owned())];
-        self.stages.get_or_create(&labels).observe(took.as_secs_f64());
+        self.stages
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// Counts a file that has to be looked at again.
     pub fn retried(&self, watch: &str, why: Retry) {
-        let labels = vec![("watch", watch_label(watch)), ("reason", why.as_str().to_owned())];
+        let labels = vec![
+            ("watch", watch_label(watch)),
+            ("reason", why.as_str().to_owned()),
+        ];
         self.retries.get_or_create(&labels).inc();
     }
 
@@ -219,7 +233,9 @@ impl Metrics {
     /// Counts a run of the alert command.
     pub fn alerted(&self, worked: bool) {
         let outcome = if worked { "ok" } else { "failed" };
-        self.alerts.get_or_create(&vec![("outcome", outcome.to_owned())]).inc();
+        self.alerts
+            .get_or_create(&vec![("outcome", outcome.to_owned())])
+            .inc();
     }
 
     /// Rates and drift of a drop directory.
@@ -233,7 +249,10 @@ impl Metrics {
     }
 
     fn category_label(&self, category: &str) -> String {
-        let mut known = self.categories.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .categories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !known.contains(category) {
             if known.len() >= MOST_CATEGORIES {
                 return "(others)".to_owned();

@@ -79,7 +79,11 @@ pub fn readiness(status: &Status) -> Page {
         })
         .collect();
     let ok = bad.is_empty() && status.model.is_some();
-    let text = if ok { "ready\n".to_owned() } else { bad.concat() };
+    let text = if ok {
+        "ready\n".to_owned()
+    } else {
+        bad.concat()
+    };
     Page { ok, text }
 }
 
@@ -91,7 +95,13 @@ pub async fn serve_unix<P: Pages>(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let socket: UnixListener = listener.to_tokio()?;
-    accept(|| async { Ok(socket.accept().await?.0) }, pages, limits, stop).await;
+    accept(
+        || async { Ok(socket.accept().await?.0) },
+        pages,
+        limits,
+        stop,
+    )
+    .await;
     Ok(())
 }
 
@@ -102,7 +112,13 @@ pub async fn serve_tcp<P: Pages>(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    accept(|| async { Ok(listener.accept().await?.0) }, pages, limits, stop).await;
+    accept(
+        || async { Ok(listener.accept().await?.0) },
+        pages,
+        limits,
+        stop,
+    )
+    .await;
 }
 
 async fn accept<S, F, P>(

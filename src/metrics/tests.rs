@@ -24,7 +24,10 @@ fn parse(text: &str) -> Vec<Sample> {
             let (name, kind) = rest.split_once(' ').unwrap();
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             assert!(types.insert(name, kind).is_none(), "two types: {line}");
-            assert!(!samples.iter().any(|it| it.0 == name), "samples before their type: {line}");
+            assert!(
+                !samples.iter().any(|it| it.0 == name),
+                "samples before their type: {line}"
+            );
         } else if line.starts_with("# HELP ") {
             assert!(!line.contains('\\'), "{line}");
         } else {
@@ -37,7 +40,9 @@ fn parse(text: &str) -> Vec<Sample> {
             let family = name.strip_suffix(end)?;
             (types.get(family) == Some(&"histogram")).then_some(family)
         });
-        let kind = types.get(family.unwrap_or(name)).unwrap_or_else(|| panic!("{name} has no type"));
+        let kind = types
+            .get(family.unwrap_or(name))
+            .unwrap_or_else(|| panic!("{name} has no type"));
         assert_eq!(name.ends_with("_total"), *kind == "counter", "{name}");
     }
     samples
@@ -47,7 +52,10 @@ fn sample(line: &str) -> Sample {
     let name_end = line.find(['{', ' ']).unwrap();
     let (name, rest) = line.split_at(name_end);
     let good = |c: char| c.is_ascii_lowercase() || c == '_';
-    assert!(name.starts_with("radsort_") && name.chars().all(good), "{line}");
+    assert!(
+        name.starts_with("radsort_") && name.chars().all(good),
+        "{line}"
+    );
     let mut labels = BTreeMap::new();
     let mut rest = rest;
     if let Some(inner) = rest.strip_prefix('{') {
@@ -58,7 +66,9 @@ fn sample(line: &str) -> Sample {
             for (at, c) in after.char_indices() {
                 match (escaped, c) {
                     (true, 'n') => value.push('\n'),
-                    (true, '\\' | '"') | (false, _) if escaped || !matches!(c, '\\' | '"') => value.push(c),
+                    (true, '\\' | '"') | (false, _) if escaped || !matches!(c, '\\' | '"') => {
+                        value.push(c)
+                    }
                     (false, '\\') => {}
                     (false, '"') => {
                         end = Some(at);
@@ -83,7 +93,10 @@ fn sample(line: &str) -> Sample {
 
 fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let has = |sample: &&Sample| {
-        sample.0 == name && labels.iter().all(|(key, value)| sample.1.get(*key).map_or("", |it| it) == *value)
+        sample.0 == name
+            && labels
+                .iter()
+                .all(|(key, value)| sample.1.get(*key).map_or("", |it| it) == *value)
     };
     samples.iter().find(has).map(|sample| sample.2)
 }
@@ -165,29 +178,117 @@ fn what_happened_is_what_is_written() {
         metrics.told(&told("north", Fate::Filed, None));
     }
     metrics.told(&told("north", Fate::Review, Some(Reason::LowConfidence)));
-    metrics.told(&told("sort-0123abcd", Fate::Quarantined, Some(Reason::Truncated)));
+    metrics.told(&told(
+        "sort-0123abcd",
+        Fate::Quarantined,
+        Some(Reason::Truncated),
+    ));
     metrics.retried("north", Retry::Held);
     metrics.vanished("north");
     let samples = parse(&exposition::text(&metrics, &status()));
     let files = |labels: &[(&str, &str)]| value(&samples, "radsort_files_total", labels);
-    assert_eq!(files(&[("watch", "north"), ("decision", "filed"), ("category", "frontal-fusion"), ("reason", "")]), Some(2.0));
-    assert_eq!(files(&[("decision", "review"), ("category", ""), ("reason", "low-confidence")]), Some(1.0));
-    assert_eq!(files(&[("watch", "sort"), ("decision", "quarantined"), ("reason", "truncated")]), Some(1.0));
-    let one = |name: &str, labels: &[(&str, &str)]| value(&samples, name, labels).unwrap_or_else(|| panic!("{name}"));
-    assert_eq!(one("radsort_retries_total", &[("watch", "north"), ("reason", "held")]), 1.0);
-    assert_eq!(one("radsort_vanished_files_total", &[("watch", "north")]), 1.0);
-    assert_eq!(one("radsort_stage_duration_seconds_count", &[("stage", "settle")]), 4.0);
-    assert_eq!(one("radsort_stage_duration_seconds_sum", &[("stage", "settle")]), 20.0);
-    assert_eq!(one("radsort_stage_duration_seconds_count", &[("stage", "infer")]), 0.0);
-    assert_eq!(one("radsort_stage_duration_seconds_bucket", &[("stage", "settle"), ("le", "3.0")]), 0.0);
-    assert_eq!(one("radsort_stage_duration_seconds_bucket", &[("stage", "settle"), ("le", "10.0")]), 4.0);
-    assert_eq!(one("radsort_watch_state", &[("watch", "north"), ("state", "offline")]), 1.0);
-    assert_eq!(one("radsort_watch_state", &[("watch", "north"), ("state", "online")]), 0.0);
-    assert_eq!(one("radsort_oldest_waiting_seconds", &[("watch", "north")]), 10.0);
+    assert_eq!(
+        files(&[
+            ("watch", "north"),
+            ("decision", "filed"),
+            ("category", "frontal-fusion"),
+            ("reason", "")
+        ]),
+        Some(2.0)
+    );
+    assert_eq!(
+        files(&[
+            ("decision", "review"),
+            ("category", ""),
+            ("reason", "low-confidence")
+        ]),
+        Some(1.0)
+    );
+    assert_eq!(
+        files(&[
+            ("watch", "sort"),
+            ("decision", "quarantined"),
+            ("reason", "truncated")
+        ]),
+        Some(1.0)
+    );
+    let one = |name: &str, labels: &[(&str, &str)]| {
+        value(&samples, name, labels).unwrap_or_else(|| panic!("{name}"))
+    };
+    assert_eq!(
+        one(
+            "radsort_retries_total",
+            &[("watch", "north"), ("reason", "held")]
+        ),
+        1.0
+    );
+    assert_eq!(
+        one("radsort_vanished_files_total", &[("watch", "north")]),
+        1.0
+    );
+    assert_eq!(
+        one(
+            "radsort_stage_duration_seconds_count",
+            &[("stage", "settle")]
+        ),
+        4.0
+    );
+    assert_eq!(
+        one("radsort_stage_duration_seconds_sum", &[("stage", "settle")]),
+        20.0
+    );
+    assert_eq!(
+        one(
+            "radsort_stage_duration_seconds_count",
+            &[("stage", "infer")]
+        ),
+        0.0
+    );
+    assert_eq!(
+        one(
+            "radsort_stage_duration_seconds_bucket",
+            &[("stage", "settle"), ("le", "3.0")]
+        ),
+        0.0
+    );
+    assert_eq!(
+        one(
+            "radsort_stage_duration_seconds_bucket",
+            &[("stage", "settle"), ("le", "10.0")]
+        ),
+        4.0
+    );
+    assert_eq!(
+        one(
+            "radsort_watch_state",
+            &[("watch", "north"), ("state", "offline")]
+        ),
+        1.0
+    );
+    assert_eq!(
+        one(
+            "radsort_watch_state",
+            &[("watch", "north"), ("state", "online")]
+        ),
+        0.0
+    );
+    assert_eq!(
+        one("radsort_oldest_waiting_seconds", &[("watch", "north")]),
+        10.0
+    );
     assert_eq!(one("radsort_waiting_files", &[("watch", "north")]), 12.0);
     assert_eq!(one("radsort_disk_free_bytes", &[("disk", "library")]), 7.0);
-    assert_eq!(value(&samples, "radsort_disk_free_bytes", &[("disk", "state")]), None);
-    assert_eq!(one("radsort_model_info", &[("model", "spine 1"), ("provider", "cuda:0")]), 1.0);
+    assert_eq!(
+        value(&samples, "radsort_disk_free_bytes", &[("disk", "state")]),
+        None
+    );
+    assert_eq!(
+        one(
+            "radsort_model_info",
+            &[("model", "spine 1"), ("provider", "cuda:0")]
+        ),
+        1.0
+    );
     assert_eq!(one("radsort_gpu_memory_used_bytes", &[("gpu", "0")]), 1.0);
     assert_eq!(one("radsort_decoder_restarts_total", &[]), 3.0);
     assert_eq!(one("radsort_index_files", &[("decision", "filed")]), 5.0);
@@ -208,7 +309,10 @@ fn the_recent_past_outlives_a_restart() {
     }
     assert_eq!(metrics.rates("north").review, Some(0.25));
     metrics.save().unwrap();
-    assert_eq!(Metrics::open(dir.path()).rates("north"), metrics.rates("north"));
+    assert_eq!(
+        Metrics::open(dir.path()).rates("north"),
+        metrics.rates("north")
+    );
     std::fs::write(dir.path().join("recent.json"), "{").unwrap();
     assert_eq!(Metrics::open(dir.path()).rates("north"), Rates::default());
 }
@@ -223,7 +327,9 @@ fn categories_beyond_what_any_bundle_has_are_counted_together() {
         metrics.told(&one);
     }
     let samples = parse(&exposition::text(&metrics, &Status::default()));
-    let files = samples.iter().filter(|sample| sample.0 == "radsort_files_total");
+    let files = samples
+        .iter()
+        .filter(|sample| sample.0 == "radsort_files_total");
     assert_eq!(files.count(), MOST_CATEGORIES + 1);
     let rest = value(&samples, "radsort_files_total", &[("category", "(others)")]);
     assert_eq!(rest, Some(2.0 * MOST_CATEGORIES as f64));
@@ -239,24 +345,38 @@ fn the_manual_names_every_metric_and_no_other() {
         .collect();
     let histogram = |name: &String| {
         let ends = ["_bucket", "_sum", "_count"];
-        ends.iter().find_map(|end| name.strip_suffix(end)).map(str::to_owned)
+        ends.iter()
+            .find_map(|end| name.strip_suffix(end))
+            .map(str::to_owned)
     };
-    let there: BTreeSet<String> = names().iter().map(|name| histogram(name).unwrap_or(name.clone())).collect();
+    let there: BTreeSet<String> = names()
+        .iter()
+        .map(|name| histogram(name).unwrap_or(name.clone()))
+        .collect();
     assert_eq!(listed, there);
 }
 
 /// Every `radsort_…` word of a text.
 fn words(text: &str) -> BTreeSet<String> {
     let part = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
-    text.split(part).filter(|word| word.starts_with("radsort_")).map(str::to_owned).collect()
+    text.split(part)
+        .filter(|word| word.starts_with("radsort_"))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn dashboard_and_rules_ask_for_metrics_that_exist() {
     let there = names();
     for (what, text) in [
-        ("the dashboard", include_str!("../../packaging/grafana/radsort.json")),
-        ("the rules", include_str!("../../packaging/prometheus/radsort.rules.yml")),
+        (
+            "the dashboard",
+            include_str!("../../packaging/grafana/radsort.json"),
+        ),
+        (
+            "the rules",
+            include_str!("../../packaging/prometheus/radsort.rules.yml"),
+        ),
     ] {
         let asked = words(text);
         assert!(asked.len() > 5, "{what} asks for nothing");
@@ -266,7 +386,10 @@ fn dashboard_and_rules_ask_for_metrics_that_exist() {
     let dashboard: serde_json::Value =
         serde_json::from_str(include_str!("../../packaging/grafana/radsort.json")).unwrap();
     for panel in dashboard["panels"].as_array().unwrap() {
-        assert!(panel["title"].is_string() && panel["targets"].is_array(), "{panel}");
+        assert!(
+            panel["title"].is_string() && panel["targets"].is_array(),
+            "{panel}"
+        );
     }
 }
 

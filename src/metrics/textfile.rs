@@ -63,7 +63,13 @@ mod tests {
     #[test]
     fn two_sites_on_one_server_have_two_files() {
         let file = |config: &str| path(Path::new("/d"), Path::new(config));
-        assert_eq!(file("/etc/radsort/radsort.toml"), Path::new("/d/radsort.prom"));
-        assert_eq!(file("/etc/radsort/north.toml"), Path::new("/d/radsort-north.prom"));
+        assert_eq!(
+            file("/etc/radsort/radsort.toml"),
+            Path::new("/d/radsort.prom")
+        );
+        assert_eq!(
+            file("/etc/radsort/north.toml"),
+            Path::new("/d/radsort-north.prom")
+        );
     }
 }

@@ -3,11 +3,11 @@
 //! It belongs to one thread. Given several images it runs each network over all that it applies to, in batches; the
 //! result for an image does not depend on its company.
 
-use crate::telemetry::Event;
 use crate::config::settings::RuntimeSettings;
 use crate::decode::Radiograph;
 use crate::domain::decision::{HeaderView, Score, ViewScores, ViewThresholds, resolve_view};
 use crate::domain::{Prediction, Reason, View};
+use crate::telemetry::Event;
 
 use super::Bundle;
 use super::classifier::ModelError;

@@ -104,7 +104,10 @@ mod tests {
         let path = dir.join("tell");
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        vec![path.to_str().unwrap().to_owned(), "an argument; $(not a shell's)".to_owned()]
+        vec![
+            path.to_str().unwrap().to_owned(),
+            "an argument; $(not a shell's)".to_owned(),
+        ]
     }
 
     fn wait_for<T>(what: &str, found: impl Fn() -> Option<T>) -> T {
@@ -133,7 +136,11 @@ mod tests {
         let metrics = Arc::new(Metrics::open(dir.path()));
         let alerts = Alerts::start(metrics).unwrap();
         let said = "north: `touch /tmp/x`; \"$(id)\"";
-        alerts.tell(&settings, Path::new("/etc/radsort/radsort.toml"), &change(said, false));
+        alerts.tell(
+            &settings,
+            Path::new("/etc/radsort/radsort.toml"),
+            &change(said, false),
+        );
         let text = wait_for("the command has run", || fs::read_to_string(&heard).ok());
         let expected = format!(
             "an argument; $(not a shell's)\nRADSORT_CONFIG=/etc/radsort/radsort.toml\nRADSORT_EVENT=review-rate-high\n\
@@ -158,13 +165,24 @@ mod tests {
         }
         assert!(started.elapsed() < Duration::from_secs(10));
         wait_for("a run is counted as failed", || {
-            let text = crate::metrics::exposition::text(&metrics, &crate::control::status::Status::default());
-            text.contains("radsort_alert_runs_total{outcome=\"failed\"}").then_some(())
+            let text = crate::metrics::exposition::text(
+                &metrics,
+                &crate::control::status::Status::default(),
+            );
+            text.contains("radsort_alert_runs_total{outcome=\"failed\"}")
+                .then_some(())
         });
     }
 
     #[test]
     fn without_a_command_nothing_is_run() {
-        assert!(command(&AlertSettings::default(), Path::new("/c"), &change("", false)).is_none());
+        assert!(
+            command(
+                &AlertSettings::default(),
+                Path::new("/c"),
+                &change("", false)
+            )
+            .is_none()
+        );
     }
 }

@@ -77,7 +77,10 @@ fn wait(mut child: Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     // It stays a zombie until it is waited for below: its number cannot become another process's meanwhile.
     std::thread::spawn(move || {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
+        while matches!(
+            waitid(WaitId::Pid(pid), options),
+            Err(rustix::io::Errno::INTR)
+        ) {}
         let _ = ended.send(());
     });
     if has_ended.recv_timeout(limit).is_ok() {
@@ -103,9 +106,17 @@ mod tests {
         let limit = Duration::from_mins(1);
         assert_eq!(run(sh("echo one; echo two >&2"), limit).unwrap(), "one\n");
         let failed = run(sh("exit 3"), limit).unwrap_err().to_string();
-        assert!(failed.contains("/bin/sh ended with exit status: 3"), "{failed}");
-        let missing = run(Command::new("/nowhere/x"), limit).unwrap_err().to_string();
-        assert!(missing.contains("/nowhere/x cannot be started"), "{missing}");
+        assert!(
+            failed.contains("/bin/sh ended with exit status: 3"),
+            "{failed}"
+        );
+        let missing = run(Command::new("/nowhere/x"), limit)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.contains("/nowhere/x cannot be started"),
+            "{missing}"
+        );
         let much = run(sh("head -c 1000000 /dev/zero"), limit).unwrap();
         assert_eq!(much.len() as u64, KEPT);
     }

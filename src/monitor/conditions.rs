@@ -45,7 +45,10 @@ pub fn conditions(status: &Status, limits: &AlertSettings) -> BTreeMap<Key, Cond
         };
         match watch.state {
             WatchState::Online => {}
-            WatchState::Held => plain(Event::IntakePaused, format!("{name}: intake is paused: {why}")),
+            WatchState::Held => plain(
+                Event::IntakePaused,
+                format!("{name}: intake is paused: {why}"),
+            ),
             WatchState::Offline if why == NOT_ANSWERING => {
                 plain(Event::ShareNotAnswering, format!("{name}: {why}"));
             }
@@ -63,10 +66,25 @@ pub fn conditions(status: &Status, limits: &AlertSettings) -> BTreeMap<Key, Cond
             }
         };
         let review = "the share of files that go to review";
-        above(Event::ReviewRateHigh, watch.review_rate, limits.review_rate, review);
+        above(
+            Event::ReviewRateHigh,
+            watch.review_rate,
+            limits.review_rate,
+            review,
+        );
         let quarantine = "the share of files that are quarantined";
-        above(Event::QuarantineRateHigh, watch.quarantine_rate, limits.quarantine_rate, quarantine);
-        above(Event::Drift, watch.drift, limits.drift, "the drift of the model's confidence");
+        above(
+            Event::QuarantineRateHigh,
+            watch.quarantine_rate,
+            limits.quarantine_rate,
+            quarantine,
+        );
+        above(
+            Event::Drift,
+            watch.drift,
+            limits.drift,
+            "the drift of the model's confidence",
+        );
     }
     for disk in &status.disks {
         if let Some(free) = disk.free.filter(|free| *free < limits.disk_below) {
@@ -124,7 +142,10 @@ impl Latch {
                 (standing.condition, standing.seen) = (condition, now);
                 continue;
             }
-            let tell = self.told.get(&key).is_none_or(|last| now.duration_since(*last) >= every);
+            let tell = self
+                .told
+                .get(&key)
+                .is_none_or(|last| now.duration_since(*last) >= every);
             if tell {
                 self.told.insert(key.clone(), now);
             }
@@ -190,7 +211,11 @@ mod tests {
             free,
             ..DiskStatus::default()
         };
-        status.disks = vec![disk("library", Some(1 << 30)), disk("state", Some(9 << 30)), disk("x", None)];
+        status.disks = vec![
+            disk("library", Some(1 << 30)),
+            disk("state", Some(9 << 30)),
+            disk("x", None),
+        ];
         let of = |event, subject: &str| (event, subject.to_owned());
         let mut expected = vec![
             of(Event::IntakePaused, "north"),
@@ -204,7 +229,10 @@ mod tests {
         expected.sort();
         assert_eq!(events(&status), expected);
         let paused = &conditions(&status, &limits())[&of(Event::IntakePaused, "north")];
-        assert_eq!(paused.message, "north: intake is paused: the library's disk is full");
+        assert_eq!(
+            paused.message,
+            "north: intake is paused: the library's disk is full"
+        );
     }
 
     fn paused() -> BTreeMap<Key, Condition> {

@@ -54,7 +54,10 @@ impl Monitor {
 
     /// How the service was at the last look, in one line for the service manager.
     pub fn line(&self) -> String {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.line
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Looks now. `None` when the status cannot be had in time.
@@ -106,7 +109,12 @@ impl Monitor {
 
     async fn seldom(&self) {
         let services = self.engine.services();
-        let on_gpu = services.model.classifier().info().provider.starts_with("cuda");
+        let on_gpu = services
+            .model
+            .classifier()
+            .info()
+            .provider
+            .starts_with("cuda");
         let metrics = Arc::clone(self.engine.metrics());
         let looked = tokio::task::spawn_blocking(move || {
             if let Err(error) = metrics.save() {
@@ -242,7 +250,10 @@ impl TextFile {
             return;
         }
         self.due = now + engine.settings().metrics.interval;
-        let (path, text) = (self.path.clone(), exposition::text(engine.metrics(), status));
+        let (path, text) = (
+            self.path.clone(),
+            exposition::text(engine.metrics(), status),
+        );
         let written = tokio::task::spawn_blocking(move || textfile::write(&path, &text)).await;
         let failed = match written {
             Ok(Ok(())) => None,

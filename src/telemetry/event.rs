@@ -109,12 +109,18 @@ mod tests {
         let ids: BTreeSet<_> = Event::ALL.iter().map(|event| event.message_id()).collect();
         assert_eq!(ids.len(), Event::ALL.len());
         for id in &ids {
-            assert!(id.len() == 32 && id.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')), "{id}");
+            assert!(
+                id.len() == 32 && id.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')),
+                "{id}"
+            );
         }
         assert_eq!(entries().into_keys().collect::<BTreeSet<_>>(), ids);
         for (id, entry) in entries() {
             let (headers, text) = entry.split_once("\n\n").unwrap();
-            assert!(headers.starts_with("Subject: ") && headers.contains("\nDefined-By: radsort"), "{id}");
+            assert!(
+                headers.starts_with("Subject: ") && headers.contains("\nDefined-By: radsort"),
+                "{id}"
+            );
             assert!(!text.trim().is_empty(), "{id} explains nothing");
         }
     }
@@ -132,8 +138,14 @@ mod tests {
         let mut text = String::new();
         while let Some(path) = open.pop() {
             if path.is_dir() {
-                open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            } else if !path.ends_with("telemetry/event.rs") && path.extension().is_some_and(|it| it == "rs") {
+                open.extend(
+                    std::fs::read_dir(&path)
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path()),
+                );
+            } else if !path.ends_with("telemetry/event.rs")
+                && path.extension().is_some_and(|it| it == "rs")
+            {
                 text += &std::fs::read_to_string(&path).unwrap();
             }
         }
@@ -144,13 +156,18 @@ mod tests {
     fn every_kind_is_said_somewhere_and_the_catalogs_fields_exist() {
         let source = source();
         for event in Event::ALL {
-            assert!(source.contains(&format!("Event::{event:?}")), "{event:?} is never said");
+            assert!(
+                source.contains(&format!("Event::{event:?}")),
+                "{event:?} is never said"
+            );
         }
         for (id, entry) in entries() {
             for field in entry.split('@').skip(1).step_by(2) {
                 let name = field.strip_prefix("RADSORT_").unwrap().to_lowercase();
                 // A field is written `name = value`, or `name` where a variable has its name.
-                let said = [" = ", ",", " %", "\n"].iter().any(|after| source.contains(&format!(" {name}{after}")));
+                let said = [" = ", ",", " %", "\n"]
+                    .iter()
+                    .any(|after| source.contains(&format!(" {name}{after}")));
                 assert!(said, "{id} names {field}, which is never said");
             }
         }

@@ -32,7 +32,8 @@ impl Fields {
         if field.name() == "message" {
             self.message = value;
         } else {
-            self.values.push((format!("{PREFIX}{}", field.name()), value));
+            self.values
+                .push((format!("{PREFIX}{}", field.name()), value));
         }
     }
 }
@@ -143,9 +144,15 @@ mod tests {
     struct Entry<'a>(&'a mut BTreeMap<String, String>);
 
     impl<'kvs> kv::VisitSource<'kvs> for Entry<'_> {
-        fn visit_pair(&mut self, key: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
+        fn visit_pair(
+            &mut self,
+            key: kv::Key<'kvs>,
+            value: kv::Value<'kvs>,
+        ) -> Result<(), kv::Error> {
             // As systemd-journal-logger mangles it.
-            let before = self.0.insert(key.as_str().to_ascii_uppercase(), value.to_string());
+            let before = self
+                .0
+                .insert(key.as_str().to_ascii_uppercase(), value.to_string());
             assert!(before.is_none(), "{key} twice");
             Ok(())
         }
@@ -175,7 +182,9 @@ mod tests {
     }
 
     fn fields(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let owned = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let owned = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         owned.collect()
     }
 

@@ -28,10 +28,10 @@ use super::queue::{Errand, Origin, Queue, Ready, Seen};
 use super::scan::{Scan, is_dicomdir};
 use super::status::{Notices, Shared, WatchState, WatchStatus, now_us};
 use super::{Consumed, Settled, Verdict};
-use crate::telemetry::Event;
 use crate::config::settings::WatchSettings;
 use crate::domain::RelPath;
 use crate::domain::settle::{Moment, Rules, Sight};
+use crate::telemetry::Event;
 
 /// Entries of a scan, events or deadlines handled in one turn.
 const SLICE: usize = 500;

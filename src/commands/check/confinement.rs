@@ -24,7 +24,15 @@ const TAIL: u64 = 1 << 20;
 /// At most so many records of the kernel's buffer.
 const RECORDS: usize = 20_000;
 /// radsort's processes and threads, as the kernel names them ("share …" is written in hexadecimal, as it has a space).
-const NAMES: [&str; 7] = ["radsort", "filer", "model", "sweep", "alert", "watch:", "7368617265"];
+const NAMES: [&str; 7] = [
+    "radsort",
+    "filer",
+    "model",
+    "sweep",
+    "alert",
+    "watch:",
+    "7368617265",
+];
 
 /// What can be seen of it.
 pub(super) fn check(findings: &mut Findings) {
@@ -45,12 +53,17 @@ impl Facts {
     fn now() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).ok();
         let mut log = None;
-        for text in LOGS.iter().filter_map(|path| tail(Path::new(path))).chain(kernel_buffer()) {
+        for text in LOGS
+            .iter()
+            .filter_map(|path| tail(Path::new(path)))
+            .chain(kernel_buffer())
+        {
             log.get_or_insert_with(String::new).push_str(&text);
         }
         Self {
             selinux: read("/sys/fs/selinux/enforce").map(|enforce| enforce.trim() == "1"),
-            apparmor: read("/sys/module/apparmor/parameters/enabled").is_some_and(|it| it.trim() == "Y"),
+            apparmor: read("/sys/module/apparmor/parameters/enabled")
+                .is_some_and(|it| it.trim() == "Y"),
             log,
         }
     }
@@ -59,7 +72,8 @@ impl Facts {
 fn tail(path: &Path) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
+        .ok()?;
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
@@ -113,7 +127,12 @@ fn judge(facts: &Facts) -> Vec<Verdict> {
         } else {
             Level::Warning
         };
-        let verdict = Verdict::new(level, "confinement", format!("{denial}, {times} times"), advice);
+        let verdict = Verdict::new(
+            level,
+            "confinement",
+            format!("{denial}, {times} times"),
+            advice,
+        );
         said.push(verdict);
     }
     if denials.is_empty() {
@@ -144,14 +163,22 @@ fn denial(line: &str) -> Option<String> {
         let kind = |context: &str| context.split(':').nth(2).unwrap_or("?").to_owned();
         let to = field("tcontext").map_or_else(|| "?".to_owned(), kind);
         let class = field("tclass").unwrap_or("?");
-        let permissive = if line.contains("permissive=1") { " (permissive)" } else { "" };
-        return Some(format!("SELinux denied {what} on {class} of type {to}{permissive}"));
+        let permissive = if line.contains("permissive=1") {
+            " (permissive)"
+        } else {
+            ""
+        };
+        return Some(format!(
+            "SELinux denied {what} on {class} of type {to}{permissive}"
+        ));
     }
     let profile = field("profile").unwrap_or_default();
     if line.contains("apparmor=\"DENIED\"") && (ours || profile.contains("radsort")) {
         let operation = field("operation").unwrap_or("?");
         let mask = field("denied_mask").unwrap_or("?");
-        return Some(format!("AppArmor denied {operation} ({mask}) under the profile {profile}"));
+        return Some(format!(
+            "AppArmor denied {operation} ({mask}) under the profile {profile}"
+        ));
     }
     None
 }
@@ -186,7 +213,10 @@ mod tests {
                 "SELinux denied write on dir of type nfs_t, 2 times",
             ]
         );
-        assert!(said.iter().all(|it| it.level == Level::Warning && !it.advice.is_empty()));
+        assert!(
+            said.iter()
+                .all(|it| it.level == Level::Warning && !it.advice.is_empty())
+        );
         assert!(!format!("{said:?}").contains("Kwiat"));
     }
 
@@ -200,7 +230,10 @@ mod tests {
     #[test]
     fn a_log_that_is_closed_to_this_user_is_said_and_no_warning() {
         let said = judge(&facts(None));
-        assert!(said[0].level == Level::Ok && said[0].message.contains("cannot read"), "{said:?}");
+        assert!(
+            said[0].level == Level::Ok && said[0].message.contains("cannot read"),
+            "{said:?}"
+        );
         assert!(judge(&Facts::default()).is_empty(), "neither is there");
     }
 

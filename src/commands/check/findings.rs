@@ -52,7 +52,12 @@ impl Verdict {
     }
 
     /// The same with a level that depends.
-    pub fn new(level: Level, what: &str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn new(
+        level: Level,
+        what: &str,
+        message: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
         Self {
             level,
             what: what.to_owned(),

@@ -84,9 +84,14 @@ fn judge(facts: &Facts, level: Level) -> Vec<Verdict> {
         )];
     };
     let mut said = Vec::new();
-    let cuda = needed.iter().find_map(|name| name.strip_prefix("libcudart.so.")?.parse::<u32>().ok());
+    let cuda = needed
+        .iter()
+        .find_map(|name| name.strip_prefix("libcudart.so.")?.parse::<u32>().ok());
     let least = cuda.and_then(|cuda| DRIVERS.iter().find(|(generation, _)| *generation == cuda));
-    let major = driver.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    let major = driver
+        .split('.')
+        .next()
+        .and_then(|major| major.parse::<u32>().ok());
     match (least, major) {
         (Some((cuda, least)), Some(major)) if major < *least => said.push(Verdict::new(
             level,
@@ -97,7 +102,10 @@ fn judge(facts: &Facts, level: Level) -> Vec<Verdict> {
         _ => said.push(Verdict::ok("GPU driver", driver.as_str())),
     }
     if facts.missing.is_empty() {
-        said.push(Verdict::ok("GPU libraries", format!("{} that CUDA needs are there", needed.len())));
+        said.push(Verdict::ok(
+            "GPU libraries",
+            format!("{} that CUDA needs are there", needed.len()),
+        ));
     } else {
         let names: Vec<&str> = facts.missing.iter().map(String::as_str).collect();
         said.push(Verdict::new(
@@ -137,9 +145,14 @@ fn packages(missing: &BTreeSet<String>) -> String {
 
 /// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May …` → `535.183.01`.
 fn driver_version(text: &str) -> Option<String> {
-    let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("NVRM version:"))?;
     let is_version = |word: &&str| {
-        word.contains('.') && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()))
+        word.contains('.')
+            && word
+                .split('.')
+                .all(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()))
     };
     line.split_whitespace().find(is_version).map(str::to_owned)
 }
@@ -158,7 +171,10 @@ fn read_needed(mut file: File) -> BTreeSet<String> {
 
 /// NUL-ended names such as `libcudnn.so.9` in a library's bytes.
 fn needed(bytes: &[u8]) -> BTreeSet<String> {
-    let starts = bytes.windows(5).enumerate().filter(|(_, it)| matches!(*it, b"libcu" | b"libnv"));
+    let starts = bytes
+        .windows(5)
+        .enumerate()
+        .filter(|(_, it)| matches!(*it, b"libcu" | b"libnv"));
     let name = |(at, _)| {
         let rest: &[u8] = &bytes[at..];
         let end = rest.iter().take(OVERLAP).position(|byte| *byte == 0)?;
@@ -175,18 +191,37 @@ fn folders(beside: &Path) -> Vec<PathBuf> {
     let mut folders = vec![beside.to_owned()];
     // The wheels' own layout: onnxruntime/capi beside nvidia/*/lib.
     let wheels = [beside.join("nvidia"), beside.join("../../nvidia")];
-    for parts in wheels.iter().filter_map(|wheels| std::fs::read_dir(wheels).ok()) {
+    for parts in wheels
+        .iter()
+        .filter_map(|wheels| std::fs::read_dir(wheels).ok())
+    {
         folders.extend(parts.flatten().map(|part| part.path().join("lib")));
     }
     if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
         folders.extend(std::env::split_paths(&path));
     }
-    for file in std::fs::read_dir("/etc/ld.so.conf.d").into_iter().flatten().flatten() {
+    for file in std::fs::read_dir("/etc/ld.so.conf.d")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let text = std::fs::read_to_string(file.path()).unwrap_or_default();
-        folders.extend(text.lines().map(str::trim).filter(|line| line.starts_with('/')).map(PathBuf::from));
+        folders.extend(
+            text.lines()
+                .map(str::trim)
+                .filter(|line| line.starts_with('/'))
+                .map(PathBuf::from),
+        );
     }
     let triplet = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-    let usual = ["/usr/local/cuda/lib64", "/usr/local/lib", &triplet, "/usr/lib64", "/usr/lib", "/lib64"];
+    let usual = [
+        "/usr/local/cuda/lib64",
+        "/usr/local/lib",
+        &triplet,
+        "/usr/lib64",
+        "/usr/lib",
+        "/lib64",
+    ];
     folders.extend(usual.map(PathBuf::from));
     folders
 }
@@ -198,7 +233,12 @@ mod tests {
     use std::io::Write as _;
 
     fn facts(driver: Option<&str>, missing: &[&str]) -> Facts {
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<BTreeSet<_>>()
+        };
         Facts {
             driver: driver.map(str::to_owned),
             needed: Some(names(&["libcudart.so.13", "libcudnn.so.9"])),
@@ -209,8 +249,14 @@ mod tests {
     #[test]
     fn the_drivers_version_is_read_in_both_of_its_forms() {
         for (text, version) in [
-            ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version: 12.2.0\n", "535.183.01"),
-            ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n", "580.95.05"),
+            (
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version: 12.2.0\n",
+                "535.183.01",
+            ),
+            (
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n",
+                "580.95.05",
+            ),
         ] {
             assert_eq!(driver_version(text).unwrap(), version);
         }
@@ -219,9 +265,21 @@ mod tests {
 
     #[test]
     fn an_old_driver_and_missing_libraries_are_told_with_what_to_install() {
-        let said = judge(&facts(Some("535.183.01"), &["libcudnn.so.9"]), Level::Warning);
-        assert!(said[0].message.contains("535.183.01 is too old for CUDA 13") && said[0].advice.contains("580"), "{said:?}");
-        assert!(said[1].message.contains("libcudnn.so.9") && said[1].advice.contains("nvidia-cudnn"), "{said:?}");
+        let said = judge(
+            &facts(Some("535.183.01"), &["libcudnn.so.9"]),
+            Level::Warning,
+        );
+        assert!(
+            said[0]
+                .message
+                .contains("535.183.01 is too old for CUDA 13")
+                && said[0].advice.contains("580"),
+            "{said:?}"
+        );
+        assert!(
+            said[1].message.contains("libcudnn.so.9") && said[1].advice.contains("nvidia-cudnn"),
+            "{said:?}"
+        );
         let good = judge(&facts(Some("580.95.05"), &[]), Level::Error);
         assert!(good.iter().all(|it| it.level == Level::Ok), "{good:?}");
         let none = judge(&facts(None, &[]), Level::Error);
@@ -230,7 +288,11 @@ mod tests {
             needed: None,
             ..facts(Some("580.95.05"), &[])
         };
-        assert!(judge(&cpu_only, Level::Warning)[0].advice.contains("onnxruntime-gpu"));
+        assert!(
+            judge(&cpu_only, Level::Warning)[0]
+                .advice
+                .contains("onnxruntime-gpu")
+        );
     }
 
     #[test]

@@ -26,7 +26,14 @@ const PLACES: [&str; 12] = [
 const LARGEST: u64 = 1 << 20;
 /// Words of a line that moves or deletes files.
 const TAKING: [&str; 8] = [
-    "mv ", "rm ", "-delete", "--remove-source-files", "--delete", "storescu", "movescu", "unlink",
+    "mv ",
+    "rm ",
+    "-delete",
+    "--remove-source-files",
+    "--delete",
+    "storescu",
+    "movescu",
+    "unlink",
 ];
 
 /// Everything that has to do with one drop directory.
@@ -47,7 +54,10 @@ pub(super) fn check(watch: &WatchSettings, config: &Path, findings: &mut Finding
 }
 
 fn files() -> Vec<PathBuf> {
-    let small = |path: &Path| path.metadata().is_ok_and(|it| it.is_file() && it.len() <= LARGEST);
+    let small = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|it| it.is_file() && it.len() <= LARGEST)
+    };
     let mut files = Vec::new();
     for place in PLACES.map(PathBuf::from) {
         if small(&place) {
@@ -63,14 +73,20 @@ fn files() -> Vec<PathBuf> {
 
 /// The configuration that is being checked, its drop-ins, and radsort's own units.
 fn is_own(file: &Path, config: &Path) -> bool {
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = file
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let same = |one: &Path, other: &Path| one.canonicalize().ok() == other.canonicalize().ok();
     same(file, config) || (name.starts_with("radsort") && !file.starts_with("/etc/radsort"))
 }
 
 /// A schedule, unit or configuration that names the drop directory.
 fn mentioned(what: &str, drop: &Path, file: &Path, text: &str) -> Option<Verdict> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#') && names(line, drop));
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#') && names(line, drop));
     let lines: Vec<&str> = lines.collect();
     let first = lines.first()?;
     let file = file.display().to_string();
@@ -124,7 +140,10 @@ fn watching(device: u64, inode: u64) -> Vec<String> {
         let infos = std::fs::read_dir(process.path().join("fdinfo"));
         let texts = infos.into_iter().flatten().flatten();
         let texts = texts.filter_map(|info| std::fs::read_to_string(info.path()).ok());
-        if texts.into_iter().any(|text| has_watch(&text, device, inode)) {
+        if texts
+            .into_iter()
+            .any(|text| has_watch(&text, device, inode))
+        {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             names.push(name.trim().to_owned());
         }
@@ -142,13 +161,17 @@ fn has_watch(fdinfo: &str, device: u64, inode: u64) -> bool {
         u64::from_str_radix(value, 16).ok()
     };
     let lines = fdinfo.lines().filter(|line| line.starts_with("inotify "));
-    lines
-        .into_iter()
-        .any(|line| hexadecimal(line, "ino:") == Some(inode) && hexadecimal(line, "sdev:") == Some(device))
+    lines.into_iter().any(|line| {
+        hexadecimal(line, "ino:") == Some(inode) && hexadecimal(line, "sdev:") == Some(device)
+    })
 }
 
 fn watched(what: &str, programs: &[String]) -> Option<Verdict> {
-    let mut others: Vec<&str> = programs.iter().map(String::as_str).filter(|name| *name != "radsort").collect();
+    let mut others: Vec<&str> = programs
+        .iter()
+        .map(String::as_str)
+        .filter(|name| *name != "radsort")
+        .collect();
     others.sort_unstable();
     others.dedup();
     if others.is_empty() {
@@ -174,18 +197,36 @@ mod tests {
     #[test]
     fn a_schedule_that_takes_files_is_a_warning_and_one_that_brings_them_is_not() {
         for (file, text) in [
-            ("/etc/cron.d/pacs", "5 * * * * root mv /srv/drop/*.dcm /srv/old/\n"),
+            (
+                "/etc/cron.d/pacs",
+                "5 * * * * root mv /srv/drop/*.dcm /srv/old/\n",
+            ),
             ("/etc/cron.daily/clean", "find /srv/drop -mtime +3 -delete"),
-            ("/etc/systemd/system/index.path", "[Path]\nPathExistsGlob=/srv/drop/*"),
+            (
+                "/etc/systemd/system/index.path",
+                "[Path]\nPathExistsGlob=/srv/drop/*",
+            ),
             ("/etc/tmpfiles.d/x.conf", "d /srv/drop 0770 root root 3d"),
             ("/etc/radsort/other.toml", "path = \"/srv/drop\""),
         ] {
             let verdict = said(file, text).unwrap();
-            assert!(verdict.level == Level::Warning && verdict.message.contains(file), "{verdict:?}");
+            assert!(
+                verdict.level == Level::Warning && verdict.message.contains(file),
+                "{verdict:?}"
+            );
         }
-        let brings = said("/etc/cron.d/pull", "* * * * * root rsync -a pacs:/out/ /srv/drop/").unwrap();
+        let brings = said(
+            "/etc/cron.d/pull",
+            "* * * * * root rsync -a pacs:/out/ /srv/drop/",
+        )
+        .unwrap();
         assert_eq!(brings.level, Level::Ok);
-        for text in ["# mv /srv/drop/x /y", "mv /srv/dropped/x /y", "mv /srv/drop-2/x /y", ""] {
+        for text in [
+            "# mv /srv/drop/x /y",
+            "mv /srv/dropped/x /y",
+            "mv /srv/drop-2/x /y",
+            "",
+        ] {
             assert_eq!(said("/etc/cron.d/x", text), None, "{text}");
         }
     }
@@ -203,7 +244,12 @@ mod tests {
         let before = watching(metadata.dev(), metadata.ino());
         assert!(before.is_empty(), "{before:?}");
         let mut watcher = notify::recommended_watcher(|_| {}).unwrap();
-        notify::Watcher::watch(&mut watcher, dir.path(), notify::RecursiveMode::NonRecursive).unwrap();
+        notify::Watcher::watch(
+            &mut watcher,
+            dir.path(),
+            notify::RecursiveMode::NonRecursive,
+        )
+        .unwrap();
         let found = watching(metadata.dev(), metadata.ino());
         // Some filesystems of containers hide the inode from /proc.
         if found.is_empty() {

@@ -137,10 +137,17 @@ fn looked_at(dir: &Path) -> Vec<Lying> {
 /// Files from the future: the server's or the sender's clock is ahead.
 fn future(what: &str, now: SystemTime, files: &[Lying]) -> Option<Verdict> {
     let ahead = |file: &Lying| file.modified.duration_since(now).ok();
-    let most = files.iter().filter_map(ahead).max().filter(|ahead| *ahead > SKEW)?;
+    let most = files
+        .iter()
+        .filter_map(ahead)
+        .max()
+        .filter(|ahead| *ahead > SKEW)?;
     Some(Verdict::warning(
         what,
-        format!("files there were modified up to {} s in the future", most.as_secs()),
+        format!(
+            "files there were modified up to {} s in the future",
+            most.as_secs()
+        ),
         "The clocks of this machine, the file server or the sender differ: let all of them follow the same time server (chrony, NTP).",
     ))
 }
@@ -150,7 +157,10 @@ fn unreadable(what: &str, hidden: &[Owned], of: usize, me: &Me) -> Option<Verdic
     if hidden.is_empty() {
         return None;
     }
-    let message = format!("{} of the first {of} files there cannot be read by this user", hidden.len());
+    let message = format!(
+        "{} of the first {of} files there cannot be read by this user",
+        hidden.len()
+    );
     let umask = hidden.iter().filter(|file| file.mode & 0o044 == 0).count();
     let foreign: BTreeSet<u32> = hidden
         .iter()
@@ -224,7 +234,10 @@ impl Made {
         let metadata = file.metadata()?;
         let after = SystemTime::now();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let device = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+        let device = (
+            rustix::fs::major(metadata.dev()),
+            rustix::fs::minor(metadata.dev()),
+        );
         Ok(Self {
             kind,
             me: rustix::process::geteuid().as_raw(),
@@ -276,13 +289,19 @@ impl Made {
 
     fn judge_clock(&self, what: &str) -> Option<Verdict> {
         let ahead = self.modified.duration_since(self.after).unwrap_or_default();
-        let behind = self.before.duration_since(self.modified).unwrap_or_default();
+        let behind = self
+            .before
+            .duration_since(self.modified)
+            .unwrap_or_default();
         let skew = ahead.max(behind);
         (skew > SKEW).then(|| {
             let direction = if ahead > behind { "ahead of" } else { "behind" };
             Verdict::warning(
                 what,
-                format!("the file server's clock is {} s {direction} this machine's", skew.as_secs()),
+                format!(
+                    "the file server's clock is {} s {direction} this machine's",
+                    skew.as_secs()
+                ),
                 "Settling compares times: let both follow the same time server (chrony, NTP).",
             )
         })
@@ -290,7 +309,9 @@ impl Made {
 
     fn judge_locks(&self, what: &str) -> Option<Verdict> {
         let why = match self.lock {
-            Err(errno) if errno != Errno::WOULDBLOCK => format!("files there ({}) cannot be locked: {errno}", self.kind),
+            Err(errno) if errno != Errno::WOULDBLOCK => {
+                format!("files there ({}) cannot be locked: {errno}", self.kind)
+            }
             _ if self.nolock => format!("it is mounted without locks ({})", self.kind),
             _ => return None,
         };
@@ -307,7 +328,8 @@ impl Made {
 fn without_locks(mounts: &str, (major, minor): (u32, u32)) -> bool {
     let device = format!("{major}:{minor}");
     let local = |option: &str| {
-        matches!(option, "nolock" | "nobrl") || (option.starts_with("local_lock=") && option != "local_lock=none")
+        matches!(option, "nolock" | "nobrl")
+            || (option.starts_with("local_lock=") && option != "local_lock=none")
     };
     mounts
         .lines()
@@ -353,13 +375,30 @@ mod tests {
 
     #[test]
     fn squashed_and_mapped_users_are_told_with_the_way_out() {
-        let squashed = |me, owner| Made { me, owner, ..made() }.judge("library", true).remove(0);
+        let squashed = |me, owner| {
+            Made {
+                me,
+                owner,
+                ..made()
+            }
+            .judge("library", true)
+            .remove(0)
+        };
         let root = squashed(0, 65_534);
-        assert!(root.level == Level::Error && root.advice.contains("root_squash"), "{root:?}");
+        assert!(
+            root.level == Level::Error && root.advice.contains("root_squash"),
+            "{root:?}"
+        );
         let mapped = squashed(990, 65_534);
-        assert!(mapped.level == Level::Error && mapped.advice.contains("idmapd"), "{mapped:?}");
+        assert!(
+            mapped.level == Level::Error && mapped.advice.contains("idmapd"),
+            "{mapped:?}"
+        );
         let other = squashed(990, 1000);
-        assert!(other.level == Level::Warning && other.message.contains("user 1000"), "{other:?}");
+        assert!(
+            other.level == Level::Warning && other.message.contains("user 1000"),
+            "{other:?}"
+        );
     }
 
     #[test]
@@ -392,9 +431,17 @@ mod tests {
             ..made()
         };
         assert!(held.judge("library", true).is_empty());
-        let mount = |options: &str| format!("36 35 0:44 / /srv rw,relatime - nfs srv:/x rw,vers=3,{options},addr=x\n");
-        assert!(without_locks(&mount("nolock"), (0, 44)) && without_locks(&mount("local_lock=all"), (0, 44)));
-        assert!(!without_locks(&mount("local_lock=none"), (0, 44)) && !without_locks(&mount("nolock"), (0, 45)));
+        let mount = |options: &str| {
+            format!("36 35 0:44 / /srv rw,relatime - nfs srv:/x rw,vers=3,{options},addr=x\n")
+        };
+        assert!(
+            without_locks(&mount("nolock"), (0, 44))
+                && without_locks(&mount("local_lock=all"), (0, 44))
+        );
+        assert!(
+            !without_locks(&mount("local_lock=none"), (0, 44))
+                && !without_locks(&mount("nolock"), (0, 45))
+        );
     }
 
     #[test]
@@ -402,9 +449,19 @@ mod tests {
         let directory = owned(1000, 500, 0o2770);
         let verdict = group("watch x", directory, &me(), false).unwrap();
         assert!(verdict.message.contains("group 500") && verdict.advice.contains("usermod"));
-        assert_eq!(group("watch x", directory, &me(), true), None, "an ACL lets us in");
-        assert_eq!(group("watch x", owned(1000, 990, 0o2770), &me(), false), None);
-        assert_eq!(group("watch x", owned(1000, 500, 0o700), &me(), false), None);
+        assert_eq!(
+            group("watch x", directory, &me(), true),
+            None,
+            "an ACL lets us in"
+        );
+        assert_eq!(
+            group("watch x", owned(1000, 990, 0o2770), &me(), false),
+            None
+        );
+        assert_eq!(
+            group("watch x", owned(1000, 500, 0o700), &me(), false),
+            None
+        );
     }
 
     #[test]
@@ -419,8 +476,16 @@ mod tests {
     fn a_library_that_hands_its_group_down_or_is_ours_is_well() {
         assert_eq!(library_group(owned(990, 990, 0o750), 990, 0o2750), []);
         assert_eq!(library_group(owned(990, 500, 0o2750), 990, 0o2750), []);
-        assert!(library_group(owned(990, 500, 0o750), 990, 0o2750)[0].advice.contains("g+s"));
-        assert!(library_group(owned(990, 990, 0o700), 990, 0o2750)[0].advice.contains("g+rx"));
+        assert!(
+            library_group(owned(990, 500, 0o750), 990, 0o2750)[0]
+                .advice
+                .contains("g+s")
+        );
+        assert!(
+            library_group(owned(990, 990, 0o700), 990, 0o2750)[0]
+                .advice
+                .contains("g+rx")
+        );
         assert_eq!(library_group(owned(990, 990, 0o700), 990, 0o700), []);
     }
 

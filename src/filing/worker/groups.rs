@@ -1,10 +1,10 @@
 //! Group commits: the ledger first, then the index, and only then what follows from each record.
 
 use super::{After, Entry, Reply, Worker};
-use crate::telemetry::Event;
 use crate::filing::ledger::LedgerError;
 use crate::filing::record::{Intent, Record};
 use crate::filing::request::{FilingError, HoldReason, Outcome};
+use crate::telemetry::Event;
 
 impl Worker {
     /// Writes one group; then the index, then what follows from each record.

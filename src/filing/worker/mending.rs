@@ -7,11 +7,11 @@ use tokio::sync::oneshot;
 
 use super::requests::completion;
 use super::{After, Entry, Message, Worker};
-use crate::telemetry::Event;
 use crate::domain::placement::RootId;
 use crate::filing::record::{Intent, Record};
 use crate::filing::recover::{RecoverReport, Resolution, resolve};
 use crate::root::Root;
+use crate::telemetry::Event;
 
 /// How long between two attempts to recover a watch that were asked for by files coming in.
 const RECOVER_AGAIN: Duration = Duration::from_secs(10);

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CHECK_ROOT, Command, IoThread, Occasion, RETRY_LATE, SCAN_SOON};
-use crate::telemetry::Event;
 use crate::config::settings::WatchMode;
 use crate::domain::settle::Moment;
 use crate::root::Root;
+use crate::telemetry::Event;
 use crate::watch::events::Events;
 use crate::watch::scan::{Scan, mount_attribute};
 use crate::watch::share::ShareKind;
