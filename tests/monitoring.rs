@@ -316,7 +316,15 @@ fn a_file_costs_one_line_of_the_log_which_says_everything_but_who_it_is() {
     for event in life {
         assert_eq!(of(event).len(), 1, "{event}: {log}");
     }
-    assert_eq!(lines.len(), files + life.len(), "a line too many: {log}");
+    // Whether there is a GPU is the machine's affair.
+    let of_files_and_life = lines
+        .iter()
+        .filter(|line| line["target"] != "radsort::model::cascade");
+    assert_eq!(
+        of_files_and_life.count(),
+        files + life.len(),
+        "a line too many: {log}"
+    );
     let quarantined = of("quarantined")[0];
     assert_eq!(
         quarantined["reason"], "invalid-sop-instance-uid",

@@ -137,6 +137,11 @@ fn in_temporary(what: &str, drop: &Path) -> Option<Verdict> {
 fn watching(device: u64, inode: u64) -> Vec<String> {
     let mut names = Vec::new();
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        // Not `self` and `thread-self`, which are somebody's second names.
+        let name = process.file_name();
+        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
         let infos = std::fs::read_dir(process.path().join("fdinfo"));
         let texts = infos.into_iter().flatten().flatten();
         let texts = texts.filter_map(|info| std::fs::read_to_string(info.path()).ok());

@@ -405,7 +405,7 @@ mod tests {
     fn a_clock_that_differs_is_told_with_its_direction() {
         let now = SystemTime::now();
         let at = |modified| Made { modified, ..made() }.judge_clock("library");
-        let far = Duration::from_secs(90);
+        let far = Duration::from_millis(90_500);
         assert!(at(now + far).unwrap().message.contains("90 s ahead of"));
         assert!(at(now - far).unwrap().message.contains("90 s behind"));
         assert_eq!(at(now + Duration::from_secs(2)), None);
