@@ -67,7 +67,7 @@ fn sample(line: &str) -> Sample {
                 match (escaped, c) {
                     (true, 'n') => value.push('\n'),
                     (true, '\\' | '"') | (false, _) if escaped || !matches!(c, '\\' | '"') => {
-                        value.push(c)
+                        value.push(c);
                     }
                     (false, '\\') => {}
                     (false, '"') => {
