@@ -30,13 +30,15 @@ use crate::library_watch::keep_looking;
 use crate::model::Model;
 use crate::model::store::Store;
 use crate::model::trial;
+use crate::monitor::Monitor;
+use crate::telemetry::Event;
 use crate::watch::{Consumed, WatchState, WatchStatus, Watcher};
 
 /// How long what is under way may take to end after SIGTERM. What has not ended is in the drop directory or finished
 /// by the next start's recovery.
 const GRACE: Duration = Duration::from_mins(1);
 /// How often the service manager is told what the service is doing.
-const STATUS_EVERY: Duration = Duration::from_secs(10);
+const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// How much more time is asked for while starting, and how often.
 const MORE_TIME: Duration = Duration::from_mins(1);
 
@@ -62,6 +64,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(event = %Event::Starting, version, "radsort {version} is starting");
 
     let socket = settings.control.socket.clone();
     let starting = tokio::task::spawn_blocking(move || Engine::open(settings, &say_progress));
@@ -77,21 +81,23 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 
     let (reloads, mut asked_to_reload) = mpsc::channel::<ReloadRequest>(8);
     let watches = Watches::default();
+    let stop = CancellationToken::new();
+    let answers = Arc::new(Answers::new(
+        Arc::clone(&engine),
+        Arc::clone(&watches),
+        reloads,
+        stop.clone(),
+    ));
+    let monitor = Monitor::new(Arc::clone(&engine), Arc::clone(&answers)).await?;
     let daemon = Daemon {
         engine: Arc::clone(&engine),
-        watches: Arc::clone(&watches),
+        watches,
         tasks: TaskTracker::new(),
+        monitor: Arc::clone(&monitor),
     };
     for watch in &engine.settings().watches {
         daemon.start_watch(watch)?;
     }
-    let stop = CancellationToken::new();
-    let answers = Arc::new(Answers::new(
-        Arc::clone(&engine),
-        watches,
-        reloads,
-        stop.clone(),
-    ));
     let control = tokio::spawn(server::serve(
         listener,
         Arc::clone(&answers),
@@ -101,8 +107,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     daemon
         .tasks
         .spawn(keep_looking(Arc::clone(&engine), stop.clone()));
-    notify(&[NotifyState::Ready, NotifyState::Status(&daemon.summary())]);
-    tracing::info!(model = %engine.services().model.classifier().info().name, provider = %engine.services().model.classifier().info().provider, "ready");
+    monitor.look().await;
+    daemon
+        .tasks
+        .spawn(Arc::clone(&monitor).keep_looking(stop.clone()));
+    notify(&[NotifyState::Ready, NotifyState::Status(&monitor.line())]);
+    let (model, provider) = daemon.model();
+    tracing::info!(event = %Event::Ready, model, provider, "ready: {model} on {provider}");
     if let Some(promise) = &engine.services().model.classifier().info().promise {
         tracing::info!("the model's promise: {promise}");
     }
@@ -120,10 +131,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
                 let _ = reply.send(result);
             }
             fatal = engine.fatal() => {
-                tracing::error!("stopping, so that a new process can start afresh: {}", fatal.what);
+                tracing::error!(event = %Event::Fatal, "stopping, so that a new process can start afresh: {}", fatal.what);
                 break ExitCode::from(EXIT_TRY_AGAIN);
             }
-            _ = ticks.tick() => notify(&[NotifyState::Status(&daemon.summary())]),
+            _ = ticks.tick() => notify(&[NotifyState::Status(&monitor.line())]),
         }
     };
 
@@ -131,7 +142,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         NotifyState::Stopping,
         NotifyState::Status("finishing what is under way"),
     ]);
-    tracing::info!("stopping");
+    tracing::info!(event = %Event::Stopping, "stopping");
     stop.cancel();
     daemon.stop_watches().await;
     // The socket goes last: until then `status` can say what is still under way.
@@ -139,7 +150,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         tracing::warn!("the control socket: {error}");
     }
     engine.state.close().await;
-    tracing::info!("stopped");
+    tracing::info!(event = %Event::Stopped, "stopped");
     Ok(code)
 }
 
@@ -147,6 +158,7 @@ struct Daemon {
     engine: Arc<Engine>,
     watches: Watches,
     tasks: TaskTracker,
+    monitor: Arc<Monitor>,
 }
 
 impl Daemon {
@@ -164,12 +176,16 @@ impl Daemon {
             .await
             .map_err(|error| format!("{error:#}"));
         match &result {
-            Ok(()) => tracing::info!("reloaded"),
+            Ok(()) => tracing::info!(event = %Event::ConfigReloaded, "reloaded"),
             Err(why) => {
-                tracing::error!("the reload failed, the settings before it stay in force: {why}");
+                tracing::error!(event = %Event::ConfigRefused, why, "the reload failed, the settings before it stay in force: {why}");
             }
         }
-        notify(&[NotifyState::Ready, NotifyState::Status(&self.summary())]);
+        self.monitor.look().await;
+        notify(&[
+            NotifyState::Ready,
+            NotifyState::Status(&self.monitor.line()),
+        ]);
         result
     }
 
@@ -209,7 +225,12 @@ impl Daemon {
                 .collect();
             (gone, fresh)
         };
+        let (before, _) = self.model();
         self.engine.put_in_force(new, model);
+        let (model, provider) = self.model();
+        if model != before {
+            tracing::info!(event = %Event::ModelChanged, model, provider, model_before = before, "{model} takes over from {before}");
+        }
         for tended in gone {
             // What is under way ends in its own time; its directory may be tended anew meanwhile.
             self.tasks.spawn(tended.end());
@@ -234,21 +255,13 @@ impl Daemon {
         }
     }
 
-    /// One line for the service manager.
-    fn summary(&self) -> String {
-        let watches = self.lock();
-        let waiting: usize = watches
-            .values()
-            .map(|tended| tended.watcher.status().under_way)
-            .sum();
+    /// The model in force with its version, and where it runs.
+    fn model(&self) -> (String, String) {
         let services = self.engine.services();
         let info = services.model.classifier().info();
-        let gpu = info.gpu_refused.as_ref().map_or("", |_| ", NOT ON THE GPU");
-        format!(
-            "{} drop directories, {waiting} files waiting, {} on {}{gpu}",
-            watches.len(),
-            info.name,
-            info.provider
+        (
+            format!("{} {}", info.name, info.version),
+            info.provider.clone(),
         )
     }
 
@@ -359,6 +372,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> anyhow::Result<()> {
         ("[control]", old.control == new.control),
         ("[runtime] decoders", old.decoders == new.decoders),
         ("[log]", old.log == new.log),
+        ("[metrics]", old.metrics == new.metrics),
     ] {
         anyhow::ensure!(
             same,

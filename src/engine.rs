@@ -16,6 +16,7 @@ use crate::decode::{Completeness, Inspection};
 use crate::domain::Uid;
 use crate::ingest::{Services, Told, Trouble};
 use crate::library_watch::LibraryWatch;
+use crate::metrics::Metrics;
 use crate::model::{Model, ModelError};
 use crate::state::State;
 use crate::watch::Inspect;
@@ -109,8 +110,17 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner) = new;
     }
 
-    /// Tells subscribers what became of a file.
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.state.metrics
+    }
+
+    /// Counts a file that has its fate, and tells subscribers of it.
     pub fn tell(&self, told: Told) {
+        // A dry run has no record and changes nothing.
+        if told.id.is_some() {
+            self.metrics().told(&told);
+        }
         // Nobody listening is no error.
         let _ = self.events.send(told);
     }

@@ -14,7 +14,8 @@ use crate::control::protocol::{
 };
 use crate::control::server::{Handler, Peer};
 use crate::control::status::{
-    Disk, ErrorLine, ModelStatus, Noticing, Status, WatchState, WatchStatus,
+    Disk, ErrorLine, GpuMemory, ModelStatus, NOT_ANSWERING, Noticing, Status, WatchState,
+    WatchStatus,
 };
 use crate::daemon::{ReloadRequest, Tended, Watches};
 use crate::engine::Engine;
@@ -24,6 +25,7 @@ use crate::index::query::Query;
 use crate::index::verify::{self, Finding, Summary};
 use crate::judgement::Desk;
 use crate::library_watch;
+use crate::metrics::Metrics;
 use crate::pass;
 use crate::watch;
 
@@ -41,6 +43,7 @@ pub struct Answers {
     up_since_us: i64,
     /// Neither can change while the service runs.
     disks: [Disk; 2],
+    gpus: Mutex<Vec<GpuMemory>>,
 }
 
 impl Answers {
@@ -64,7 +67,13 @@ impl Answers {
             long_task: tokio::sync::Mutex::default(),
             stop,
             up_since_us: now_us(),
+            gpus: Mutex::default(),
         }
+    }
+
+    /// Remembers how much memory the GPU has left.
+    pub fn gpus_seen(&self, gpus: Vec<GpuMemory>) {
+        *self.gpus.lock().unwrap_or_else(PoisonError::into_inner) = gpus;
     }
 
     /// Remembers how the last reload went.
@@ -80,16 +89,16 @@ impl Answers {
             .unwrap_or_else(PoisonError::into_inner) = error;
     }
 
-    fn watch_status(tended: &Tended) -> WatchStatus {
+    fn watch_status(tended: &Tended, metrics: &Metrics) -> WatchStatus {
         let now = tended.watcher.status();
+        let rates = metrics.rates(&tended.settings.name);
         let (state, why) = match now.state {
             watch::WatchState::Starting | watch::WatchState::Online => (WatchState::Online, None),
             watch::WatchState::Offline { why, .. } => (WatchState::Offline, Some(why)),
             watch::WatchState::Paused { why } => (WatchState::Held, Some(why)),
-            watch::WatchState::NotAnswering { .. } => (
-                WatchState::Offline,
-                Some("its filesystem does not answer".into()),
-            ),
+            watch::WatchState::NotAnswering { .. } => {
+                (WatchState::Offline, Some(NOT_ANSWERING.into()))
+            }
         };
         let polling = match &now.notices {
             watch::Notices::Events => None,
@@ -117,21 +126,28 @@ impl Answers {
             state,
             why,
             waiting: now.under_way as u64,
+            in_flight: now.in_flight as u64,
             oldest_waiting_us: now.oldest_us,
             cannot_take: now.held as u64,
             last_scan_us: now.last_full_scan_us,
             counts: BTreeMap::new(),
+            review_rate: rates.review,
+            quarantine_rate: rates.quarantine,
+            drift: rates.drift,
         }
     }
 }
 
-impl Handler for Answers {
-    async fn status(&self, _peer: Peer) -> Answer<Status> {
+impl Answers {
+    /// How the service is, now.
+    pub async fn now(&self) -> Answer<Status> {
         let services = self.engine.services();
         let info = services.model.classifier().info();
         let mut watches: Vec<WatchStatus> = {
             let tended = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-            tended.values().map(Self::watch_status).collect()
+            let metrics = self.engine.metrics();
+            let status = |tended| Self::watch_status(tended, metrics);
+            tended.values().map(status).collect()
         };
         let index = Arc::clone(&self.engine.state.index);
         let (totals, counts) = blocking(move || {
@@ -169,6 +185,12 @@ impl Handler for Answers {
             watches,
             totals,
             disks,
+            decoder_restarts: self.engine.pool.restarts(),
+            gpus: self
+                .gpus
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             errors: self.engine.errors(),
             reload_error: self
                 .reload_error
@@ -176,6 +198,12 @@ impl Handler for Answers {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
         })
+    }
+}
+
+impl Handler for Answers {
+    async fn status(&self, _peer: Peer) -> Answer<Status> {
+        self.now().await
     }
 
     async fn query(&self, _peer: Peer, query: Query, out: mpsc::Sender<Entry>) -> Answer<()> {

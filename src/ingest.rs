@@ -112,6 +112,38 @@ pub struct Told {
     pub to: Option<Placement>,
     /// From settled to told, milliseconds.
     pub ms: f32,
+    /// What its stages took.
+    #[serde(skip)]
+    pub took: Took,
+}
+
+/// How long the stages of one file's way took; `None` for those that it did not go through.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Took {
+    /// From first seen to settled.
+    pub settle: Option<Duration>,
+    /// Reading and digest.
+    pub read: Option<Duration>,
+    /// Decoding.
+    pub decode: Option<Duration>,
+    /// Waiting for and running the model.
+    pub infer: Option<Duration>,
+    /// From handed to the filer to on record.
+    pub file: Option<Duration>,
+}
+
+impl Took {
+    fn before_filing(dossier: &Dossier) -> Self {
+        let millis = |ms: f32| Duration::try_from_secs_f32(ms / 1e3).ok();
+        let waited = u64::try_from(dossier.settled_us - dossier.seen_us);
+        Self {
+            settle: waited.ok().map(Duration::from_micros),
+            read: millis(dossier.ms.read),
+            decode: millis(dossier.ms.decode),
+            infer: dossier.prediction.as_ref().and(millis(dossier.ms.infer)),
+            file: None,
+        }
+    }
 }
 
 /// Takes one settled file all the way.
@@ -184,6 +216,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
 
     // File, and tell.
     if !drop.dry_run {
+        let handed = Instant::now();
         let request = FilingRequest {
             watch: drop.settings.name.clone(),
             root: Arc::clone(&settled.root),
@@ -205,6 +238,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
             .map_err(|error| Ending::Failed(error.into()))?
         {
             Outcome::Done { id, fate, to } => {
+                told.took.file = Some(handed.elapsed());
                 told.reason = match fate {
                     Fate::Duplicate => Some(Reason::Duplicate),
                     Fate::Conflict => Some(Reason::UidConflict),
@@ -515,6 +549,7 @@ fn told(drop: &Drop, fate: Fate, dossier: &Dossier, detail: Option<String>, to: 
         model: prediction.map(|prediction| prediction.model.clone()),
         to: (fate != Fate::Left).then_some(to),
         ms: 0.0,
+        took: Took::before_filing(dossier),
     }
 }
 

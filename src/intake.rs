@@ -3,7 +3,7 @@
 //! A permit is taken before the next settled file is: pixels in memory never exceed the permits, and a share that hangs
 //! keeps its own permits only.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -13,6 +13,8 @@ use crate::config::settings::Action;
 use crate::engine::Engine;
 use crate::filing::record::Fate;
 use crate::ingest::{Drop, Ending, Told, ingest};
+use crate::metrics::Retry;
+use crate::telemetry::Event;
 use crate::watch::{Settled, Verdict, Watcher};
 
 /// How long a file that cannot be taken is left alone.
@@ -29,6 +31,7 @@ pub async fn tend(
     stop: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(permits.max(1)));
+    let trouble = Arc::new(Trouble::default());
     let under_way = tokio_util::task::TaskTracker::new();
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
@@ -40,10 +43,14 @@ pub async fn tend(
             settled = watcher.next() => settled,
         };
         let Some(settled) = settled else { break };
-        let (engine, drop, watcher) =
-            (Arc::clone(&engine), Arc::clone(&drop), Arc::clone(&watcher));
+        let intake = Intake {
+            engine: Arc::clone(&engine),
+            drop: Arc::clone(&drop),
+            watcher: Arc::clone(&watcher),
+            trouble: Arc::clone(&trouble),
+        };
         under_way.spawn(async move {
-            take(&engine, &drop, &watcher, settled).await;
+            intake.take(settled).await;
             std::mem::drop(permit);
         });
     }
@@ -51,46 +58,96 @@ pub async fn tend(
     under_way.wait().await;
 }
 
-async fn take(engine: &Engine, drop: &Drop, watcher: &Arc<Watcher>, settled: Settled) {
-    let ending = ingest(&engine.services(), drop, &settled).await;
-    let verdict = verdict_of(&ending, drop.settings.action, drop.dry_run, &settled);
-    match &ending {
-        Ending::Done(told) => {
-            log(engine, told);
-            engine.tell(Told::clone(told));
-            if let Some(listener) = &drop.told {
-                // Whoever counted may have given up.
-                let _ = listener.send(Told::clone(told));
-            }
-        }
-        Ending::CannotTake(why) => {
-            // The source path may hold a name: it stands in `status`' counts and the debug log only as a count.
-            tracing::warn!(watch = %drop.settings.name, reason = "cannot-take", "a file cannot be taken: {why}");
-            engine.note_error(&format!(
-                "{}: a file cannot be taken: {why}",
-                drop.settings.name
-            ));
-        }
-        Ending::Held(reason) => {
-            tracing::error!(watch = %drop.settings.name, reason = "held", "intake stops for a while: {reason}");
-            engine.note_error(&format!("{}: intake stopped: {reason}", drop.settings.name));
-            pause(watcher, reason.to_string());
-        }
-        Ending::Failed(trouble) => {
-            tracing::error!(watch = %drop.settings.name, reason = "failed", "{trouble}");
-            engine.note_error(&trouble.to_string());
-            pause(watcher, trouble.to_string());
-        }
-        Ending::AlreadyTaken | Ending::Changed | Ending::Gone => {}
+/// What keeps all files of a drop directory waiting, as it was said last.
+#[derive(Default)]
+struct Trouble(Mutex<Option<String>>);
+
+impl Trouble {
+    /// Notes it; gives whether it is news.
+    fn begins(&self, why: &str) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = known.as_deref() != Some(why);
+        *known = Some(why.to_owned());
+        news
     }
-    watcher.finished(settled.path, verdict);
-    if let Ending::Failed(trouble) = ending {
-        engine.fail_if_fatal(&trouble);
+
+    /// Notes that it is over; gives whether there was any.
+    fn ends(&self) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.take().is_some()
     }
 }
 
-/// Stops giving files out for a while, then tries again: with one trouble at a time, the next file shows whether it is
-/// over.
+/// What one file's way needs here.
+struct Intake {
+    engine: Arc<Engine>,
+    drop: Arc<Drop>,
+    watcher: Arc<Watcher>,
+    trouble: Arc<Trouble>,
+}
+
+impl Intake {
+    async fn take(&self, settled: Settled) {
+        let (engine, drop) = (&self.engine, &self.drop);
+        let ending = ingest(&engine.services(), drop, &settled).await;
+        let verdict = verdict_of(&ending, drop.settings.action, drop.dry_run, &settled);
+        let watch = drop.settings.name.as_str();
+        match &ending {
+            Ending::Done(told) => {
+                self.goes_on();
+                log(engine, told);
+                engine.tell(Told::clone(told));
+                if let Some(listener) = &drop.told {
+                    // Whoever counted may have given up.
+                    let _ = listener.send(Told::clone(told));
+                }
+            }
+            Ending::CannotTake(why) => {
+                engine.metrics().retried(watch, Retry::CannotTake);
+                // The source path may hold a name: it stands in `status`' counts and the debug log only as a count.
+                tracing::warn!(event = %Event::CannotTake, watch, reason = "cannot-take", "a file cannot be taken: {why}");
+                engine.note_error(&format!("{watch}: a file cannot be taken: {why}"));
+            }
+            Ending::Held(reason) => {
+                engine.metrics().retried(watch, Retry::Held);
+                engine.note_error(&format!("{watch}: intake stopped: {reason}"));
+                self.pause("held", reason.to_string());
+            }
+            Ending::Failed(trouble) => {
+                engine.metrics().retried(watch, Retry::Failed);
+                engine.note_error(&trouble.to_string());
+                self.pause("failed", trouble.to_string());
+            }
+            Ending::Changed => engine.metrics().retried(watch, Retry::Changed),
+            Ending::Gone => engine.metrics().vanished(watch),
+            Ending::AlreadyTaken => self.goes_on(),
+        }
+        self.watcher.finished(settled.path, verdict);
+        if let Ending::Failed(trouble) = ending {
+            engine.fail_if_fatal(&trouble);
+        }
+    }
+
+    /// Stops giving files out for a while, then tries again: with one trouble at a time, the next file shows whether it
+    /// is over. Said once, however often it is tried.
+    fn pause(&self, reason: &str, why: String) {
+        let watch = self.drop.settings.name.as_str();
+        if self.trouble.begins(&why) {
+            tracing::error!(event = %Event::IntakePaused, watch, reason, why, "intake stops until it is over: {why}");
+        } else {
+            tracing::debug!(watch, reason, "intake stops again: {why}");
+        }
+        pause(&self.watcher, why);
+    }
+
+    fn goes_on(&self) {
+        if self.trouble.ends() {
+            let watch = self.drop.settings.name.as_str();
+            tracing::info!(event = %Event::IntakeResumed, watch, "intake goes on");
+        }
+    }
+}
+
 fn pause(watcher: &Arc<Watcher>, why: String) {
     watcher.pause(why);
     let watcher = Arc::downgrade(watcher);
@@ -133,22 +190,58 @@ fn log(engine: &Engine, told: &Told) {
     let uid = told
         .sop_instance_uid
         .as_deref()
-        .map(|uid| engine.name_in_log(uid))
-        .unwrap_or_default();
-    let reason = told.reason.map_or("", crate::domain::Reason::code);
+        .map(|uid| engine.name_in_log(uid));
+    let reason = told.reason.map(crate::domain::Reason::code);
+    let confidence = told.confidence.map(four_digits);
     tracing::info!(
+        event = %event_of(told.fate),
+        record = told.id.as_ref().map(tracing::field::display),
         sop_instance_uid = uid,
         watch = told.watch,
-        fate = told.fate.as_str(),
-        category = told.category.as_deref().unwrap_or(""),
+        category = told.category,
         reason,
-        confidence = told.confidence.unwrap_or(0.0),
-        model = told.model.as_deref().unwrap_or(""),
-        duration_ms = told.ms,
+        confidence,
+        model = told.model,
+        duration_ms = told.ms.round() as u64,
         "{}",
         match (told.fate, told.category.as_deref()) {
             (Fate::Filed, Some(category)) => format!("filed as {category}"),
-            (fate, _) => format!("{} ({reason})", fate.as_str()),
+            (fate, _) => format!("{} ({})", fate.as_str(), reason.unwrap_or_default()),
         },
     );
+}
+
+fn event_of(fate: Fate) -> Event {
+    match fate {
+        Fate::Filed => Event::Filed,
+        Fate::Review => Event::Review,
+        Fate::Other => Event::Other,
+        Fate::Quarantined => Event::Quarantined,
+        Fate::Duplicate => Event::Duplicate,
+        Fate::Conflict => Event::Conflict,
+        Fate::Left => Event::Left,
+    }
+}
+
+/// 0.97, not 0.9700000286102295.
+fn four_digits(confidence: f32) -> f64 {
+    (f64::from(confidence) * 1e4).round() / 1e4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_news_once_and_its_end_too() {
+        let trouble = Trouble::default();
+        assert!(!trouble.ends());
+        assert!(trouble.begins("full") && !trouble.begins("full") && trouble.begins("read-only"));
+        assert!(trouble.ends() && !trouble.ends() && trouble.begins("full"));
+    }
+
+    #[test]
+    fn a_confidence_is_logged_as_people_write_it() {
+        assert_eq!(four_digits(0.97).to_string(), "0.97");
+    }
 }

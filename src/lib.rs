@@ -4,7 +4,7 @@
 //! The map, inward to outward: [`domain`] holds the rules and touches nothing outside memory. Around it sit the
 //! adapters: [`watch`] finds files and waits until they are complete, [`decode`] reads them in a jail, [`model`]
 //! classifies, [`filing`] moves and records, [`index`] answers questions. [`ingest`] tells the story of one file from
-//! top to bottom; [`judgement`] and [`library_watch`] take what people say and do about it; [`daemon`] keeps many of those going; [`control`] and [`commands`] are how people talk to it.
+//! top to bottom; [`metrics`] counts and [`monitor`] looks after it all; [`judgement`] and [`library_watch`] take what people say and do about it; [`daemon`] keeps many of those going; [`control`] and [`commands`] are how people talk to it.
 //! [`phantom`] makes synthetic radiographs with known truth; [`retrain`] fits models.
 
 pub mod cli;
@@ -23,7 +23,9 @@ pub mod ingest;
 pub mod intake;
 pub mod judgement;
 pub mod library_watch;
+pub mod metrics;
 pub mod model;
+pub mod monitor;
 pub mod pass;
 pub mod phantom;
 #[cfg(feature = "retrain")]

@@ -22,6 +22,7 @@ use crate::filing::filer::{FilingError, HoldReason};
 use crate::filing::record::{Digest, Label, Record, RecordId};
 use crate::filing::secrets::Secrets;
 use crate::judgement::Desk;
+use crate::telemetry::Event;
 
 use compare::{Adoption, Findings};
 use walk::Stopped;
@@ -199,6 +200,7 @@ pub async fn look(engine: &Engine, stop: &CancellationToken) -> Result<Looked, L
     } = looked;
     if moved + adopted + missing > 0 {
         tracing::info!(
+            event = %Event::LibraryChanged,
             moved,
             labels,
             pending,

@@ -18,7 +18,9 @@ use crate::filing::replay;
 use crate::filing::secrets::Secrets;
 use crate::index::Index;
 use crate::index::start::Start;
+use crate::metrics::{Metrics, Timed};
 use crate::root::Root;
+use crate::telemetry::Event;
 
 /// How long a share may take to answer before the others go on without it.
 const SHARE_ANSWERS: Duration = Duration::from_secs(5);
@@ -37,6 +39,8 @@ pub struct State {
     pub secrets: Arc<Secrets>,
     /// Where drop directories lie and lay.
     pub roots: Roots,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl State {
@@ -51,6 +55,7 @@ impl State {
         let opened = replay::open(dir)?;
         if let Some(torn) = &opened.report.torn {
             tracing::warn!(
+                event = %Event::LedgerTorn,
                 "the ledger had an unfinished end; it was put aside as {}",
                 torn.display()
             );
@@ -63,14 +68,22 @@ impl State {
         if let Start::Rebuilt { why, records } = start
             && records > 0
         {
-            tracing::warn!("the index was built anew from {records} records of the ledger: {why}");
+            tracing::warn!(
+                event = %Event::IndexRebuilt,
+                "the index was built anew from {records} records of the ledger: {why}"
+            );
         }
         let index = Arc::new(index);
         let destinations = Arc::new(Destinations::new(
             &settings.library,
             opened.replay.marker.clone(),
         )?);
-        let filer = Filer::start(opened, Arc::clone(&index) as _, Arc::clone(&destinations))?;
+        let metrics = Arc::new(Metrics::open(dir));
+        let catalogue = Timed {
+            inner: Arc::clone(&index) as _,
+            metrics: Arc::clone(&metrics),
+        };
+        let filer = Filer::start(opened, Arc::new(catalogue), Arc::clone(&destinations))?;
         let roots = Roots::open(dir).context("roots.json in the state directory")?;
         for watch in &settings.watches {
             roots.remember(&watch.name, &watch.path)?;
@@ -82,6 +95,7 @@ impl State {
             destinations,
             secrets,
             roots,
+            metrics,
         })
     }
 
@@ -118,7 +132,10 @@ impl State {
         if report.finished + report.abandoned > 0 {
             let (finished, abandoned) = (report.finished, report.abandoned);
             tracing::info!(
+                event = %Event::Recovered,
                 watch = name,
+                finished,
+                abandoned,
                 "after an interruption: {finished} finished, {abandoned} to do again"
             );
         }
@@ -126,7 +143,7 @@ impl State {
             return Ok(None);
         }
         let alarm = format!("{name}: {} files are nowhere to be found", report.missing);
-        tracing::error!(watch = name, "{alarm}");
+        tracing::error!(event = %Event::Missing, watch = name, "{alarm}");
         Ok(Some(alarm))
     }
 
@@ -161,6 +178,9 @@ impl State {
         self.filer.stop().await;
         let index = Arc::clone(&self.index);
         let closed = tokio::task::spawn_blocking(move || index.close()).await;
+        if let Err(error) = self.metrics.save() {
+            tracing::debug!(%error, "rates and drift of this run are not kept");
+        }
         if let Ok(Err(error)) = closed {
             tracing::warn!(
                 "the index was not closed cleanly and will be checked at the next start: {error}"

@@ -1,17 +1,20 @@
 //! Where log lines go: the systemd journal with its structured fields, or stderr for people, or JSON lines.
 //!
 //! Events carry identifiers and reasons as fields; nothing that names a patient, nor a source path, is ever logged.
+//! A line that a site may wait for says in its field `event` which [`Event`] it is.
+
+mod event;
+mod journal;
 
 use std::io::IsTerminal;
 
-use log::{Log, Record, kv};
 use systemd_journal_logger::JournalLog;
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{EnvFilter, fmt};
+
+pub use event::Event;
+use journal::JournalLayer;
 
 use crate::config::settings::{LogSettings, LogTarget};
 
@@ -28,9 +31,10 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = filter.add_directive("notify=off".parse()?);
     let registry = tracing_subscriber::registry().with(filter);
     let stderr = || {
-        fmt::layer()
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
+        fmt::layer().with_writer(std::io::stderr).with_ansi(colours(
+            std::io::stderr().is_terminal(),
+            std::env::var_os("NO_COLOR").as_deref(),
+        ))
     };
     match settings.target {
         LogTarget::Json => registry
@@ -66,103 +70,18 @@ fn journal() -> std::io::Result<JournalLog> {
     Ok(JournalLog::new()?.with_syslog_identifier("radsort".into()))
 }
 
-/// Hands tracing events to the journal with their fields (and their spans') as journal fields.
-struct JournalLayer(JournalLog);
-
-/// The fields of an event or span, in order.
-#[derive(Default, Clone)]
-struct Fields {
-    message: String,
-    values: Vec<(&'static str, String)>,
+/// Colours on a terminal, unless the person has said that they want none (<https://no-color.org>).
+fn colours(terminal: bool, no_color: Option<&std::ffi::OsStr>) -> bool {
+    terminal && no_color.is_none_or(std::ffi::OsStr::is_empty)
 }
 
-impl Fields {
-    fn put(&mut self, field: &Field, value: String) {
-        if field.name() == "message" {
-            self.message = value;
-        } else {
-            self.values.push((field.name(), value));
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::colours;
 
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.to_owned());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.put(field, format!("{value:?}"));
-    }
-}
-
-impl kv::Source for Fields {
-    fn visit<'kvs>(&'kvs self, visitor: &mut dyn kv::VisitSource<'kvs>) -> Result<(), kv::Error> {
-        for (name, value) in &self.values {
-            visitor.visit_pair(kv::Key::from_str(name), kv::Value::from(value.as_str()))?;
-        }
-        Ok(())
-    }
-}
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JournalLayer {
-    fn on_new_span(
-        &self,
-        attributes: &tracing::span::Attributes<'_>,
-        id: &tracing::Id,
-        context: Context<'_, S>,
-    ) {
-        let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(fields);
-        }
-    }
-
-    fn on_record(
-        &self,
-        id: &tracing::Id,
-        values: &tracing::span::Record<'_>,
-        context: Context<'_, S>,
-    ) {
-        if let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
-        {
-            values.record(fields);
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(outer) = span.extensions().get::<Fields>() {
-                let new = outer
-                    .values
-                    .iter()
-                    .filter(|(name, _)| fields.values.iter().all(|(known, _)| known != name));
-                let new: Vec<_> = new.cloned().collect();
-                fields.values.extend(new);
-            }
-        }
-        let metadata = event.metadata();
-        let level = match *metadata.level() {
-            Level::ERROR => log::Level::Error,
-            Level::WARN => log::Level::Warn,
-            Level::INFO => log::Level::Info,
-            Level::DEBUG => log::Level::Debug,
-            Level::TRACE => log::Level::Trace,
-        };
-        self.0.log(
-            &Record::builder()
-                .level(level)
-                .target(metadata.target())
-                .module_path(metadata.module_path())
-                .file(metadata.file())
-                .line(metadata.line())
-                .key_values(&fields)
-                .args(format_args!("{}", fields.message))
-                .build(),
-        );
+    #[test]
+    fn lines_are_coloured_on_a_terminal_only_and_not_against_a_persons_wish() {
+        assert!(colours(true, None) && colours(true, Some("".as_ref())));
+        assert!(!colours(true, Some("1".as_ref())) && !colours(false, None));
     }
 }

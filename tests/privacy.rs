@@ -54,6 +54,19 @@ fn assert_clean(what: &str, text: &str) {
     }
 }
 
+/// What a scraper is told.
+fn metrics(site: &Site) -> String {
+    use std::io::{Read, Write};
+    let path = site.state.join("metrics.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
 /// Drops files that end in every way there is, under names that tell whose they are.
 fn drop_everything(site: &Site) -> u64 {
     let mould = Mould::new(51);
@@ -136,6 +149,9 @@ fn no_log_status_reason_or_path_tells_who_a_patient_is() {
     assert!(!site.run(&["reload"]).status.success());
     fs::write(&site.config, config).unwrap();
     let status = site.ok(&["status", "--json"]) + &site.ok(&["status"]);
+    let watched = site.ok(&["status", "--watch", "--count", "1"]);
+    let figures = metrics(&site);
+    let findings = site.run(&["check"]).stdout;
     let logs = daemon.stop();
 
     let fates = site.fates();
@@ -152,6 +168,10 @@ fn no_log_status_reason_or_path_tells_who_a_patient_is() {
     assert!(logs.contains("TRACE"), "nothing was logged at that level");
     assert_clean("the log", &logs);
     assert_clean("the status", &status);
+    assert_clean("the watched status", &watched);
+    assert!(figures.contains("radsort_files_total{"), "{figures}");
+    assert_clean("the metrics", &figures);
+    assert_clean("the doctor", &String::from_utf8_lossy(&findings));
     for path in common::files(&site.library) {
         assert_clean("a path in the library", path.to_str().unwrap());
         if path.to_string_lossy().ends_with(".reason.txt") {

@@ -37,6 +37,7 @@ pub mod run;
 pub mod show;
 pub mod sort;
 pub mod status;
+mod status_watch;
 #[cfg(feature = "retrain")]
 pub mod train_phantom;
 #[cfg(feature = "retrain")]

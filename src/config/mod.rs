@@ -5,6 +5,7 @@
 //! added. All problems are reported together, each with file, line and column.
 
 pub mod fragment;
+mod monitoring;
 mod overlap;
 mod read;
 pub mod settings;

@@ -111,8 +111,8 @@ pub struct Places {
     pub duplicates: Named,
     /// The state directory.
     pub state: Named,
-    /// The control socket.
-    pub socket: Option<Named>,
+    /// What else radsort makes: sockets, the metrics file. It may lie beside anything but in a drop directory.
+    pub ours: Vec<Named>,
 }
 
 /// Drop directories, library, quarantine, duplicates, state and socket must keep out of each other's way.
@@ -123,7 +123,7 @@ pub fn check(places: &Places, problems: &Problems) {
         quarantine,
         duplicates,
         state,
-        socket,
+        ours,
     } = places;
     let apart = |one: &Named, other: &Named| {
         if one.at.overlaps(&other.at) {
@@ -141,14 +141,9 @@ pub fn check(places: &Places, problems: &Problems) {
         for other in [root, quarantine, duplicates, state] {
             apart(watch, other);
         }
-        if let Some(socket) = socket
-            .as_ref()
-            .filter(|socket| socket.at.is_within(&watch.at))
-        {
-            problems.add(
-                &socket.place,
-                format!("the control socket lies inside {}", watch.what),
-            );
+        for ours in ours.iter().filter(|ours| ours.at.is_within(&watch.at)) {
+            let message = format!("{} lies inside {}", ours.what, watch.what);
+            problems.add(&ours.place, message);
         }
     }
     apart(state, root);

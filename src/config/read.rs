@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::fragment::{Located, Node, Place, Problems, Section};
+use super::monitoring;
 use super::overlap::{self, Named, Places};
 #[allow(clippy::wildcard_imports)]
 use super::settings::*;
@@ -74,6 +75,19 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("[state]", &["path"]),
     ("[control]", &["socket"]),
     ("[log]", &["level", "target", "identifiers"]),
+    ("[metrics]", &["textfile", "interval", "socket", "listen"]),
+    (
+        "[alert]",
+        &[
+            "command",
+            "timeout",
+            "every",
+            "review-rate",
+            "quarantine-rate",
+            "drift",
+            "disk-below",
+        ],
+    ),
 ];
 
 /// Reads everything. `None` when something needed is missing; the problems say what.
@@ -91,6 +105,8 @@ pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settin
     let state = state(top.section("state", "[state]"));
     let control = control(top.section("control", "[control]"), state.as_ref());
     let log = log(top.section("log", "[log]"));
+    let metrics = monitoring::metrics(top.section("metrics", "[metrics]"), control.as_ref());
+    let alert = monitoring::alert(top.section("alert", "[alert]"));
     if watches.is_empty() {
         problems.add(
             &top.place,
@@ -113,9 +129,17 @@ pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settin
             quarantine: Named::new("the quarantine", &library.quarantine),
             duplicates: Named::new("the duplicates", &library.duplicates),
             state: Named::new("the state directory", state),
-            socket: control
-                .as_ref()
-                .map(|socket| Named::new("the control socket", socket)),
+            ours: [
+                ("the control socket", control.as_ref()),
+                ("the metrics socket", metrics.socket.as_ref()),
+                (
+                    "the directory of the metrics file",
+                    metrics.textfile.as_ref(),
+                ),
+            ]
+            .into_iter()
+            .filter_map(|(what, path)| Some(Named::new(what, path?)))
+            .collect(),
         };
         overlap::check(&places, problems);
     }
@@ -137,6 +161,8 @@ pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settin
             socket: control?.value,
         },
         log,
+        metrics: metrics.into_settings(),
+        alert,
     })
 }
 
@@ -148,7 +174,7 @@ pub fn socket(tree: Node) -> Option<PathBuf> {
     control(top.section("control", "[control]"), state.as_ref()).map(|socket| socket.value)
 }
 
-fn finish(section: Section<'_>) {
+pub(super) fn finish(section: Section<'_>) {
     let elsewhere: Vec<(&str, &str)> = KEYS
         .iter()
         .flat_map(|(section, keys)| keys.iter().map(|key| (*section, *key)))
@@ -597,7 +623,7 @@ fn log(mut section: Section<'_>) -> LogSettings {
     ];
     let identifiers = section
         .word("identifiers", &identifiers)
-        .map_or(LogIdentifiers::Uid, |word| word.value);
+        .map_or(LogIdentifiers::Pseudonym, |word| word.value);
     finish(section);
     LogSettings {
         level: level.map_or_else(|| "info".to_owned(), |level| level.value),

@@ -2,6 +2,7 @@
 //!
 //! Only `config` makes these; every adapter takes the part that concerns it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,10 @@ pub struct Settings {
     pub control: ControlSettings,
     /// Logging.
     pub log: LogSettings,
+    /// What monitoring is given.
+    pub metrics: MetricsSettings,
+    /// When somebody is told.
+    pub alert: AlertSettings,
 }
 
 impl Settings {
@@ -44,6 +49,7 @@ impl Settings {
         self.library.quarantine = self.library.path.join("_quarantine");
         self.library.duplicates = self.library.path.join("_duplicates");
         self.control.socket = scratch.join("control.sock");
+        self.metrics = MetricsSettings::default();
         self
     }
 }
@@ -298,6 +304,65 @@ pub enum LogTarget {
 pub enum LogIdentifiers {
     /// By SOP Instance UID.
     Uid,
-    /// By a keyed pseudonym of it.
+    /// By a keyed pseudonym of it (default); the record's id leads to the file all the same.
     Pseudonym,
+}
+
+/// What monitoring is given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsSettings {
+    /// The directory of node_exporter's textfile collector, where `radsort.prom` is written; `None` for no file.
+    pub textfile: Option<PathBuf>,
+    /// How often the file is written.
+    pub interval: Duration,
+    /// A Unix socket for HTTP, mode 0660; `None` for none.
+    pub socket: Option<PathBuf>,
+    /// A port for HTTP on a loopback address; `None` for none.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for MetricsSettings {
+    /// Nothing.
+    fn default() -> Self {
+        Self {
+            textfile: None,
+            interval: Duration::from_secs(15),
+            socket: None,
+            listen: None,
+        }
+    }
+}
+
+/// When somebody is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertSettings {
+    /// A program (absolute) and its arguments; empty for none.
+    pub command: Vec<String>,
+    /// How long it may run.
+    pub timeout: Duration,
+    /// It is run at most so often for the same thing.
+    pub every: Duration,
+    /// A drop directory's review rate above this is told, 0 to 1.
+    pub review_rate: f64,
+    /// A drop directory's quarantine rate above this is told, 0 to 1.
+    pub quarantine_rate: f64,
+    /// Drift (population stability index) above this is told.
+    pub drift: f64,
+    /// A disk with fewer bytes left is told.
+    pub disk_below: u64,
+}
+
+impl Default for AlertSettings {
+    /// No command; the limits hold for the journal all the same.
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            timeout: Duration::from_secs(30),
+            every: Duration::from_mins(15),
+            review_rate: 0.5,
+            quarantine_rate: 0.2,
+            drift: 0.25,
+            disk_below: 5 << 30,
+        }
+    }
 }

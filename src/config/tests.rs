@@ -161,6 +161,34 @@ fn every_mistake_is_named_with_its_place_and_a_way_out() {
             "the quarantine and the duplicates",
         ),
         (
+            "[metrics]\nlisten = \"0.0.0.0:9464\"\n",
+            "8:10: listen: \"0.0.0.0:9464\" can be reached from other machines; expected \"off\" or a loopback address",
+        ),
+        (
+            "[metrics]\nlisten = \"9464\"\n",
+            "8:10: listen: \"9464\" is no address with a port",
+        ),
+        (
+            "[metrics]\ntextfile = \"/drop/incoming/prom\"\n",
+            "8:12: the directory of the metrics file lies inside the drop directory",
+        ),
+        (
+            "[metrics]\nsocket = \"/drop/incoming/m\"\n",
+            "8:10: the metrics socket lies inside the drop directory",
+        ),
+        (
+            "[alert]\ncommand = [\"mail\", \"root\"]\n",
+            "8:12: command: it is run without a shell",
+        ),
+        (
+            "[alert]\nreview-rate = 2\n",
+            "8:15: review-rate: expected a number from 0 to 1, found 2",
+        ),
+        (
+            "[alert]\ndisk-below = \"much\"\n",
+            "8:14: disk-below: \"much\" is no size",
+        ),
+        (
             "[control]\nsocket = \"/drop/incoming/s\"\n",
             "8:10: the control socket lies inside the drop directory",
         ),

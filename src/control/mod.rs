@@ -7,6 +7,7 @@ pub mod client;
 pub mod protocol;
 pub mod server;
 pub mod status;
+mod status_line;
 
 use std::path::PathBuf;
 

@@ -207,6 +207,13 @@ pub fn bind(path: &Path) -> Result<Listener, ControlError> {
     })
 }
 
+impl Listener {
+    /// The same socket for tokio.
+    pub(crate) fn to_tokio(&self) -> io::Result<UnixListener> {
+        UnixListener::from_std(self.socket.try_clone()?)
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         let ours = std::fs::symlink_metadata(&self.path)
@@ -228,11 +235,7 @@ pub async fn serve<H: Handler>(
         path: listener.path.clone(),
         source,
     };
-    let socket = listener
-        .socket
-        .try_clone()
-        .and_then(UnixListener::from_std)
-        .map_err(failed)?;
+    let socket = listener.to_tokio().map_err(failed)?;
     let places = Arc::new(Semaphore::new(limits.clients));
     let mut clients = JoinSet::new();
     loop {

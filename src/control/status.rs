@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Action;
 
+/// Why a drop directory is offline whose filesystem does not return.
+pub const NOT_ANSWERING: &str = "its filesystem does not answer";
+
 /// How the daemon is. Times are microseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -30,6 +33,10 @@ pub struct Status {
     pub totals: BTreeMap<String, u64>,
     /// Room on the disks that are written to.
     pub disks: Vec<DiskStatus>,
+    /// Decoders that died and were replaced.
+    pub decoder_restarts: u64,
+    /// Memory of the GPU in use, where its driver tells.
+    pub gpus: Vec<GpuMemory>,
     /// The last errors, the newest first.
     pub errors: Vec<ErrorLine>,
     /// Why the last reload failed; `None` when it succeeded or there was none.
@@ -49,6 +56,18 @@ pub struct ModelStatus {
     /// What the bundle promises about its errors, or why it cannot.
     #[serde(default)]
     pub promise: Option<String>,
+}
+
+/// Memory of a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GpuMemory {
+    /// The GPU's number.
+    pub number: u32,
+    /// Bytes in use, by everybody.
+    pub used: u64,
+    /// Bytes altogether.
+    pub total: u64,
 }
 
 /// How one drop directory is.
@@ -75,6 +94,9 @@ pub struct WatchStatus {
     /// Since when the oldest of them waits.
     #[serde(default)]
     pub oldest_waiting_us: Option<i64>,
+    /// Of these: being decoded, classified or filed.
+    #[serde(default)]
+    pub in_flight: u64,
     /// Files that may not be taken (sticky directory, no permission).
     #[serde(default)]
     pub cannot_take: u64,
@@ -84,6 +106,16 @@ pub struct WatchStatus {
     /// Live entries of the index by fate.
     #[serde(default)]
     pub counts: BTreeMap<String, u64>,
+    /// The share of the last classified files that went to review, 0 to 1; `None` while there are too few.
+    #[serde(default)]
+    pub review_rate: Option<f64>,
+    /// The share of the last files that was quarantined, 0 to 1; `None` while there are too few.
+    #[serde(default)]
+    pub quarantine_rate: Option<f64>,
+    /// How differently the model's confidence is distributed (population stability index); `None` until two windows are
+    /// full.
+    #[serde(default)]
+    pub drift: Option<f64>,
 }
 
 /// How changes are noticed.
@@ -260,6 +292,7 @@ impl Status {
             if let Some(why) = &watch.why {
                 let _ = writeln!(text, "{}: {why}", watch.name);
             }
+            text.push_str(&rates(watch));
             if watch.cannot_take > 0 {
                 let _ = writeln!(
                     text,
@@ -351,6 +384,21 @@ impl Status {
     }
 }
 
+/// How its files fare, where enough have come to say.
+fn rates(watch: &WatchStatus) -> String {
+    let percent = |rate: Option<f64>, what| Some(format!("{:.1} % {what}", rate? * 100.0));
+    let parts = [
+        percent(watch.review_rate, "to review"),
+        percent(watch.quarantine_rate, "quarantined"),
+        watch.drift.map(|drift| format!("drift {drift:.2}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
+        return String::new();
+    }
+    format!("{}: of the last files {}\n", watch.name, parts.join(", "))
+}
+
 /// A time span in its largest two units, e.g. `3 h 20 min`.
 pub fn age(us: i64) -> String {
     let seconds = us.max(0) / 1_000_000;
@@ -379,8 +427,30 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A drop directory that is away, with files waiting.
+    pub(crate) fn watch(name: &str) -> WatchStatus {
+        WatchStatus {
+            name: name.into(),
+            path: format!("/srv/{name}"),
+            action: Action::Move,
+            share: "nfs".into(),
+            noticing: Noticing::Polling,
+            state: WatchState::Offline,
+            why: Some("the share is gone".into()),
+            waiting: 12,
+            oldest_waiting_us: Some(9_000_000_000),
+            in_flight: 0,
+            cannot_take: 0,
+            last_scan_us: None,
+            counts: BTreeMap::from([("filed".into(), 5)]),
+            review_rate: Some(0.125),
+            quarantine_rate: None,
+            drift: Some(0.3),
+        }
+    }
 
     fn status() -> Status {
         Status {
@@ -394,20 +464,7 @@ mod tests {
                 gpu_refused: Some("no driver".into()),
                 promise: None,
             }),
-            watches: vec![WatchStatus {
-                name: "north".into(),
-                path: "/srv/north".into(),
-                action: Action::Move,
-                share: "nfs".into(),
-                noticing: Noticing::Polling,
-                state: WatchState::Offline,
-                why: Some("the share does not answer".into()),
-                waiting: 12,
-                oldest_waiting_us: Some(9_000_000_000),
-                cannot_take: 0,
-                last_scan_us: None,
-                counts: BTreeMap::from([("filed".into(), 5)]),
-            }],
+            watches: vec![watch("north")],
             totals: BTreeMap::from([("filed".into(), 5), ("review".into(), 1)]),
             disks: vec![DiskStatus {
                 what: "state".into(),
@@ -419,7 +476,7 @@ mod tests {
                 message: "disk full".into(),
                 times: 3,
             }],
-            reload_error: None,
+            ..Status::default()
         }
     }
 
@@ -432,10 +489,11 @@ mod tests {
             "OFFLINE",
             "polling",
             "16 min",
-            "the share does not answer",
+            "the share is gone",
             "5 filed, 1 review",
             "3.0 GiB free",
             "10 s ago: disk full (3 times)",
+            "of the last files 12.5 % to review, drift 0.30",
         ] {
             assert!(text.contains(part), "{part:?} is missing in:\n{text}");
         }

@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ use super::worker::NOT_CONFINED;
 use super::{Decoded, Fault, Inspection, RenderSpec};
 use crate::config::settings::DecoderSettings;
 use crate::domain::Reason;
+use crate::telemetry::Event;
 
 /// How long a zygote may take to start.
 const START: Duration = Duration::from_secs(20);
@@ -87,6 +89,8 @@ pub struct Pool {
     confinement: Confinement,
     zygotes: Mutex<Zygotes>,
     returned: Condvar,
+    /// Zygotes that died or fell out of step.
+    lost: AtomicU64,
 }
 
 /// The zygotes that wait for a file, and how many there are with those at work.
@@ -139,7 +143,13 @@ impl Pool {
                 all: 1,
             }),
             returned: Condvar::new(),
+            lost: AtomicU64::new(0),
         })
+    }
+
+    /// How many decoders have died or fallen out of step, and were or will be replaced.
+    pub fn restarts(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// What the kernel lets the jail enforce.
@@ -235,6 +245,9 @@ impl Pool {
         let answer = zygote.run(file, packet, request);
         if zygote.in_step {
             place.idle = Some(zygote);
+        } else {
+            let restarts = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::warn!(event = %Event::DecoderRestarted, restarts, "a decoder died or fell out of step and is replaced");
         }
         answer
     }

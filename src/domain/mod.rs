@@ -6,6 +6,7 @@ pub mod category;
 pub mod correction;
 pub mod decision;
 pub mod dossier;
+pub mod drift;
 pub mod instance;
 pub mod placement;
 pub mod settle;

@@ -17,6 +17,7 @@ use crate::config::settings::Action;
 use crate::domain::placement::{RootId, digest_name, review_folder};
 use crate::domain::{Placement, Reason, RelPath};
 use crate::root::{Root, fingerprint};
+use crate::telemetry::Event;
 
 /// Who owns the source.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +166,7 @@ fn settle_fate(roots: &Roots, question: &Question) -> Result<(Fate, Placement), 
             return duplicate(question);
         }
         if found != known.digest {
-            tracing::error!(id = %known.id, "a filed file's bytes are no longer those that were filed");
+            tracing::error!(event = %Event::Altered, id = %known.id, "a filed file's bytes are no longer those that were filed");
         }
         return conflict(question);
     }

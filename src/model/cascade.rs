@@ -7,6 +7,7 @@ use crate::config::settings::RuntimeSettings;
 use crate::decode::Radiograph;
 use crate::domain::decision::{HeaderView, Score, ViewScores, ViewThresholds, resolve_view};
 use crate::domain::{Prediction, Reason, View};
+use crate::telemetry::Event;
 
 use super::Bundle;
 use super::classifier::ModelError;
@@ -72,7 +73,7 @@ impl Cascade {
                     tracing::info!(why, "no GPU on this machine: the model runs on the CPU");
                 }
                 _ => {
-                    tracing::warn!(why, "THE MODEL RUNS ON THE CPU, NOT ON THE GPU");
+                    tracing::warn!(event = %Event::NotOnGpu, why, "THE MODEL RUNS ON THE CPU, NOT ON THE GPU");
                     gpu_refused = Some(why);
                 }
             }

@@ -31,6 +31,7 @@ use super::{Consumed, Settled, Verdict};
 use crate::config::settings::WatchSettings;
 use crate::domain::RelPath;
 use crate::domain::settle::{Moment, Rules, Sight};
+use crate::telemetry::Event;
 
 /// Entries of a scan, events or deadlines handled in one turn.
 const SLICE: usize = 500;
@@ -296,7 +297,7 @@ impl IoThread {
             self.check_root_now();
         }
         if pending.rescan {
-            tracing::info!(watch = self.status.name, "events were lost: scanning");
+            tracing::info!(event = %Event::EventsLost, watch = self.status.name, "events were lost: scanning");
             self.full = None;
             self.begin_scan(Occasion::Expected);
         }

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-use super::{Findings, Probe, may, probe_name, share_kind};
+use super::findings::Findings;
+use super::{Probe, may, probe_name, share_kind};
 use crate::config::Settings;
 use crate::index::{Index, IndexError};
 use crate::watch::ShareKind;

@@ -8,7 +8,8 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Findings, Probe, may, probe_name, share_kind};
+use super::findings::Findings;
+use super::{Probe, may, probe_name, share_kind};
 use crate::config::Settings;
 use crate::config::settings::{Action, WatchMode, WatchSettings};
 use crate::watch::ShareKind;

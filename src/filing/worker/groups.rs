@@ -4,6 +4,7 @@ use super::{After, Entry, Reply, Worker};
 use crate::filing::ledger::LedgerError;
 use crate::filing::record::{Intent, Record};
 use crate::filing::request::{FilingError, HoldReason, Outcome};
+use crate::telemetry::Event;
 
 impl Worker {
     /// Writes one group; then the index, then what follows from each record.
@@ -68,6 +69,7 @@ impl Worker {
     fn unwritable(&mut self, entries: Vec<Entry>, why: &str) {
         if !std::mem::replace(&mut self.unwritable, true) {
             tracing::error!(
+                event = %Event::LedgerUnwritable,
                 why,
                 "the ledger cannot be written; nothing more is filed until it can"
             );

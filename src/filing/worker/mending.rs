@@ -11,6 +11,7 @@ use crate::domain::placement::RootId;
 use crate::filing::record::{Intent, Record};
 use crate::filing::recover::{RecoverReport, Resolution, resolve};
 use crate::root::Root;
+use crate::telemetry::Event;
 
 /// How long between two attempts to recover a watch that were asked for by files coming in.
 const RECOVER_AGAIN: Duration = Duration::from_secs(10);
@@ -91,7 +92,7 @@ impl Worker {
                 }
                 Resolution::Missing => {
                     report.missing += 1;
-                    tracing::error!(%id, "a file that was under way is nowhere to be found");
+                    tracing::error!(event = %Event::Missing, %id, "a file that was under way is nowhere to be found");
                     Record::Missing { id: id.clone() }
                 }
                 Resolution::Wait(why) => {

@@ -12,6 +12,7 @@ use super::{CHECK_ROOT, Command, IoThread, Occasion, RETRY_LATE, SCAN_SOON};
 use crate::config::settings::WatchMode;
 use crate::domain::settle::Moment;
 use crate::root::Root;
+use crate::telemetry::Event;
 use crate::watch::events::Events;
 use crate::watch::scan::{Scan, mount_attribute};
 use crate::watch::share::ShareKind;
@@ -39,7 +40,7 @@ impl IoThread {
     pub(super) fn try_open(&mut self) {
         match self.open() {
             Ok(online) => {
-                tracing::info!(watch = self.status.name, share = %online.share, "drop directory is online");
+                tracing::info!(event = %Event::ShareOnline, watch = self.status.name, share = %online.share, "drop directory is online");
                 self.set_root(Some(Arc::clone(&online.root)));
                 self.status.share = online.share.to_string();
                 self.online = Ok(online);
@@ -92,7 +93,7 @@ impl IoThread {
             Err(offline) => (offline.since_us, offline.pause),
         };
         if !matches!(&self.online, Err(offline) if offline.why == why) {
-            tracing::warn!(watch = self.status.name, why, "drop directory is offline");
+            tracing::warn!(event = %Event::ShareOffline, watch = self.status.name, why, "drop directory is offline");
         }
         let pause = (2 * pause).clamp(Duration::from_secs(1), RETRY_LATE);
         self.online = Err(Offline {

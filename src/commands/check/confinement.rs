@@ -1,0 +1,244 @@
+//! SELinux and AppArmor: whether they are in force, and whether they have denied radsort anything.
+//!
+//! The kernel's log names files, and file names can hold patients' names: what is told is the kind of thing, never a path.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use super::findings::{Findings, Level, Verdict};
+
+/// Where denials are written, beside the kernel's own buffer.
+const LOGS: [&str; 4] = [
+    "/var/log/audit/audit.log",
+    "/var/log/kern.log",
+    "/var/log/messages",
+    "/var/log/syslog",
+];
+/// So much of the end of each log is read, bytes.
+const TAIL: u64 = 1 << 20;
+/// At most so many records of the kernel's buffer.
+const RECORDS: usize = 20_000;
+/// radsort's processes and threads, as the kernel names them ("share …" is written in hexadecimal, as it has a space).
+const NAMES: [&str; 7] = [
+    "radsort",
+    "filer",
+    "model",
+    "sweep",
+    "alert",
+    "watch:",
+    "7368617265",
+];
+
+/// What can be seen of it.
+pub(super) fn check(findings: &mut Findings) {
+    findings.tell(judge(&Facts::now()));
+}
+
+#[derive(Default)]
+struct Facts {
+    /// SELinux is there, and enforces.
+    selinux: Option<bool>,
+    /// AppArmor is there.
+    apparmor: bool,
+    /// What could be read of the logs; `None` when nothing could.
+    log: Option<String>,
+}
+
+impl Facts {
+    fn now() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).ok();
+        let mut log = None;
+        for text in LOGS
+            .iter()
+            .filter_map(|path| tail(Path::new(path)))
+            .chain(kernel_buffer())
+        {
+            log.get_or_insert_with(String::new).push_str(&text);
+        }
+        Self {
+            selinux: read("/sys/fs/selinux/enforce").map(|enforce| enforce.trim() == "1"),
+            apparmor: read("/sys/module/apparmor/parameters/enabled")
+                .is_some_and(|it| it.trim() == "Y"),
+            log,
+        }
+    }
+}
+
+fn tail(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
+        .ok()?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// One record a read, until there is no more.
+fn kernel_buffer() -> Option<String> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open("/dev/kmsg")
+        .ok()?;
+    let (mut text, mut record) = (String::new(), [0; 8192]);
+    for _ in 0..RECORDS {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => text += &String::from_utf8_lossy(&record[..length]),
+            // Overwritten while it was read: the next is there.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(_) => return None,
+        }
+    }
+    Some(text)
+}
+
+fn judge(facts: &Facts) -> Vec<Verdict> {
+    let Facts {
+        selinux,
+        apparmor,
+        log,
+    } = facts;
+    if selinux.is_none() && !apparmor {
+        return Vec::new();
+    }
+    let mut said = Vec::new();
+    let mut denials: BTreeMap<String, usize> = BTreeMap::new();
+    for denial in log.iter().flat_map(|text| text.lines()).filter_map(denial) {
+        *denials.entry(denial).or_default() += 1;
+    }
+    for (denial, times) in &denials {
+        let advice = if denial.starts_with("SELinux") {
+            "Give the directory a type that the service may use: semanage fcontext -a -t … 'DIRECTORY(/.*)?' and restorecon -R; \
+             `ausearch -m avc | audit2why` explains each (a share needs its context= mount option or a boolean)."
+        } else {
+            "Allow it in /etc/apparmor.d/local/ for that profile and reload it (apparmor_parser -r); `aa-logprof` proposes lines."
+        };
+        let level = if denial.contains("(permissive)") {
+            Level::Ok
+        } else {
+            Level::Warning
+        };
+        let verdict = Verdict::new(
+            level,
+            "confinement",
+            format!("{denial}, {times} times"),
+            advice,
+        );
+        said.push(verdict);
+    }
+    if denials.is_empty() {
+        let which = match (selinux, apparmor) {
+            (Some(true), _) => "SELinux is enforcing",
+            (Some(false), _) => "SELinux is permissive",
+            (None, _) => "AppArmor is in force",
+        };
+        let seen = match log {
+            Some(_) => "no denial of radsort in the logs that can be read",
+            None => "this user cannot read the kernel's log (as root: journalctl -k -g denied)",
+        };
+        said.push(Verdict::ok("confinement", format!("{which}; {seen}")));
+    }
+    said
+}
+
+/// What was denied to radsort, without any name of a file.
+fn denial(line: &str) -> Option<String> {
+    let field = |name: &str| {
+        let (_, rest) = line.split_once(&format!(" {name}="))?;
+        let rest = rest.strip_prefix('"').unwrap_or(rest);
+        rest.split(['"', ' ', '\n']).next()
+    };
+    let ours = field("comm").is_some_and(|comm| NAMES.iter().any(|name| comm.starts_with(name)));
+    if line.contains("avc:  denied") && ours {
+        let what = line.split_once('{')?.1.split_once('}')?.0.trim();
+        let kind = |context: &str| context.split(':').nth(2).unwrap_or("?").to_owned();
+        let to = field("tcontext").map_or_else(|| "?".to_owned(), kind);
+        let class = field("tclass").unwrap_or("?");
+        let permissive = if line.contains("permissive=1") {
+            " (permissive)"
+        } else {
+            ""
+        };
+        return Some(format!(
+            "SELinux denied {what} on {class} of type {to}{permissive}"
+        ));
+    }
+    let profile = field("profile").unwrap_or_default();
+    if line.contains("apparmor=\"DENIED\"") && (ours || profile.contains("radsort")) {
+        let operation = field("operation").unwrap_or("?");
+        let mask = field("denied_mask").unwrap_or("?");
+        return Some(format!(
+            "AppArmor denied {operation} ({mask}) under the profile {profile}"
+        ));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AVC: &str = "type=AVC msg=audit(1.2:3): avc:  denied  { write } for  pid=7 comm=\"filer\" \
+        name=\"Kwiatkowska^Zbyslawa.dcm\" dev=\"sda1\" ino=1 scontext=system_u:system_r:radsort_t:s0 \
+        tcontext=system_u:object_r:nfs_t:s0 tclass=dir permissive=0";
+    const APPARMOR: &str = "audit: type=1400 audit(1.2:3): apparmor=\"DENIED\" operation=\"open\" class=\"file\" \
+        profile=\"/usr/bin/radsort\" name=\"/srv/Kwiatkowska.dcm\" pid=7 comm=\"radsort\" requested_mask=\"r\" denied_mask=\"r\"";
+
+    fn facts(log: Option<&str>) -> Facts {
+        Facts {
+            selinux: Some(true),
+            apparmor: false,
+            log: log.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn denials_are_counted_by_kind_and_name_no_file() {
+        let log = format!("{AVC}\n{APPARMOR}\n{AVC}\nsomething comm=\"radsort\" else\n");
+        let said = judge(&facts(Some(&log)));
+        let texts: Vec<_> = said.iter().map(|it| it.message.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "AppArmor denied open (r) under the profile /usr/bin/radsort, 1 times",
+                "SELinux denied write on dir of type nfs_t, 2 times",
+            ]
+        );
+        assert!(
+            said.iter()
+                .all(|it| it.level == Level::Warning && !it.advice.is_empty())
+        );
+        assert!(!format!("{said:?}").contains("Kwiat"));
+    }
+
+    #[test]
+    fn others_denials_are_not_ours() {
+        let log = AVC.replace("filer", "httpd");
+        assert_eq!(judge(&facts(Some(&log))).len(), 1);
+        assert_eq!(judge(&facts(Some(&log)))[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn a_log_that_is_closed_to_this_user_is_said_and_no_warning() {
+        let said = judge(&facts(None));
+        assert!(
+            said[0].level == Level::Ok && said[0].message.contains("cannot read"),
+            "{said:?}"
+        );
+        assert!(judge(&Facts::default()).is_empty(), "neither is there");
+    }
+
+    #[test]
+    fn looking_does_not_hang() {
+        let _ = Facts::now();
+    }
+}

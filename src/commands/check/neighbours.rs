@@ -1,0 +1,268 @@
+//! Other programs in a drop directory: schedules and units that move or delete files there, other instances of radsort,
+//! and whatever waits for the same files. A file that somebody else takes is a file that radsort never sees.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::findings::{Findings, Verdict};
+use crate::config::settings::WatchSettings;
+
+/// Where machines are told to do things again and again.
+const PLACES: [&str; 12] = [
+    "/etc/crontab",
+    "/etc/cron.d",
+    "/etc/cron.hourly",
+    "/etc/cron.daily",
+    "/etc/cron.weekly",
+    "/var/spool/cron/crontabs",
+    "/etc/incron.d",
+    "/var/spool/incron",
+    "/etc/systemd/system",
+    "/etc/tmpfiles.d",
+    "/etc/orthanc",
+    "/etc/radsort",
+];
+/// Larger files are no schedules, bytes.
+const LARGEST: u64 = 1 << 20;
+/// Words of a line that moves or deletes files.
+const TAKING: [&str; 8] = [
+    "mv ",
+    "rm ",
+    "-delete",
+    "--remove-source-files",
+    "--delete",
+    "storescu",
+    "movescu",
+    "unlink",
+];
+
+/// Everything that has to do with one drop directory.
+pub(super) fn check(watch: &WatchSettings, config: &Path, findings: &mut Findings) {
+    let what = format!("watch {}", watch.name);
+    for file in files() {
+        if let Ok(text) = std::fs::read_to_string(&file)
+            && !is_own(&file, config)
+        {
+            findings.tell(mentioned(&what, &watch.path, &file, &text));
+        }
+    }
+    findings.tell(in_temporary(&what, &watch.path));
+    if let Ok(directory) = std::fs::metadata(&watch.path) {
+        let others = watching(directory.dev(), directory.ino());
+        findings.tell(watched(&what, &others));
+    }
+}
+
+fn files() -> Vec<PathBuf> {
+    let small = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|it| it.is_file() && it.len() <= LARGEST)
+    };
+    let mut files = Vec::new();
+    for place in PLACES.map(PathBuf::from) {
+        if small(&place) {
+            files.push(place);
+        } else {
+            let entries = std::fs::read_dir(&place).into_iter().flatten().flatten();
+            files.extend(entries.map(|entry| entry.path()).filter(|path| small(path)));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The configuration that is being checked, its drop-ins, and radsort's own units.
+fn is_own(file: &Path, config: &Path) -> bool {
+    let name = file
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let same = |one: &Path, other: &Path| one.canonicalize().ok() == other.canonicalize().ok();
+    same(file, config) || (name.starts_with("radsort") && !file.starts_with("/etc/radsort"))
+}
+
+/// A schedule, unit or configuration that names the drop directory.
+fn mentioned(what: &str, drop: &Path, file: &Path, text: &str) -> Option<Verdict> {
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#') && names(line, drop));
+    let lines: Vec<&str> = lines.collect();
+    let first = lines.first()?;
+    let file = file.display().to_string();
+    if file.starts_with("/etc/radsort") {
+        return Some(Verdict::warning(
+            what,
+            format!("{file} names the same directory"),
+            "Two services that take files from one directory get in each other's way: give each its own.",
+        ));
+    }
+    let taking = |line: &&&str| TAKING.iter().any(|word| line.contains(word));
+    let cleans = file.starts_with("/etc/tmpfiles.d");
+    if cleans || lines.iter().any(|line| taking(&line)) || first.starts_with("Path") {
+        return Some(Verdict::warning(
+            what,
+            format!("{file} seems to move or delete files there, or to wait for them"),
+            "Let it work on another directory, or on what radsort has filed (`radsort query --json`). Files that vanish before \
+             they are taken are counted: radsort_vanished_files_total.",
+        ));
+    }
+    Some(Verdict::ok(what, format!("also named in {file}")))
+}
+
+/// Whether a line names the directory or something in it, and not one whose name only begins alike.
+fn names(line: &str, drop: &Path) -> bool {
+    let Some(path) = drop.to_str().filter(|path| path.len() > 1) else {
+        return false;
+    };
+    line.match_indices(path).any(|(at, _)| {
+        let next = line[at + path.len()..].chars().next();
+        next.is_none_or(|c| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.')))
+    })
+}
+
+/// systemd-tmpfiles deletes what lies there for some days.
+fn in_temporary(what: &str, drop: &Path) -> Option<Verdict> {
+    let temporary = ["/tmp", "/var/tmp"].iter().any(|dir| drop.starts_with(dir));
+    temporary.then(|| {
+        Verdict::warning(
+            what,
+            format!("{} lies in a directory for temporary files", drop.display()),
+            "What lies there for some days is deleted (systemd-tmpfiles), and a restart may empty it: use another directory.",
+        )
+    })
+}
+
+/// The names of other programs that wait for events in the directory, as far as this user may see.
+fn watching(device: u64, inode: u64) -> Vec<String> {
+    let mut names = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        // Not `self` and `thread-self`, which are somebody's second names.
+        let name = process.file_name();
+        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let infos = std::fs::read_dir(process.path().join("fdinfo"));
+        let texts = infos.into_iter().flatten().flatten();
+        let texts = texts.filter_map(|info| std::fs::read_to_string(info.path()).ok());
+        if texts
+            .into_iter()
+            .any(|text| has_watch(&text, device, inode))
+        {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            names.push(name.trim().to_owned());
+        }
+    }
+    names
+}
+
+/// Whether an inotify descriptor, by proc_pid_fdinfo(5), watches this inode.
+fn has_watch(fdinfo: &str, device: u64, inode: u64) -> bool {
+    // The kernel writes its own encoding of the device: the minor in the lowest 20 bits.
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let device = (u64::from(major) << 20) | u64::from(minor);
+    let hexadecimal = |line: &str, key: &str| {
+        let value = line.split(' ').find_map(|word| word.strip_prefix(key))?;
+        u64::from_str_radix(value, 16).ok()
+    };
+    let lines = fdinfo.lines().filter(|line| line.starts_with("inotify "));
+    lines.into_iter().any(|line| {
+        hexadecimal(line, "ino:") == Some(inode) && hexadecimal(line, "sdev:") == Some(device)
+    })
+}
+
+fn watched(what: &str, programs: &[String]) -> Option<Verdict> {
+    let mut others: Vec<&str> = programs
+        .iter()
+        .map(String::as_str)
+        .filter(|name| *name != "radsort")
+        .collect();
+    others.sort_unstable();
+    others.dedup();
+    if others.is_empty() {
+        return None;
+    }
+    Some(Verdict::warning(
+        what,
+        format!("other programs wait for files there: {}", others.join(", ")),
+        "If one of them moves or deletes files, radsort does not see them: let it watch another directory.",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::commands::check::findings::Level;
+
+    fn said(file: &str, text: &str) -> Option<Verdict> {
+        mentioned("watch x", Path::new("/srv/drop"), Path::new(file), text)
+    }
+
+    #[test]
+    fn a_schedule_that_takes_files_is_a_warning_and_one_that_brings_them_is_not() {
+        for (file, text) in [
+            (
+                "/etc/cron.d/pacs",
+                "5 * * * * root mv /srv/drop/*.dcm /srv/old/\n",
+            ),
+            ("/etc/cron.daily/clean", "find /srv/drop -mtime +3 -delete"),
+            (
+                "/etc/systemd/system/index.path",
+                "[Path]\nPathExistsGlob=/srv/drop/*",
+            ),
+            ("/etc/tmpfiles.d/x.conf", "d /srv/drop 0770 root root 3d"),
+            ("/etc/radsort/other.toml", "path = \"/srv/drop\""),
+        ] {
+            let verdict = said(file, text).unwrap();
+            assert!(
+                verdict.level == Level::Warning && verdict.message.contains(file),
+                "{verdict:?}"
+            );
+        }
+        let brings = said(
+            "/etc/cron.d/pull",
+            "* * * * * root rsync -a pacs:/out/ /srv/drop/",
+        )
+        .unwrap();
+        assert_eq!(brings.level, Level::Ok);
+        for text in [
+            "# mv /srv/drop/x /y",
+            "mv /srv/dropped/x /y",
+            "mv /srv/drop-2/x /y",
+            "",
+        ] {
+            assert_eq!(said("/etc/cron.d/x", text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_drop_directory_among_temporary_files_is_a_warning() {
+        assert!(in_temporary("watch x", Path::new("/var/tmp/drop")).is_some());
+        assert!(in_temporary("watch x", Path::new("/var/tmpfiles/drop")).is_none());
+    }
+
+    #[test]
+    fn whoever_waits_for_files_in_a_directory_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = dir.path().metadata().unwrap();
+        let before = watching(metadata.dev(), metadata.ino());
+        assert!(before.is_empty(), "{before:?}");
+        let mut watcher = notify::recommended_watcher(|_| {}).unwrap();
+        notify::Watcher::watch(
+            &mut watcher,
+            dir.path(),
+            notify::RecursiveMode::NonRecursive,
+        )
+        .unwrap();
+        let found = watching(metadata.dev(), metadata.ino());
+        // Some filesystems of containers hide the inode from /proc.
+        if found.is_empty() {
+            return eprintln!("SKIPPED: needs fdinfo with inodes");
+        }
+        assert_eq!(found.len(), 1);
+        let verdict = watched("watch x", &["tracker".into(), "radsort".into()]).unwrap();
+        assert!(verdict.message.ends_with(": tracker"), "{verdict:?}");
+        assert_eq!(watched("watch x", &["radsort".into()]), None);
+    }
+}

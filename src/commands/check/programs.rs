@@ -1,0 +1,58 @@
+//! Whether what has to be executed may be: a `noexec` mount lets nothing be loaded from it.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::StatVfsMountFlags;
+
+use super::findings::{Findings, Verdict};
+use crate::config::settings::RuntimeSettings;
+
+/// The program itself (the decoders start it anew) and ONNX Runtime's library.
+pub(super) fn check(settings: &RuntimeSettings, findings: &mut Findings) {
+    let mut files: Vec<(&str, PathBuf)> = Vec::new();
+    files.extend(std::env::current_exe().ok().map(|exe| ("program", exe)));
+    let by_environment = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    let library = settings.library.clone().or(by_environment);
+    let packaged = || PathBuf::from("/usr/lib/radsort");
+    files.push(("ONNX Runtime", library.unwrap_or_else(packaged)));
+    let looked = files
+        .iter()
+        .filter_map(|(what, path)| Some((*what, path.as_path(), is_noexec(path)?)));
+    findings.tell(looked.filter_map(|(what, path, noexec)| judge(what, path, noexec)));
+}
+
+/// `None` where nothing is.
+fn is_noexec(path: &Path) -> Option<bool> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_flag.contains(StatVfsMountFlags::NOEXEC))
+}
+
+fn judge(what: &str, path: &Path, noexec: bool) -> Option<Verdict> {
+    noexec.then(|| {
+        Verdict::error(
+            what,
+            format!("{} lies on a filesystem that is mounted noexec: nothing can be run or loaded from there", path.display()),
+            "Put it elsewhere (packages use /usr), or mount that filesystem with exec.",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_lies_on_a_noexec_mount_is_an_error_with_a_way_out() {
+        let verdict = judge("program", Path::new("/home/x/radsort"), true).unwrap();
+        assert!(verdict.message.contains("/home/x/radsort") && verdict.message.contains("noexec"));
+        assert_eq!(judge("program", Path::new("/usr/bin/radsort"), false), None);
+    }
+
+    #[test]
+    fn mounts_are_asked() {
+        // This test itself has been executed; /proc is noexec wherever systemd or a container mounted it.
+        assert_eq!(is_noexec(&std::env::current_exe().unwrap()), Some(false));
+        assert_eq!(is_noexec(Path::new("/nowhere/at/all")), None);
+    }
+}

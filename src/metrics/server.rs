@@ -1,0 +1,219 @@
+//! HTTP for whoever scrapes: `GET /metrics`, `/healthz` and `/readyz`, on a Unix socket and, if the site wants it, on a
+//! loopback port. Nothing is read from a client but a request line and bounded headers; one request a connection.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::exposition;
+use crate::control::server::Listener;
+use crate::control::status::{Status, WatchState};
+
+/// What a client may use up.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at the same time; more are closed at once.
+    pub clients: usize,
+    /// How long a connection may last, from accepted to closed.
+    pub time: Duration,
+    /// Bytes of a request's line and headers.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients: 16,
+            time: Duration::from_secs(10),
+            // hyper's least.
+            bytes: 8192,
+        }
+    }
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// 200 or 503.
+    pub ok: bool,
+    /// The text.
+    pub text: String,
+}
+
+/// Makes the pages.
+pub trait Pages: Send + Sync + 'static {
+    /// Everything for Prometheus.
+    fn metrics(&self) -> impl Future<Output = Page> + Send;
+    /// Whether the service is alive.
+    fn health(&self) -> impl Future<Output = Page> + Send;
+    /// Whether it takes files.
+    fn readiness(&self) -> impl Future<Output = Page> + Send;
+}
+
+/// Whether files of every drop directory are taken: a line for each that is not.
+pub fn readiness(status: &Status) -> Page {
+    let bad: Vec<String> = status
+        .watches
+        .iter()
+        .filter_map(|watch| {
+            let state = match watch.state {
+                WatchState::Online => return None,
+                WatchState::Offline => "offline",
+                WatchState::Held => "held",
+            };
+            Some(format!("{}: {state}\n", watch.name))
+        })
+        .collect();
+    let ok = bad.is_empty() && status.model.is_some();
+    let text = if ok {
+        "ready\n".to_owned()
+    } else {
+        bad.concat()
+    };
+    Page { ok, text }
+}
+
+/// Serves the Unix socket until `stop`; then removes it.
+pub async fn serve_unix<P: Pages>(
+    listener: Listener,
+    pages: Arc<P>,
+    limits: Limits,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let socket: UnixListener = listener.to_tokio()?;
+    accept(
+        || async { Ok(socket.accept().await?.0) },
+        pages,
+        limits,
+        stop,
+    )
+    .await;
+    Ok(())
+}
+
+/// Serves the loopback port until `stop`.
+pub async fn serve_tcp<P: Pages>(
+    listener: TcpListener,
+    pages: Arc<P>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    accept(
+        || async { Ok(listener.accept().await?.0) },
+        pages,
+        limits,
+        stop,
+    )
+    .await;
+}
+
+async fn accept<S, F, P>(
+    next: impl Fn() -> F,
+    pages: Arc<P>,
+    limits: Limits,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = io::Result<S>>,
+    P: Pages,
+{
+    let places = Arc::new(Semaphore::new(limits.clients));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = next() => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                // One too many is closed: a scraper tries again.
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    continue;
+                };
+                let pages = Arc::clone(&pages);
+                tokio::spawn(async move {
+                    let _place = place;
+                    converse(stream, &pages, limits).await;
+                });
+            }
+            // Out of descriptors, usually: try again when that has passed.
+            Err(error) => {
+                tracing::warn!(%error, "the metrics listener cannot take a client");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn converse<P: Pages>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    pages: &Arc<P>,
+    limits: Limits,
+) {
+    let answer = service_fn(|request: Request<Incoming>| async move {
+        Ok::<_, Infallible>(answer(&request, &**pages).await)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.time)
+        .max_buf_size(limits.bytes)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), answer);
+    match timeout(limits.time, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a metrics client has gone"),
+        Err(_) => tracing::debug!("a metrics client took too long"),
+    }
+}
+
+async fn answer<P: Pages>(request: &Request<Incoming>, pages: &P) -> Response<Full<Bytes>> {
+    let reading = [Method::GET, Method::HEAD].contains(request.method());
+    let page = match request.uri().path() {
+        "/metrics" | "/healthz" | "/readyz" if !reading => {
+            let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD only\n");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            refused.headers_mut().insert(ALLOW, allowed);
+            return refused;
+        }
+        "/metrics" => pages.metrics().await,
+        "/healthz" => pages.health().await,
+        "/readyz" => pages.readiness().await,
+        _ => {
+            let there = "there are /metrics, /healthz and /readyz\n";
+            return plain(StatusCode::NOT_FOUND, there);
+        }
+    };
+    let code = if page.ok {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    plain(code, page.text)
+}
+
+fn plain(code: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    // Also right for the other pages: it is plain text.
+    let format = HeaderValue::from_static(exposition::CONTENT_TYPE);
+    headers.insert(CONTENT_TYPE, format);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,30 @@
+//! The index with a clock: how long it takes to take in a group of records.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Metrics, Stage};
+use crate::domain::Uid;
+use crate::filing::catalogue::{Catalogue, CatalogueError, Known};
+use crate::filing::record::{Position, Record};
+
+/// A catalogue whose groups are timed.
+pub struct Timed {
+    /// The catalogue.
+    pub inner: Arc<dyn Catalogue>,
+    /// Where the times go.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Catalogue for Timed {
+    fn apply(&self, group: &[(Position, i64, Record)]) -> Result<(), CatalogueError> {
+        let started = Instant::now();
+        let applied = self.inner.apply(group);
+        self.metrics.took(Stage::Index, started.elapsed());
+        applied
+    }
+
+    fn find_uid(&self, uid: &Uid) -> Result<Option<Known>, CatalogueError> {
+        self.inner.find_uid(uid)
+    }
+}
