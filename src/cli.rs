@@ -17,7 +17,7 @@ Start here:
   radsort status                                 what is the service doing?
 
 Exit codes: 0 success; 1 it failed, or found something wrong; 2 wrong usage; 75 try again (the GPU has to be reset);
-78 the configuration is bad. Each command's help says more."
+78 a person must act: the configuration is bad, or the ledger damaged or of a later version. Each command's help says more."
 )]
 pub struct Cli {
     /// What to do.
@@ -40,6 +40,8 @@ pub enum Verb {
     Show(commands::show::ShowArgs),
     /// Try everything that `run` needs.
     Check(commands::check::CheckArgs),
+    /// Give the service what its configuration names: directories, permissions, its place in systemd.
+    Setup(commands::setup::SetupArgs),
     /// Ask the running service to take up a changed configuration.
     Reload(commands::reload::ReloadArgs),
     /// List quarantined files, or give them back.
@@ -82,6 +84,9 @@ pub enum Verb {
     #[cfg(feature = "retrain")]
     #[command(hide = true)]
     PhantomTrial(commands::phantom_trial::Args),
+    /// Write the files of the package that are generated: man pages, completions, configuration.
+    #[command(hide = true)]
+    PackagingFiles(commands::packaging_files::Args),
     /// Load a bundle in a process of its own, as the service does before taking it up.
     #[command(hide = true)]
     TryBundle(commands::try_bundle::TryBundleArgs),
