@@ -305,7 +305,7 @@ fn an_idle_service_answers_its_watchdog() {
 #[test]
 fn a_ledger_of_a_later_program_is_for_a_person() {
     let site = Site::new();
-    let mut daemon = site.start();
+    let daemon = site.start();
     daemon.stop();
     let segment = site.state.join("ledger/00000001.jsonl");
     let later = fs::read_to_string(&segment)

@@ -129,9 +129,24 @@ fn pages(
         .render(&mut page)?;
     files.push((
         format!("usr/share/man/man1/{name}.1").into(),
-        String::from_utf8(page)?,
+        with_lines_kept(&String::from_utf8(page)?),
     ));
     Ok(())
+}
+
+/// What stands below the help (examples, exit status) is set in lines; under its own title they stay lines.
+fn with_lines_kept(page: &str) -> String {
+    let Some((before, rest)) = page.split_once(".SH EXTRA\n") else {
+        return page.to_owned();
+    };
+    let end = rest.find(".SH ").unwrap_or(rest.len());
+    let (extra, after) = rest.split_at(end);
+    let title = if extra.contains("Exam") {
+        "EXAMPLES"
+    } else {
+        "NOTES"
+    };
+    format!("{before}.SH {title}\n.nf\n{extra}.fi\n{after}")
 }
 
 /// The commented configuration with what a packaged service needs beside its defaults: the control socket where every

@@ -1,6 +1,7 @@
 #!/bin/bash
 # rootfs.sh SUITE TARBALL: a minimal Debian that boots, packed. It holds what radsort's package depends on, as any installed
 # Debian does: the package itself is installed without network. RADSORT_MIRROR names another mirror than the default.
+# shellcheck disable=SC2016 # hooks are expanded by mmdebstrap
 set -euo pipefail
 suite=$1 tarball=$2
 work=$(mktemp -d)

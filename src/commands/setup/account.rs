@@ -90,6 +90,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let private = dir.path().join("private");
         std::fs::write(&private, "x").unwrap();
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&private, owner_only).unwrap();
         let read =
             || rustix::fs::accessat(CWD, &private, Access::READ_OK, AtFlags::EACCESS).is_ok();
         let nobody = Account::of("nobody").unwrap();
