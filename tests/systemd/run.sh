@@ -1,6 +1,7 @@
 #!/bin/bash
 # run.sh [SUITE…]: the package on real systemd, end to end, on Debian 13 and 12 (or the suites that are named). Root.
 # Exit status 77 (skipped, with the reason) where systemd-nspawn cannot boot. What it keeps lies in target/systemd/.
+# shellcheck disable=SC2015,SC2016,SC2012,SC2119,SC2120 # conditions in short, and commands that are expanded within
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -39,6 +40,10 @@ rm -rf "$older" && mkdir -p target/systemd
 dpkg-deb -R "$package" "$older"
 sed -i 's/^Version: .*/Version: 0.0.9-1/' "$older/DEBIAN/control"
 dpkg-deb --root-owner-group -Zgzip -z1 -b "$older" "$older.deb" >/dev/null
+if [ ! -d target/systemd/phantoms ]; then
+    "$older/usr/bin/radsort" phantom --out target/systemd/phantoms.new --count 52 >/dev/null
+    mv target/systemd/phantoms.new target/systemd/phantoms
+fi
 rm -rf "$older"
 
 for suite in "${suites[@]}"; do
