@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 
-.PHONY: help setup runtime build demo test lint doc model clean
+.PHONY: help setup runtime build demo test lint doc model trial deb test-systemd gpu-runtime rpm clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,18 @@ trial: setup ## How often models/spine-phantom/ is right on 600 fresh normal pha
 	$(CARGO) build --release --locked
 	target/release/radsort phantom-trial --at-least 0.97
 	target/release/radsort phantom-trial --difficulty hard
+
+deb: ## The Debian package, for Debian 12 and Ubuntu 22.04 and later: target/debian/
+	@packaging/deb.sh
+
+test-systemd: ## The package on real systemd, Debian 13 and 12, under systemd-nspawn (as root; skipped with status 77 where it cannot be)
+	@tests/systemd/run.sh
+
+gpu-runtime: ## ONNX Runtime with CUDA out of WHEELS=DIR into OUT=DIR, to be copied to a site without internet
+	@packaging/gpu-runtime.sh "$(WHEELS)" "$(OUT)"
+
+rpm:
+	@echo "RHEL and its relatives are not supported: there is no RPM and no SELinux policy. See docs/install.md." >&2; exit 1
 
 clean: ## Remove what was built; the runtime stays
 	$(CARGO) clean

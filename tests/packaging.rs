@@ -114,3 +114,61 @@ fn systemd_has_nothing_to_say_about_the_units() {
         assert!(ours.is_empty(), "{unit}: {said}");
     }
 }
+
+#[test]
+fn the_gpu_runtime_is_put_together_of_the_named_wheels_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("wheels")).unwrap();
+    let python = r#"
+import hashlib, sys, zipfile
+folder, listing = sys.argv[1:]
+made = {"onnxruntime_gpu-9.whl": {"onnxruntime/capi/libonnxruntime.so.9": "a", "onnxruntime/capi/libonnxruntime_providers_cuda.so": "b",
+        "onnxruntime/capi/onnxruntime_pybind11_state.so": "c", "onnxruntime/LICENSE": "MIT"},
+        "nvidia_cudnn-9.whl": {"nvidia/cudnn/lib/libcudnn.so.9": "d", "nvidia/cudnn/include/cudnn.h": "e"}}
+with open(listing, "w") as out:
+    for name, files in made.items():
+        with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
+            for path, text in files.items():
+                wheel.writestr(path, text)
+        print(hashlib.sha256(open(f"{folder}/{name}", "rb").read()).hexdigest(), "", name, file=out)
+"#;
+    let made = Command::new("python3")
+        .args(["-c", python])
+        .args([at("wheels"), at("list")])
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no python3 here");
+        return;
+    }
+    let assemble = |out: &Path| {
+        Command::new(packaging().join("gpu-runtime.sh"))
+            .args([at("wheels").as_path(), out])
+            .env("GPU_RUNTIME_SHA256", at("list"))
+            .output()
+            .unwrap()
+    };
+    let output = assemble(&at("gpu"));
+    assert!(output.status.success(), "{output:?}");
+    let mut names: Vec<_> = fs::read_dir(at("gpu"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let wanted = [
+        "SHA256SUMS",
+        "libcudnn.so.9",
+        "libonnxruntime.so",
+        "libonnxruntime.so.9",
+        "libonnxruntime_providers_cuda.so",
+        "licences",
+    ];
+    assert_eq!(names, wanted);
+    assert_eq!(fs::read_to_string(at("gpu/libonnxruntime.so")).unwrap(), "a");
+
+    fs::write(at("wheels/nvidia_cudnn-9.whl"), "something else").unwrap();
+    let output = assemble(&at("other"));
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("expected"), "{output:?}");
+    assert!(!at("other").exists());
+}
