@@ -46,6 +46,7 @@ if [ -z "$library" ]; then
     exit 1
 fi
 [ -e "$part/libonnxruntime.so" ] || ln -s "$(basename "$library")" "$part/libonnxruntime.so"
+# shellcheck disable=SC2094 # it is not among what is read
 (cd "$part" && find . -type f ! -name SHA256SUMS -exec sha256sum {} + | sort -k 2 >SHA256SUMS)
 mv "$part" "$out"
 trap - EXIT

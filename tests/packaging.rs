@@ -164,11 +164,17 @@ with open(listing, "w") as out:
         "licences",
     ];
     assert_eq!(names, wanted);
-    assert_eq!(fs::read_to_string(at("gpu/libonnxruntime.so")).unwrap(), "a");
+    assert_eq!(
+        fs::read_to_string(at("gpu/libonnxruntime.so")).unwrap(),
+        "a"
+    );
 
     fs::write(at("wheels/nvidia_cudnn-9.whl"), "something else").unwrap();
     let output = assemble(&at("other"));
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("expected"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("expected"),
+        "{output:?}"
+    );
     assert!(!at("other").exists());
 }
