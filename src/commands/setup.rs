@@ -95,7 +95,7 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
         }),
     }
     units(args, &settings, &mut report)?;
-    report.end()
+    Ok(report.end())
 }
 
 /// The drop-ins, and telling systemd of them.
@@ -293,9 +293,9 @@ impl Report {
         });
     }
 
-    fn end(&self) -> anyhow::Result<ExitCode> {
+    fn end(&self) -> ExitCode {
         if self.to_do == 0 {
-            return Ok(ExitCode::SUCCESS);
+            return ExitCode::SUCCESS;
         }
         if !self.json {
             println!(
@@ -303,6 +303,6 @@ impl Report {
                 self.to_do
             );
         }
-        Ok(ExitCode::FAILURE)
+        ExitCode::FAILURE
     }
 }

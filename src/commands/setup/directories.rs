@@ -66,7 +66,7 @@ impl Directories<'_> {
     fn directory(&mut self, what: &str, path: &Path, mode: u32) -> bool {
         if let Some(point) = self.mounts.missing_for(path) {
             let point = in_shell(point);
-            self.to_do(
+            self.ask_for(
                 what,
                 format!("{point} is not mounted"),
                 vec![format!("mount {point}")],
@@ -83,7 +83,7 @@ impl Directories<'_> {
                 if !self.report.dry_run
                     && let Err(error) = make(path, mode, self.account)
                 {
-                    self.to_do(
+                    self.ask_for(
                         what,
                         format!("{wanted} cannot be made: {error}"),
                         Vec::new(),
@@ -98,11 +98,11 @@ impl Directories<'_> {
                 !self.report.dry_run
             }
             Err(error) => {
-                self.to_do(what, format!("{}: {error}", path.display()), Vec::new());
+                self.ask_for(what, format!("{}: {error}", path.display()), Vec::new());
                 false
             }
             Ok(metadata) if !metadata.is_dir() => {
-                self.to_do(
+                self.ask_for(
                     what,
                     format!("{} is no directory", path.display()),
                     Vec::new(),
@@ -137,7 +137,7 @@ impl Directories<'_> {
             if !self.report.dry_run
                 && let Err(error) = hand_over(path, mode, self.account)
             {
-                self.to_do(what, format!("{wanted}: {error}"), Vec::new());
+                self.ask_for(what, format!("{wanted}: {error}"), Vec::new());
                 return false;
             }
             self.report.done(
@@ -154,7 +154,7 @@ impl Directories<'_> {
                     "{} has no setgid bit: directories made in it would not have its group",
                     path.display()
                 );
-                self.to_do(what, message, vec![format!("chmod g+s {shown}")]);
+                self.ask_for(what, message, vec![format!("chmod g+s {shown}")]);
                 true
             }
             Some(trouble) => {
@@ -177,7 +177,7 @@ impl Directories<'_> {
                      mounted? Nothing was made",
                     library.path.display()
                 );
-                self.to_do("library", message, Vec::new());
+                self.ask_for("library", message, Vec::new());
             }
             (true, _) => {
                 let message = format!("{} is there", marker.display());
@@ -190,7 +190,7 @@ impl Directories<'_> {
                         .run(|| destinations::begin_library(library).map(drop));
                     let made = made.and_then(|made| made.map_err(io::Error::other));
                     if let Err(error) = made {
-                        return self.to_do("library", error.to_string(), Vec::new());
+                        return self.ask_for("library", error.to_string(), Vec::new());
                     }
                 }
                 self.report.done(
@@ -214,7 +214,7 @@ impl Directories<'_> {
         let path = &watch.path;
         if let Some(point) = self.mounts.missing_for(path) {
             let point = in_shell(point);
-            return self.to_do(
+            return self.ask_for(
                 &what,
                 format!("{point} is not mounted"),
                 vec![format!("mount {point}")],
@@ -231,7 +231,7 @@ impl Directories<'_> {
                 if !self.report.dry_run
                     && let Err(error) = make(path, DROP_MODE, self.account)
                 {
-                    return self.to_do(
+                    return self.ask_for(
                         &what,
                         format!("{wanted} cannot be made: {error}"),
                         Vec::new(),
@@ -243,9 +243,9 @@ impl Directories<'_> {
                     format!("would make {wanted}"),
                 );
             }
-            Err(error) => self.to_do(&what, format!("{}: {error}", path.display()), Vec::new()),
+            Err(error) => self.ask_for(&what, format!("{}: {error}", path.display()), Vec::new()),
             Ok(metadata) if !metadata.is_dir() => {
-                self.to_do(
+                self.ask_for(
                     &what,
                     format!("{} is no directory", path.display()),
                     Vec::new(),
@@ -268,7 +268,7 @@ impl Directories<'_> {
                 "{} is sticky: files of other users cannot be moved out of it",
                 path.display()
             );
-            return self.to_do(what, message, vec![format!("chmod -t {}", in_shell(path))]);
+            return self.ask_for(what, message, vec![format!("chmod -t {}", in_shell(path))]);
         }
         let (seen, refused) = self.account.run(|| readable(path)).unwrap_or((0, 0));
         if refused > 0 {
@@ -277,7 +277,7 @@ impl Directories<'_> {
                 path.display(),
                 self.account.name
             );
-            return self.to_do(what, message, self.letting_in(path, writes));
+            return self.ask_for(what, message, self.letting_in(path, writes));
         }
         let done = match watch.action {
             Action::Observe => "be looked at",
@@ -338,13 +338,13 @@ impl Directories<'_> {
                     closed.display()
                 );
                 let command = format!("setfacl -m u:{name}:x {}", in_shell(closed));
-                self.to_do(what, message, vec![command]);
+                self.ask_for(what, message, vec![command]);
             }
             Trouble::Itself(error) => {
                 let verb = if writes { "write" } else { "read" };
                 let message = format!("{name} cannot {verb} {}: {error}", path.display());
                 let commands = self.letting_in(path, writes);
-                self.to_do(what, message, commands);
+                self.ask_for(what, message, commands);
             }
         }
     }
@@ -354,7 +354,7 @@ impl Directories<'_> {
         letting_in(path, kind, writes, self.account)
     }
 
-    fn to_do(&mut self, what: &str, message: String, commands: Vec<String>) {
+    fn ask_for(&mut self, what: &str, message: String, commands: Vec<String>) {
         self.report.add(Step {
             state: State::ToDo,
             what: what.to_owned(),

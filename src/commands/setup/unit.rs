@@ -93,7 +93,7 @@ impl Mounts {
                 .filter(|line| !line.starts_with(b"#"))
                 .filter_map(|line| {
                     let mut columns = line
-                        .split(|byte| byte.is_ascii_whitespace())
+                        .split(u8::is_ascii_whitespace)
                         .filter(|column| !column.is_empty());
                     let path = PathBuf::from(std::ffi::OsString::from_vec(unescaped(
                         columns.nth(number)?,

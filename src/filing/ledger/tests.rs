@@ -160,10 +160,11 @@ fn a_ledger_of_a_later_program_is_refused_and_not_touched() {
     let path = first_segment(state.path());
     let mut text = std::fs::read_to_string(&path).unwrap();
     let last = hash_line(text.trim_end().rsplit('\n').next().unwrap().as_bytes());
-    text += &format!(
+    let later = format!(
         "{{\"v\":{},\"t\":1,\"prev\":\"{last}\",\"commit\":0}}\n",
         VERSION + 1
     );
+    text += &later;
     std::fs::write(&path, &text).unwrap();
     for error in [
         Ledger::open(state.path()).map(drop).unwrap_err(),
