@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 
-.PHONY: help setup runtime build demo test lint doc model trial bench-train clean
+.PHONY: help setup runtime build demo test lint doc model trial bench-train deb test-systemd gpu-runtime rpm clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,6 +50,18 @@ bench-train: setup ## Images a second of training, EfficientNet-B0 at 224, and P
 	target/release/radsort bench-train
 	@if python3 -c 'import torch, torchvision' 2>/dev/null; then python3 bench/train_pytorch.py; \
 		else echo "PyTorch is not installed: no comparison (pip install torch torchvision)"; fi
+
+deb: ## The Debian package, for Debian 12 and Ubuntu 22.04 and later: target/debian/
+	@packaging/deb.sh
+
+test-systemd: ## The package on real systemd, Debian 13 and 12, under systemd-nspawn (as root; skipped with status 77 where it cannot be)
+	@tests/systemd/run.sh
+
+gpu-runtime: ## ONNX Runtime with CUDA out of WHEELS=DIR into OUT=DIR, to be copied to a site without internet
+	@packaging/gpu-runtime.sh "$(WHEELS)" "$(OUT)"
+
+rpm:
+	@echo "RHEL and its relatives are not supported: there is no RPM and no SELinux policy. See docs/install.md." >&2; exit 1
 
 clean: ## Remove what was built; the runtime stays
 	$(CARGO) clean

@@ -5,6 +5,7 @@
 //! are made ready aside and put in force together, or not at all.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,14 +34,19 @@ use crate::model::trial;
 use crate::monitor::Monitor;
 use crate::telemetry::Event;
 use crate::watch::{Consumed, WatchState, WatchStatus, Watcher};
+use crate::watchdog;
 
 /// How long what is under way may take to end after SIGTERM. What has not ended is in the drop directory or finished
 /// by the next start's recovery.
 const GRACE: Duration = Duration::from_mins(1);
 /// How often the service manager is told what the service is doing.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// How much more time is asked for while starting, and how often.
+/// How much more time is asked for while starting.
 const MORE_TIME: Duration = Duration::from_mins(1);
+/// How often.
+const ASK_EVERY: Duration = Duration::from_secs(20);
+/// For how long at most: a start that takes longer than a long rebuild of the index has hung.
+const LONGEST_START: Duration = Duration::from_hours(2);
 
 /// The drop directories that are tended, by name.
 pub type Watches = Arc<Mutex<BTreeMap<String, Tended>>>;
@@ -68,15 +74,20 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     tracing::info!(event = %Event::Starting, version, "radsort {version} is starting");
 
     let socket = settings.control.socket.clone();
-    let starting = tokio::task::spawn_blocking(move || Engine::open(settings, &say_progress));
+    let starting = async {
+        let opening = tokio::task::spawn_blocking(move || Engine::open(settings, &say_progress));
+        let engine = opening.await??;
+        for alarm in engine.state.recover().await? {
+            engine.note_error(&alarm);
+        }
+        anyhow::Ok(engine)
+    };
     let engine = tokio::select! {
-        engine = starting => Arc::new(engine??),
+        engine = starting => Arc::new(engine?),
+        never = ask_for_more_time() => match never {},
         _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
-    for alarm in engine.state.recover().await? {
-        engine.note_error(&alarm);
-    }
     let listener = server::bind(&socket)?;
 
     let (reloads, mut asked_to_reload) = mpsc::channel::<ReloadRequest>(8);
@@ -111,6 +122,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     daemon
         .tasks
         .spawn(Arc::clone(&monitor).keep_looking(stop.clone()));
+    if let Some(limit) = watchdog::wanted() {
+        tokio::spawn(watchdog::keep(Arc::clone(&engine), limit, stop.clone()));
+    }
     notify(&[NotifyState::Ready, NotifyState::Status(&monitor.line())]);
     let (model, provider) = daemon.model();
     tracing::info!(event = %Event::Ready, model, provider, "ready: {model} on {provider}");
@@ -385,11 +399,21 @@ fn needs_restart(old: &Settings, new: &Settings) -> anyhow::Result<()> {
 /// Tells the service manager and the log what is being done while starting, and asks for more time.
 fn say_progress(what: &str) {
     tracing::debug!("{what}");
-    let microseconds = u32::try_from(MORE_TIME.as_micros()).unwrap_or(u32::MAX);
-    notify(&[
-        NotifyState::ExtendTimeoutUsec(microseconds),
-        NotifyState::Status(what),
-    ]);
+    notify(&[more_time(), NotifyState::Status(what)]);
+}
+
+/// Asks for more time as long as starting may take: warming up on a GPU and rebuilding an index say nothing for minutes.
+async fn ask_for_more_time() -> Infallible {
+    let mut ticks = tokio::time::interval(ASK_EVERY);
+    for _ in 0..LONGEST_START.as_secs() / ASK_EVERY.as_secs() {
+        ticks.tick().await;
+        notify(&[more_time()]);
+    }
+    std::future::pending().await
+}
+
+fn more_time() -> NotifyState<'static> {
+    NotifyState::ExtendTimeoutUsec(u32::try_from(MORE_TIME.as_micros()).unwrap_or(u32::MAX))
 }
 
 fn monotonic_now() -> NotifyState<'static> {

@@ -36,3 +36,4 @@ pub mod state;
 pub mod sys;
 pub mod telemetry;
 pub mod watch;
+pub mod watchdog;

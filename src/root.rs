@@ -10,6 +10,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFl
 use rustix::io::Errno;
 
 use crate::domain::{Fingerprint, RelPath};
+use crate::sys::mask::without_mask;
 
 /// An open root directory.
 #[derive(Debug)]
@@ -240,10 +241,10 @@ impl Root {
             self.make_directories(&parent, mode)?;
         }
         let parent = self.open_dir(path.parent().as_ref())?;
-        match rustix::fs::mkdirat(&parent, path.file_name(), Mode::from_raw_mode(0o700)) {
+        match make_directory(&parent, path.file_name(), mode) {
             Ok(()) => {
                 let dir = self.open_dir(Some(path))?;
-                rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?;
+                set_mode(&dir, mode)?;
                 sync_directory(&dir)?;
                 sync_directory(&parent)
             }
@@ -325,6 +326,27 @@ impl Root {
             entries.push(Entry { path, is_dir });
         }
         Ok(entries)
+    }
+}
+
+/// Makes a directory with its permission bits at once, whatever the process's mask; the setgid bit it has from the one
+/// above it.
+fn make_directory(parent: &OwnedFd, name: &[u8], mode: u32) -> rustix::io::Result<()> {
+    let make = || rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode & 0o777));
+    // Without such a thread it is private at first, which does no harm.
+    without_mask(make).unwrap_or_else(|_| make())
+}
+
+/// Sets what is still missing. A sandbox may forbid the setgid bit (`RestrictSUIDSGID`); then the others are enough.
+fn set_mode(dir: &OwnedFd, mode: u32) -> rustix::io::Result<()> {
+    if rustix::fs::fstat(dir)?.st_mode & 0o7777 == mode {
+        return Ok(());
+    }
+    match rustix::fs::fchmod(dir, Mode::from_raw_mode(mode)) {
+        Err(Errno::PERM) if mode & 0o2000 != 0 => {
+            rustix::fs::fchmod(dir, Mode::from_raw_mode(mode & 0o1777))
+        }
+        other => other,
     }
 }
 
@@ -460,6 +482,57 @@ mod tests {
             root.make_directories(&RelPath::new("link/y").unwrap(), 0o700)
                 .is_err()
         );
+    }
+
+    /// What `RestrictSUIDSGID=yes` does in the service's unit, for this thread and those that it starts.
+    fn forbid_the_setgid_bit() {
+        use seccompiler::{
+            BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+            SeccompFilter, SeccompRule,
+        };
+        let with_bit = |argument| {
+            let bit = u64::from(libc::S_ISGID);
+            let condition = SeccompCondition::new(
+                argument,
+                SeccompCmpArgLen::Dword,
+                SeccompCmpOp::MaskedEq(bit),
+                bit,
+            );
+            vec![SeccompRule::new(vec![condition.unwrap()]).unwrap()]
+        };
+        let rules = [
+            (libc::SYS_fchmod, with_bit(1)),
+            (libc::SYS_fchmodat, with_bit(2)),
+            (libc::SYS_mkdirat, with_bit(2)),
+        ];
+        let filter: BpfProgram = SeccompFilter::new(
+            rules.into_iter().collect(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(libc::EPERM.cast_unsigned()),
+            std::env::consts::ARCH.try_into().unwrap(),
+        )
+        .unwrap()
+        .try_into()
+        .unwrap();
+        seccompiler::apply_filter(&filter).unwrap();
+    }
+
+    #[test]
+    fn where_nobody_may_set_the_setgid_bit_directories_still_have_it_from_the_one_above() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, root) = root_with(&[]);
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o2770)).unwrap();
+        let made = without_mask(|| {
+            rustix::process::umask(Mode::from_raw_mode(0o077));
+            forbid_the_setgid_bit();
+            let above = root.open_dir(None).unwrap();
+            let refused = rustix::fs::fchmod(&above, Mode::from_raw_mode(0o2750));
+            assert_eq!(refused, Err(Errno::PERM), "the filter is in force");
+            root.make_directories(&RelPath::new("x/y").unwrap(), 0o2750)
+        });
+        made.unwrap().unwrap();
+        let mode = std::fs::metadata(dir.path().join("x/y")).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o7777, 0o2750);
     }
 
     #[test]

@@ -291,3 +291,29 @@ fn exit_codes_say_what_is_wrong() {
     fs::remove_file(&site.config).unwrap();
     assert_eq!(code(&["run"]), 78, "no configuration");
 }
+
+#[test]
+fn an_idle_service_answers_its_watchdog() {
+    let site = Site::new();
+    let mut daemon = site.start_with(&[("WATCHDOG_USEC", "300000")]);
+    daemon.wait_heard("three pings", |heard| {
+        heard.iter().filter(|line| *line == "WATCHDOG=1").count() >= 3
+    });
+    daemon.stop();
+}
+
+#[test]
+fn a_ledger_of_a_later_program_is_for_a_person() {
+    let site = Site::new();
+    let daemon = site.start();
+    daemon.stop();
+    let segment = site.state.join("ledger/00000001.jsonl");
+    let later = fs::read_to_string(&segment)
+        .unwrap()
+        .replace("{\"v\":1,", "{\"v\":9,");
+    fs::write(&segment, &later).unwrap();
+    let output = site.run(&["run"]);
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("later radsort"));
+    assert_eq!(fs::read_to_string(&segment).unwrap(), later);
+}

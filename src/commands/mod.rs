@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli::Verb;
+use crate::filing::ledger::LedgerError;
 
 pub mod access;
 pub mod audit;
@@ -22,6 +23,7 @@ pub mod labels;
 pub mod models;
 #[cfg(feature = "retrain")]
 pub mod outside;
+pub mod packaging_files;
 pub mod phantom;
 #[cfg(feature = "retrain")]
 pub mod phantom_trial;
@@ -34,6 +36,7 @@ pub mod render;
 pub mod retrain;
 pub mod row;
 pub mod run;
+pub mod setup;
 pub mod show;
 pub mod sort;
 pub mod status;
@@ -49,7 +52,8 @@ pub mod undo;
 pub mod verify;
 pub mod when;
 
-/// The configuration is bad: restarting is pointless (`EX_CONFIG` of sysexits.h).
+/// The configuration is bad, or the ledger damaged or of a later program: restarting is pointless (`EX_CONFIG` of
+/// sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 /// A fresh process may cure it (`EX_TEMPFAIL` of sysexits.h).
 pub const EXIT_TRY_AGAIN: u8 = 75;
@@ -89,6 +93,8 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::BenchTrain(args) => bench_train::run(&args),
         #[cfg(feature = "retrain")]
         Verb::TryDevice(args) => try_device::run(&args),
+        Verb::Setup(args) => setup::run(&args),
+        Verb::PackagingFiles(args) => packaging_files::run(&args),
         Verb::TryBundle(args) => try_bundle::run(&args),
     }
 }
@@ -96,10 +102,14 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
 /// Tells a person what went wrong, and gives the exit code that says whether trying again makes sense.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("radsort: {error:#}");
-    if error
-        .chain()
-        .any(<dyn std::error::Error + 'static>::is::<crate::config::ConfigError>)
-    {
+    let is_for_a_person = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<crate::config::ConfigError>()
+            || matches!(
+                cause.downcast_ref(),
+                Some(LedgerError::Newer { .. } | LedgerError::Corrupt { .. })
+            )
+    };
+    if error.chain().any(is_for_a_person) {
         ExitCode::from(EXIT_CONFIG)
     } else {
         ExitCode::FAILURE

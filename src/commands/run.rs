@@ -14,7 +14,7 @@ use crate::{daemon, telemetry};
 /// Under systemd it reports READY once the model is warm, and STATUS from time to time.
 ///
 /// Exit codes: 0 stopped as asked; 1 failed; 2 wrong usage; 75 a fresh process may cure it (a GPU error that sticks);
-/// 78 the configuration is bad.
+/// 78 a person must act: the configuration is bad, or the ledger damaged or of a later version.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

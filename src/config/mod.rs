@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use fragment::{Place, Problem};
+pub use read::KEYS;
 pub use settings::Settings;
 
 use fragment::Problems;

@@ -238,8 +238,9 @@ fn read_marker(library: &Root) -> io::Result<(File, String)> {
     Ok((file, text.trim_end().to_owned()))
 }
 
-/// The first start: takes over the marker that is there, or makes one.
-fn begin_library(settings: &LibrarySettings) -> Result<String, DestinationsError> {
+/// The first start (or `radsort setup` before it): takes over the marker that is there, or makes one, and the library
+/// itself. Gives the marker's id.
+pub fn begin_library(settings: &LibrarySettings) -> Result<String, DestinationsError> {
     let path = &settings.path;
     let failed = |error| DestinationsError::Io {
         path: path.clone(),

@@ -18,7 +18,8 @@ use chain::{Chain, Line, Step, hash_line, segment_path, segments};
 
 use super::record::{Position, Record, RecordId};
 
-/// The version that is written; lines of any version are read.
+/// The version that is written. Older lines are read; newer ones are refused: fields and kinds of records may be added
+/// without a new version, which stands for a change of meaning.
 const VERSION: u32 = 1;
 
 /// A segment that has reached this size is followed by a new one.
@@ -50,6 +51,19 @@ pub enum LedgerError {
         offset: u64,
         /// What is wrong.
         what: String,
+    },
+    /// A later radsort has written here.
+    #[error(
+        "the ledger was written by a later radsort: {} has a line of version {version} at byte {offset}, and this program \
+         reads up to version {VERSION}. Nothing was changed. Install that radsort again", segment.display()
+    )]
+    Newer {
+        /// The segment's file.
+        segment: PathBuf,
+        /// Where the line begins.
+        offset: u64,
+        /// Its version.
+        version: u32,
     },
     /// The line at which reading should go on is not there: another ledger, or one restored from a backup.
     #[error("{} has no such line at byte {offset}: the ledger is another one than before", segment.display())]

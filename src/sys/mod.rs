@@ -4,6 +4,7 @@
 //! sound, and exposes only safe functions.
 
 pub mod lease;
+pub mod mask;
 pub mod openjpeg_encode;
 pub mod process;
 pub mod turbojpeg;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::LedgerError;
+use super::{LedgerError, VERSION};
 use crate::filing::record::{Position, Record};
 
 /// The longest line that is read; a record is a few kilobytes.
@@ -196,6 +196,13 @@ impl Chain {
         let Some(line) = parse(text) else {
             return self.torn("the line cannot be read");
         };
+        if line.v > VERSION {
+            return Err(LedgerError::Newer {
+                segment: segment_path(&self.dir, self.segment),
+                offset: self.offset,
+                version: line.v,
+            });
+        }
         if line.prev != self.prev {
             return Err(self.corrupt("the line does not fit the one before it"));
         }

@@ -152,6 +152,31 @@ fn records_and_fields_of_later_versions_are_kept() {
 }
 
 #[test]
+fn a_ledger_of_a_later_program_is_refused_and_not_touched() {
+    let state = state();
+    let (mut ledger, _) = Ledger::open(state.path()).unwrap();
+    ledger.append_group(&[promoted("m")]).unwrap();
+    drop(ledger);
+    let path = first_segment(state.path());
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    let last = hash_line(text.trim_end().rsplit('\n').next().unwrap().as_bytes());
+    let later = format!(
+        "{{\"v\":{},\"t\":1,\"prev\":\"{last}\",\"commit\":0}}\n",
+        VERSION + 1
+    );
+    text += &later;
+    std::fs::write(&path, &text).unwrap();
+    for error in [
+        Ledger::open(state.path()).map(drop).unwrap_err(),
+        verify(state.path()).map(drop).unwrap_err(),
+    ] {
+        assert!(matches!(error, LedgerError::Newer { .. }), "{error}");
+        assert!(error.to_string().contains("later radsort"), "{error}");
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
 fn a_damaged_line_with_valid_ones_after_it_is_corruption_and_nothing_is_changed() {
     let state = state();
     let (mut ledger, _) = Ledger::open(state.path()).unwrap();

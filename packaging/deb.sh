@@ -1,0 +1,74 @@
+#!/bin/sh
+# Builds the Debian package into target/debian/. `packaging/deb.sh dev` takes the development profile: slower code, quicker
+# to build; for tests of the package only.
+#
+# It runs on Debian 12 and later and Ubuntu 22.04 and later, if it is built on one that is at least as old as where it is to
+# run: the program needs the C library that it was built with (the package's dependencies say which).
+set -eu
+cd "$(dirname "$0")/.."
+
+profile=${1:-release}
+case "$profile" in
+release) folder=release ;;
+dev) folder=debug ;;
+*)
+    echo "usage: packaging/deb.sh [release|dev]" >&2
+    exit 2
+    ;;
+esac
+packaging/build-tools.sh
+packaging/onnxruntime.sh
+if ! cargo deb --version >/dev/null 2>&1; then
+    echo "Installing cargo-deb"
+    cargo install cargo-deb --version 3.8.0 --locked --quiet
+fi
+missing=
+command -v dpkg-shlibdeps >/dev/null || missing=dpkg-dev
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" = 0 ]; then
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
+    else
+        echo "Please install: $missing" >&2
+        exit 1
+    fi
+fi
+
+# Never with the failpoints: such a program can be told by its environment to kill itself.
+cargo build --profile "$profile" --locked --bin radsort
+program=target/$folder/radsort
+if ! RADSORT_CRASH_AT=nowhere "$program" --version >/dev/null 2>&1; then
+    echo "$program has the failpoints built in: that is not packaged." >&2
+    exit 1
+fi
+
+tree=target/package
+rm -rf "$tree"
+mkdir -p "$tree/usr/bin" "$tree/usr/lib/radsort" "$tree/usr/share/radsort/models" "$tree/usr/share/doc/radsort"
+cp "$program" "$tree/usr/bin/radsort"
+strip --strip-unneeded "$tree/usr/bin/radsort"
+cp -r packaging/etc packaging/usr "$tree/"
+# What people may have forgotten to make anew is made anew; `make test` complains about it.
+"$program" packaging-files --out "$tree" >/dev/null
+find "$tree/usr/share/man" -type f -exec gzip -9n {} +
+cp .runtime/libonnxruntime.so .runtime/LICENSE.onnxruntime .runtime/ThirdPartyNotices.onnxruntime.txt "$tree/usr/lib/radsort/"
+cp -r models/spine-phantom "$tree/usr/share/radsort/models/"
+# Catalog, dashboard and alert rules, each where its reader looks.
+if [ -f packaging/journal/radsort.catalog ]; then
+    install -D -m 644 packaging/journal/radsort.catalog "$tree/usr/lib/systemd/catalog/radsort.catalog"
+fi
+for folder in grafana prometheus; do
+    if [ -d "packaging/$folder" ]; then cp -r "packaging/$folder" "$tree/usr/share/radsort/"; fi
+done
+cp README.md ARCHITECTURE.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/*.md "$tree/usr/share/doc/radsort/"
+cp packaging/gpu-runtime.sh packaging/gpu-runtime.sha256 "$tree/usr/share/radsort/" 2>/dev/null || true
+cargo metadata --locked --format-version 1 | python3 -c '
+import json, sys
+packages = {(p["name"], p["version"], p["license"] or "see its sources") for p in json.load(sys.stdin)["packages"]}
+for name, version, licence in sorted(packages):
+    print(f"{name} {version}: {licence}")' >"$tree/usr/share/doc/radsort/dependencies.txt"
+
+compress=--compress-type=xz
+[ "$profile" = release ] || compress=--fast
+package=$(cargo deb --no-build --no-strip --no-dbgsym $compress --quiet ${RADSORT_DEB_VERSION:+--deb-version "$RADSORT_DEB_VERSION"})
+glibc=$(objdump -T "$tree/usr/bin/radsort" | sed -n 's/.*GLIBC_\([0-9.]*\).*/\1/p' | sort -Vu | tail -n 1)
+echo "$package ($(dpkg-deb --field "$package" Depends); symbols up to GLIBC_$glibc)"

@@ -1,0 +1,303 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_radsort_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_radsort_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_radsort_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_radsort_using_subcommand
+    set -l cmd (__fish_radsort_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c radsort -n "__fish_radsort_needs_command" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_needs_command" -s V -l version -d 'Print version'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "run" -d 'Run the service in the foreground'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "sort" -d 'Sort directories once, and exit'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "status" -d 'Show how the daemon is: model and provider, every drop directory, totals, disks, the last errors'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "query" -d 'Find files by what is known about them, the newest first'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "show" -d 'Show the whole story of one file: when it was seen, settled and decoded, what its header said, all scores, why it is in its folder, which model and provider decided, and what happened to it since'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "check" -d 'Check everything that the daemon needs, by trying it'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "setup" -d 'Give the service what its configuration names'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "reload" -d 'Have the daemon read its configuration and model again, and wait until they are in use'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "quarantine" -d 'List what is in the quarantine and why, or give files back to the drop directories that they came from'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "correct" -d 'Say that a file is of another category than its record says'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "confirm" -d 'Say that files are what their records say'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "labels" -d 'What people have said about files: list it, take it elsewhere, bring it in, and settle what waits'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "audit" -d 'Find out how often the model is right: have a person look at files drawn at random'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode and time that they had'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "verify" -d 'Check that ledger, index and folders agree. Nothing is changed'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "reindex" -d 'Delete the index and build it again from the ledger, then compare it with the folders'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "retrain" -d 'Fit the model to the site\'s own images'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "evaluate" -d 'Judge a bundle on labelled images, end to end: decoded, classified and decided on as `run` does'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "models" -d 'Keep bundle versions side by side, and choose which one is in use'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "classify" -d 'Predict the category of radiographs without moving them'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "render" -d 'Write the picture that the model gets as a PNG'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "phantom" -d 'Write synthetic full-spine radiographs with known categories'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "demo" -d 'Show the whole main job on synthetic radiographs, in a scratch directory'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand run" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand sort" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand sort" -l dry-run -d 'Decide only: record and touch nothing'
+complete -c radsort -n "__fish_radsort_using_subcommand sort" -l json -d 'Print the summary as one JSON object'
+complete -c radsort -n "__fish_radsort_using_subcommand sort" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand status" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand status" -l json -d 'As one JSON object; times are microseconds since the Unix epoch'
+complete -c radsort -n "__fish_radsort_using_subcommand status" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l category -d 'Category id, e.g. frontal-fusion: a person\'s label if there is one, else what the model said' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l view -d 'frontal or lateral' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l study -d 'Study Instance UID' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l since -d 'From this time on' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l until -d 'Before this time' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l source -d 'Name of the drop directory that it came through' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l model -d 'Bundle name, version, or both' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l below -d 'Joint confidence of view and category below this, 0 to 1' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l reason -d 'Why it was not filed, e.g. low-confidence, view-conflict, truncated' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l fate -d 'filed, review, other, quarantined, duplicate, conflict or left' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l label -d 'Whether a person has said what it is: given, pending (waits to be accepted) or none' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l limit -d 'At most so many; a table has 50 unless told otherwise' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l count -d 'Only how many'
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l csv -d 'Comma-separated values with a header line'
+complete -c radsort -n "__fish_radsort_using_subcommand query" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand show" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand show" -l json -d 'One JSON object for each file that fits: `file` as in `query --json`, and the ledger\'s records as `history`'
+complete -c radsort -n "__fish_radsort_using_subcommand show" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand check" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand check" -l json -d 'One JSON object a line: level, what, message, advice'
+complete -c radsort -n "__fish_radsort_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand setup" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand setup" -l unit -d 'The service\'s unit, when the configuration\'s name does not tell it' -r
+complete -c radsort -n "__fish_radsort_using_subcommand setup" -l user -d 'The service\'s user' -r
+complete -c radsort -n "__fish_radsort_using_subcommand setup" -l units -d 'Where drop-ins of units go' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand setup" -l dry-run -d 'Say what would be done, and do nothing'
+complete -c radsort -n "__fish_radsort_using_subcommand setup" -l gpu -d 'Also let the service use NVIDIA GPUs (a drop-in of its own)'
+complete -c radsort -n "__fish_radsort_using_subcommand setup" -l json -d 'One JSON object a line: state, what, message, commands'
+complete -c radsort -n "__fish_radsort_using_subcommand setup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand reload" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and not __fish_seen_subcommand_from list release help" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and not __fish_seen_subcommand_from list release help" -f -a "list" -d 'List what is in the quarantine, the newest first, each with its reason'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and not __fish_seen_subcommand_from list release help" -f -a "release" -d 'Give files back to where they came from'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and not __fish_seen_subcommand_from list release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from list" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from list" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from release" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from release" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from release" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from help" -f -a "list" -d 'List what is in the quarantine, the newest first, each with its reason'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from help" -f -a "release" -d 'Give files back to where they came from'
+complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand correct" -l note -d 'Anything to be kept with the label' -r
+complete -c radsort -n "__fish_radsort_using_subcommand correct" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand correct" -l json -d 'One JSON object'
+complete -c radsort -n "__fish_radsort_using_subcommand correct" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand confirm" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand confirm" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand confirm" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "list" -d 'List labels, the newest files first'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "export" -d 'Write labels as CSV: labels that count, one row a file. No patient\'s identity, only pseudonyms and UIDs'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "import" -d 'Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person and note. No file is moved'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "accept" -d 'Labels that wait count from now on'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "reject" -d 'Labels that wait are forgotten; their files stay where they are'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "look" -d 'Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from list" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from list" -l pending -d 'Only those that wait to be accepted'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from list" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from list" -l csv -d 'Comma-separated values with a header line'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from export" -l out -d 'Where to; standard output if not given. An existing file is replaced' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from export" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from export" -l untouched -d 'Also filed files that nobody has judged, with what the model said and origin `untouched`'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from import" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from import" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -l all -d 'All that wait'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -l all -d 'All that wait'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from look" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from look" -l json -d 'One JSON object'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from look" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "list" -d 'List labels, the newest files first'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "export" -d 'Write labels as CSV: labels that count, one row a file. No patient\'s identity, only pseudonyms and UIDs'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person and note. No file is moved'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "accept" -d 'Labels that wait count from now on'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "reject" -d 'Labels that wait are forgotten; their files stay where they are'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "look" -d 'Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample help" -f -a "sample" -d 'Draw files uniformly from everything filed, keep the list, and write a page of pictures to go through'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l seed -d 'The same seed draws the same files. Default: drawn at random' -r
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l out -d 'Where the page goes, as `radsort-audit-LIST.html`' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l open -d 'Open the page in a browser'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "sample" -d 'Draw files uniformly from everything filed, keep the list, and write a page of pictures to go through'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand undo" -l since -d 'All that were filed from this time on: 2h, 7d, today, 2026-11-23, RFC 3339…' -r
+complete -c radsort -n "__fish_radsort_using_subcommand undo" -l model -d 'All that were filed with this bundle: its name, version, or both' -r
+complete -c radsort -n "__fish_radsort_using_subcommand undo" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand undo" -l dry-run -d 'Only say which files would go where'
+complete -c radsort -n "__fish_radsort_using_subcommand undo" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand verify" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand verify" -l digests -d 'Read every file and compare its BLAKE3 digest'
+complete -c radsort -n "__fish_radsort_using_subcommand verify" -l json -d 'One JSON object a line: each difference, then a summary'
+complete -c radsort -n "__fish_radsort_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand reindex" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand reindex" -l json -d 'As one JSON object: records, and differences from the folders by kind'
+complete -c radsort -n "__fish_radsort_using_subcommand reindex" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l bundle -d 'Start from this bundle instead of the one in use' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l classifier -d 'Which classifiers: frontal, lateral, view (their ids in the bundle), or all' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l mode -d 'head: the last layer on frozen features; full: all weights' -r -f -a "head\t'The last layer'
+full\t'All weights'"
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l epochs -d 'full: how often each image is seen' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l batch -d 'full: images a step' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l learning-rate -d 'full: the highest learning rate' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l seed -d 'Of order, augmentation, and of who is drawn as golden' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l out -d 'Write the bundle into this folder instead of keeping it beside the others' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l promote -d 'Put the new bundle to use when it is better than the one in use on golden images' -r -f -a "never\t'By `radsort models promote`'
+if-better\t'At once, when golden images say that it is better'"
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l target -d 'The part of what is filed automatically that may be wrong, for the promise' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l complete -d 'The list leaves no image of its set out'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l trust-untouched -d 'Learn also from images that nobody has looked at'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l few-patients -d 'Train also when classes have too few patients to be judged'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l dry-run -d 'Say what would be learned from, and stop'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l json -d 'One JSON object at the end'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l bundle -d 'The bundle; default: that in use by the configuration, else the shipped one' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l target -d 'The part of what is filed automatically that may be wrong, for the promise' -r
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l report -d 'Write a page with figures, curves and the worst mistakes' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l complete -d 'The list leaves no image of its set out: its error rate says something about all files'
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l json -d 'One JSON object'
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "list" -d 'List the bundles with what they were found to be worth'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "show" -d 'Show everything that a bundle says about itself'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "promote" -d 'Try a bundle, then use it from now on'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "rollback" -d 'Go back to the bundle that was in use before'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "import" -d 'Keep a bundle that comes from elsewhere (its folder with bundle.toml); it is not used before it is promoted'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "prune" -d 'Remove bundles that are neither in use nor among the last ones that were'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from list" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from list" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from show" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from show" -l json -d 'As one JSON object'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from promote" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from promote" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from rollback" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from prune" -l keep -d 'How many of the last ones in use stay' -r
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from prune" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the bundles with what they were found to be worth'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show everything that a bundle says about itself'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "promote" -d 'Try a bundle, then use it from now on'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "rollback" -d 'Go back to the bundle that was in use before'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "import" -d 'Keep a bundle that comes from elsewhere (its folder with bundle.toml); it is not used before it is promoted'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "prune" -d 'Remove bundles that are neither in use nor among the last ones that were'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand classify" -l model -d 'The bundle; default: that of the configuration, else the shipped one' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand classify" -l config -d 'Take bundle, thresholds, ONNX Runtime, device and decoder limits from this configuration' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand classify" -l json -d 'One JSON object a line'
+complete -c radsort -n "__fish_radsort_using_subcommand classify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand render" -l out -d 'Where the PNG goes; an existing file is replaced' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand render" -l size -d 'Longest side in pixels; the aspect ratio is kept' -r
+complete -c radsort -n "__fish_radsort_using_subcommand render" -l model -d 'Exactly as this bundle\'s classifiers get it; several inputs become several files, numbered from the second on' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand render" -l 16bit -d '16 bits a pixel instead of 8'
+complete -c radsort -n "__fish_radsort_using_subcommand render" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l out -d 'Directory for the images and labels.csv; made if missing' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l count -d 'How many images, patients with several each' -r
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l seed -d 'Same seed, same images' -r
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l syntax -d 'Transfer syntax: mixed, explicit, implicit, big-endian, deflated, rle, jpeg, jpeg-extended, jpeg-lossless, jpegls, j2k or j2k-lossless' -r
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l layout -d 'All files in one directory, or one directory a category' -r -f -a "flat\t'All in one directory'
+by-category\t'A directory a category; `outside` for those that belong to neither view'"
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l imbalance -d 'How often each category occurs' -r -f -a "paper\t'As in Mulford et al. 2024: 7777 frontal to 5621 lateral images, most without a device, few with a rare one'
+even\t'Each category as often as any other'"
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l difficulty -d 'How clean the images are' -r -f -a "normal\t'As a careful department takes them'
+hard\t'Metal glare, underexposure, odd crops, partial spines, overlapping devices'"
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l size -d 'Columns and rows, such as 500x750 [default: each detector\'s own, 2000–3000 × 3000–4300]' -r
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l outside -d 'Share of images that show no full spine: chest, pelvis, hand, calibration shots' -r
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l sheet -d 'Also write a contact sheet of thumbnails by category to this PNG' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l json -d 'Print a summary as one JSON object'
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand demo" -l count -d 'How many phantoms to drop' -r
+complete -c radsort -n "__fish_radsort_using_subcommand demo" -l seed -d 'Another seed gives other phantoms' -r
+complete -c radsort -n "__fish_radsort_using_subcommand demo" -l dir -d 'Work in this directory (made if missing, must be empty) instead of a new one below the temporary directory' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand demo" -l model -d 'The bundle to classify with, instead of the shipped one' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "run" -d 'Run the service in the foreground'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "sort" -d 'Sort directories once, and exit'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "status" -d 'Show how the daemon is: model and provider, every drop directory, totals, disks, the last errors'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "query" -d 'Find files by what is known about them, the newest first'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "show" -d 'Show the whole story of one file: when it was seen, settled and decoded, what its header said, all scores, why it is in its folder, which model and provider decided, and what happened to it since'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "check" -d 'Check everything that the daemon needs, by trying it'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "setup" -d 'Give the service what its configuration names'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "reload" -d 'Have the daemon read its configuration and model again, and wait until they are in use'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "quarantine" -d 'List what is in the quarantine and why, or give files back to the drop directories that they came from'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "correct" -d 'Say that a file is of another category than its record says'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "confirm" -d 'Say that files are what their records say'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "labels" -d 'What people have said about files: list it, take it elsewhere, bring it in, and settle what waits'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "audit" -d 'Find out how often the model is right: have a person look at files drawn at random'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode and time that they had'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "verify" -d 'Check that ledger, index and folders agree. Nothing is changed'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "reindex" -d 'Delete the index and build it again from the ledger, then compare it with the folders'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "retrain" -d 'Fit the model to the site\'s own images'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "evaluate" -d 'Judge a bundle on labelled images, end to end: decoded, classified and decided on as `run` does'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "models" -d 'Keep bundle versions side by side, and choose which one is in use'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "classify" -d 'Predict the category of radiographs without moving them'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "render" -d 'Write the picture that the model gets as a PNG'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "phantom" -d 'Write synthetic full-spine radiographs with known categories'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "demo" -d 'Show the whole main job on synthetic radiographs, in a scratch directory'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from quarantine" -f -a "list" -d 'List what is in the quarantine, the newest first, each with its reason'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from quarantine" -f -a "release" -d 'Give files back to where they came from'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "list" -d 'List labels, the newest files first'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "export" -d 'Write labels as CSV: labels that count, one row a file. No patient\'s identity, only pseudonyms and UIDs'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "import" -d 'Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person and note. No file is moved'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "accept" -d 'Labels that wait count from now on'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "reject" -d 'Labels that wait are forgotten; their files stay where they are'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "look" -d 'Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from audit" -f -a "sample" -d 'Draw files uniformly from everything filed, keep the list, and write a page of pictures to go through'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "list" -d 'List the bundles with what they were found to be worth'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "show" -d 'Show everything that a bundle says about itself'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "promote" -d 'Try a bundle, then use it from now on'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "rollback" -d 'Go back to the bundle that was in use before'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "import" -d 'Keep a bundle that comes from elsewhere (its folder with bundle.toml); it is not used before it is promoted'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "prune" -d 'Remove bundles that are neither in use nor among the last ones that were'

@@ -1,0 +1,135 @@
+//! What the service must see and write, by its configuration.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::unit::Unit;
+use crate::config::Settings;
+use crate::config::settings::Action;
+
+/// One directory that the service gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// What it is, for the comment.
+    pub what: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Whether the service writes there.
+    pub writes: bool,
+    /// Whether the service cannot go on without it; a drop directory may be away.
+    pub needed: bool,
+}
+
+/// Every directory of the configuration that the unit does not grant by itself.
+pub fn grants(settings: &Settings, unit: &Unit) -> Vec<Grant> {
+    let mut grants = vec![destination("the library", &settings.library.path)];
+    for (what, path) in [
+        ("the quarantine", &settings.library.quarantine),
+        ("the duplicates", &settings.library.duplicates),
+    ] {
+        if !path.starts_with(&settings.library.path) {
+            grants.push(destination(what, path));
+        }
+    }
+    if settings.state != unit.state() {
+        grants.push(destination("the state", &settings.state));
+    }
+    let socket = settings.control.socket.parent().unwrap_or(Path::new("/"));
+    if !socket.starts_with(unit.runtime()) && !socket.starts_with(&settings.state) {
+        grants.push(destination("the control socket", socket));
+    }
+    for watch in &settings.watches {
+        let action = match watch.action {
+            Action::Observe => "observe",
+            Action::Copy => "copy",
+            Action::Move => "move",
+        };
+        grants.push(Grant {
+            what: format!("the drop directory {:?} ({action})", watch.name),
+            path: watch.path.clone(),
+            writes: watch.action == Action::Move,
+            needed: false,
+        });
+    }
+    joined(grants)
+}
+
+fn destination(what: &str, path: &Path) -> Grant {
+    Grant {
+        what: what.to_owned(),
+        path: path.to_owned(),
+        writes: true,
+        needed: true,
+    }
+}
+
+/// Directories that are written to, lie side by side on one filesystem and are all that their parent holds, are granted by
+/// their parent: files can then be renamed from one into the other. (Granted one by one, each is a mount of its own in the
+/// service's eyes, and files must be copied.)
+fn joined(grants: Vec<Grant>) -> Vec<Grant> {
+    let Some(parent) = grants[0].path.parent().map(Path::to_owned) else {
+        return grants;
+    };
+    let (inside, outside): (Vec<Grant>, Vec<Grant>) = grants
+        .into_iter()
+        .partition(|grant| grant.writes && grant.path.parent() == Some(&parent));
+    let known: BTreeSet<&Path> = inside
+        .iter()
+        .chain(&outside)
+        .map(|grant| grant.path.as_path())
+        .collect();
+    let holds_nothing_else = std::fs::read_dir(&parent).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| known.contains(entry.path().as_path())))
+    });
+    let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
+    let one_disk = inside
+        .iter()
+        .all(|grant| device(&grant.path).is_some_and(|it| Some(it) == device(&parent)));
+    if inside.len() < 2 || !holds_nothing_else || !one_disk || parent == Path::new("/") {
+        return inside.into_iter().chain(outside).collect();
+    }
+    let names: Vec<&str> = inside.iter().map(|grant| grant.what.as_str()).collect();
+    let together = Grant {
+        what: format!("{}, which lie side by side here", names.join(", ")),
+        path: parent,
+        writes: true,
+        needed: true,
+    };
+    std::iter::once(together).chain(outside).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn grant(path: &Path, writes: bool) -> Grant {
+        Grant {
+            what: "x".into(),
+            path: path.to_owned(),
+            writes,
+            needed: writes,
+        }
+    }
+
+    #[test]
+    fn neighbours_that_are_all_their_parent_holds_are_granted_together_and_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (library, drop) = (dir.path().join("library"), dir.path().join("drop"));
+        for path in [&library, &drop] {
+            std::fs::create_dir(path).unwrap();
+        }
+        let paths = |drop_writes: bool| -> Vec<PathBuf> {
+            joined(vec![grant(&library, true), grant(&drop, drop_writes)])
+                .into_iter()
+                .map(|grant| grant.path)
+                .collect()
+        };
+        assert_eq!(paths(true), [dir.path()]);
+        // What is only read stays only read.
+        assert_eq!(paths(false), [library.clone(), drop.clone()]);
+        std::fs::create_dir(dir.path().join("of-somebody-else")).unwrap();
+        assert_eq!(paths(true), [library.clone(), drop.clone()]);
+    }
+}

@@ -1,0 +1,219 @@
+//! `radsort setup`: what it makes, what it leaves alone, what it asks of a person.
+
+#![allow(clippy::unwrap_used, clippy::unnecessary_debug_formatting)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A machine's directories below a temporary one.
+struct Machine {
+    dir: TempDir,
+    config: PathBuf,
+}
+
+impl Machine {
+    fn new(action: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        fs::set_permissions(at, fs::Permissions::from_mode(0o755)).unwrap();
+        let config = at.join("ward3.toml");
+        let text = format!(
+            "[[watch]]\npath = {:?}\naction = {action:?}\n[library]\npath = {:?}\n[state]\npath = {:?}\n",
+            at.join("drop"),
+            at.join("library"),
+            at.join("state"),
+        );
+        fs::write(&config, text).unwrap();
+        Self { dir, config }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn setup(&self, more: &[&str]) -> Output {
+        let me = Command::new("id").arg("-un").output().unwrap();
+        let me = String::from_utf8(me.stdout).unwrap().trim().to_owned();
+        self.setup_for(&me, more)
+    }
+
+    fn setup_for(&self, user: &str, more: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_radsort"))
+            .args([
+                "setup",
+                "--unit",
+                "radsort@ward3",
+                "--user",
+                user,
+                "--units",
+            ])
+            .arg(self.path("units"))
+            .arg("--config")
+            .arg(&self.config)
+            .args(more)
+            .output()
+            .unwrap()
+    }
+
+    /// Everything below, with its modification time.
+    fn everything(&self) -> Vec<(PathBuf, i64, u32)> {
+        fn walk(dir: &Path, found: &mut Vec<(PathBuf, i64, u32)>) {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                let metadata = fs::symlink_metadata(&path).unwrap();
+                found.push((path.clone(), metadata.mtime_nsec(), metadata.mode()));
+                if metadata.is_dir() {
+                    walk(&path, found);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(self.dir.path(), &mut found);
+        found.sort();
+        found
+    }
+}
+
+fn steps(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{text}")))
+        .collect()
+}
+
+fn states(output: &Output) -> Vec<String> {
+    let state = |step: &Value| step["state"].as_str().unwrap().to_owned();
+    steps(output).iter().map(state).collect()
+}
+
+#[test]
+fn everything_is_made_once_and_a_second_run_changes_nothing() {
+    let machine = Machine::new("move");
+    let first = machine.setup(&["--json"]);
+    assert!(first.status.success(), "{first:?}");
+    assert!(
+        states(&first).iter().all(|state| state == "done"),
+        "{first:?}"
+    );
+    let mode = |name: &str| fs::metadata(machine.path(name)).unwrap().mode() & 0o7777;
+    assert_eq!(
+        (mode("library"), mode("state"), mode("drop")),
+        (0o2750, 0o700, 0o2770)
+    );
+    let marker = fs::read_to_string(machine.path("library/.radsort-library")).unwrap();
+    assert_eq!(marker.trim().len(), 32);
+    let drop_in = machine.path("units/radsort@ward3.service.d/10-setup.conf");
+    let text = fs::read_to_string(&drop_in).unwrap();
+    assert!(text.contains("RequiresMountsFor="), "{text}");
+
+    let before = machine.everything();
+    let second = machine.setup(&["--json"]);
+    assert!(second.status.success(), "{second:?}");
+    assert!(
+        states(&second).iter().all(|state| state == "unchanged"),
+        "{second:?}"
+    );
+    assert_eq!(machine.everything(), before);
+
+    // The service takes over the marker: both mean the same library.
+    let output = Command::new(env!("CARGO_BIN_EXE_radsort"))
+        .args(["sort", "--config"])
+        .arg(&machine.config)
+        .arg(machine.path("drop"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let after = fs::read_to_string(machine.path("library/.radsort-library")).unwrap();
+    assert_eq!(after, marker);
+}
+
+#[test]
+fn a_dry_run_says_the_same_and_makes_nothing() {
+    let machine = Machine::new("observe");
+    let before = machine.everything();
+    let output = machine.setup(&["--json", "--dry-run"]);
+    assert!(
+        states(&output).iter().all(|state| state == "would"),
+        "{output:?}"
+    );
+    assert_eq!(machine.everything(), before);
+}
+
+#[test]
+fn a_library_without_the_marker_that_the_ledger_knows_gets_no_new_one() {
+    let machine = Machine::new("copy");
+    assert!(machine.setup(&[]).status.success());
+    let sorted = Command::new(env!("CARGO_BIN_EXE_radsort"))
+        .args(["sort", "--config"])
+        .arg(&machine.config)
+        .arg(machine.path("drop"))
+        .output()
+        .unwrap();
+    assert!(sorted.status.success(), "{sorted:?}");
+    // The share is not mounted: an empty directory is there instead.
+    fs::rename(machine.path("library"), machine.path("elsewhere")).unwrap();
+    fs::create_dir(machine.path("library")).unwrap();
+    fs::set_permissions(machine.path("library"), fs::Permissions::from_mode(0o2750)).unwrap();
+    let output = machine.setup(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("has no marker"), "{said}");
+    assert!(!machine.path("library/.radsort-library").exists());
+}
+
+#[test]
+fn directories_of_others_are_left_alone_and_the_commands_are_printed() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: this wants root");
+        return;
+    }
+    let machine = Machine::new("move");
+    let drop = machine.path("drop");
+    fs::create_dir(&drop).unwrap();
+    fs::write(drop.join("1.dcm"), "x").unwrap();
+    fs::set_permissions(&drop, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = machine.setup_for("nobody", &[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("nobody cannot write"), "{said}");
+    assert!(said.contains("setfacl -R -m u:nobody:rwX"), "{said}");
+    assert!(said.contains("force group = nobody"), "{said}");
+    let metadata = fs::metadata(&drop).unwrap();
+    assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (0, 0o755));
+    // What was made belongs to that user.
+    let nobody = fs::metadata(machine.path("library")).unwrap().uid();
+    assert_ne!(nobody, 0);
+    let marker = fs::metadata(machine.path("library/.radsort-library")).unwrap();
+    assert_eq!(marker.uid(), nobody);
+}
+
+#[test]
+fn a_drop_in_that_somebody_else_wrote_stays() {
+    let machine = Machine::new("observe");
+    let drop_in = machine.path("units/radsort@ward3.service.d/10-setup.conf");
+    fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+    fs::write(&drop_in, "[Service]\nNice=5\n").unwrap();
+    let output = machine.setup(&[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(fs::read_to_string(&drop_in).unwrap(), "[Service]\nNice=5\n");
+}
+
+#[test]
+fn the_gpu_drop_in_is_one_option_away() {
+    let machine = Machine::new("observe");
+    assert!(machine.setup(&["--gpu"]).status.success());
+    let text = fs::read_to_string(machine.path("units/radsort@ward3.service.d/20-gpu.conf"));
+    assert!(text.unwrap().contains("DeviceAllow=char-nvidia"));
+}
+
+#[test]
+fn a_bad_configuration_is_told_from_other_failures() {
+    let machine = Machine::new("observe");
+    fs::write(&machine.config, "nonsense = 1\n").unwrap();
+    assert_eq!(machine.setup(&[]).status.code(), Some(78));
+}
