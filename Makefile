@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 
-.PHONY: help setup runtime build demo test lint doc model trial bench-train deb test-systemd gpu-runtime rpm clean
+.PHONY: help setup runtime build demo test lint doc model model-retrained trial bench-train deb test-systemd gpu-runtime rpm clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,17 @@ model: setup ## Train models/spine-phantom/ anew, from phantoms, in two rounds (
 	target/release/radsort train-phantom-bundle --out target/first-round
 	target/release/radsort train-phantom-bundle --from target/first-round --seed 20262000 --epochs 8 \
 		--learning-rate 0.001 --out models/spine-phantom
+
+model-retrained: setup ## The shipped bundle through `retrain`, on 6000 phantoms with the paper's imbalance, into target/model/bundle
+	$(CARGO) build --release --locked
+	rm -rf target/model && mkdir -p target/model/library target/model/drop && mkdir -m 700 target/model/state
+	printf '[library]\npath = "%s/library"\n[state]\npath = "%s/state"\n[[watch]]\nname = "drop"\npath = "%s/drop"\n[model]\nbundle = "%s/models/spine-phantom"\n' \
+		"$(CURDIR)/target/model" "$(CURDIR)/target/model" "$(CURDIR)/target/model" "$(CURDIR)" >target/model/radsort.toml
+	target/release/radsort phantom --count 6000 --imbalance paper --seed 20263000 --size 1250x1800 --syntax explicit \
+		--layout by-category --out target/model/images
+	target/release/radsort retrain --config target/model/radsort.toml --labels target/model/images/labels.csv --complete \
+		--mode full --epochs 12 --batch 20 --learning-rate 0.0008 --backbone-rate 1 --device cpu --seed 7 \
+		--as-version 1.1.0 --out target/model/bundle
 
 trial: setup ## How often models/spine-phantom/ is right on 600 fresh normal phantoms, and on 600 hard ones
 	$(CARGO) build --release --locked

@@ -124,6 +124,9 @@ pub struct Plan {
     /// Of order, augmentation, random weights, and of who is drawn as golden
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
+    /// The new bundle's version [default: that of the old one, and when it was begun]
+    #[arg(long, value_name = "VERSION")]
+    pub as_version: Option<String>,
     /// Write the bundle into this folder instead of keeping it beside the others
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

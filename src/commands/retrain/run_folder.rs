@@ -64,7 +64,7 @@ impl RunFolder {
             None => in_use.clone(),
         };
         let run = Run {
-            version: version(&start),
+            version: plan.as_version.clone().unwrap_or_else(|| version(&start)),
             bundle: start.dir().to_owned(),
             plan,
         };

@@ -56,8 +56,11 @@ complete -c radsort -n "__fish_radsort_using_subcommand sort" -l config -d 'The 
 complete -c radsort -n "__fish_radsort_using_subcommand sort" -l dry-run -d 'Decide only: record and touch nothing'
 complete -c radsort -n "__fish_radsort_using_subcommand sort" -l json -d 'Print the summary as one JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand sort" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand status" -l interval -d 'Seconds between two looks' -r
+complete -c radsort -n "__fish_radsort_using_subcommand status" -l count -d 'End after so many looks' -r
 complete -c radsort -n "__fish_radsort_using_subcommand status" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand status" -l json -d 'As one JSON object; times are microseconds since the Unix epoch'
+complete -c radsort -n "__fish_radsort_using_subcommand status" -l watch -d 'Again and again: a live view on a terminal, else one line each time'
 complete -c radsort -n "__fish_radsort_using_subcommand status" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand query" -l category -d 'Category id, e.g. frontal-fusion: a person\'s label if there is one, else what the model said' -r
 complete -c radsort -n "__fish_radsort_using_subcommand query" -l view -d 'frontal or lateral' -r
@@ -163,6 +166,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_s
 complete -c radsort -n "__fish_radsort_using_subcommand undo" -l since -d 'All that were filed from this time on: 2h, 7d, today, 2026-11-23, RFC 3339…' -r
 complete -c radsort -n "__fish_radsort_using_subcommand undo" -l model -d 'All that were filed with this bundle: its name, version, or both' -r
 complete -c radsort -n "__fish_radsort_using_subcommand undo" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand undo" -l let-go -d 'Take nothing back: what was given back may be taken again'
 complete -c radsort -n "__fish_radsort_using_subcommand undo" -l dry-run -d 'Only say which files would go where'
 complete -c radsort -n "__fish_radsort_using_subcommand undo" -l json -d 'One JSON object a line'
 complete -c radsort -n "__fish_radsort_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -178,26 +182,46 @@ complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l bundle -d 'S
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l classifier -d 'Which classifiers: frontal, lateral, view (their ids in the bundle), or all' -r
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l mode -d 'head: the last layer on frozen features; full: all weights' -r -f -a "head\t'The last layer'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l mode -d 'head: the last layer on frozen features; full: all weights [default: head; full with --init]' -r -f -a "head\t'The last layer'
 full\t'All weights'"
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l epochs -d 'full: how often each image is seen' -r
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l batch -d 'full: images a step' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l add-category -d 'A category that the bundle does not know yet, e.g. frontal-halo:frontal (repeatable)' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l remove-category -d 'A category that the new bundle shall not have any more (repeatable)' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l rename-category -d 'Another id (and folder) for a category, e.g. frontal-tether=frontal-vbt (repeatable)' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l init -d 'Put a new network in the place of the old one: efficientnet-b0 to efficientnet-b7' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l weights -d 'Its weights: a safetensors file with the names of torchvision or timm' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l channels -d 'Channels of its input, 1 or 3; 1 adds up the three of given weights [default: 3 with weights, else 1]' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l input-size -d 'Rows and columns of its input, e.g. 320x192 [default: the published square]' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l hidden -d 'head: neurons of a hidden layer before the last one; 0: none' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l epochs -d 'full: how often each image is seen, at most' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l batch -d 'full: images a step; halved by itself where memory is short' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l learning-rate -d 'full: the highest learning rate' -r
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l seed -d 'Of order, augmentation, and of who is drawn as golden' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l backbone-rate -d 'full: the part of it that everything before the last layer gets [default: 0.3; 1 with --init and no weights]' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l patience -d 'full: end after so many epochs without a lower validation loss; 0: never' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l device -d 'full: where to compute' -r -f -a "auto\t'The fastest that this program was built with and that works; says which, and why'
+cpu\t'The processor'
+vulkan\t'A GPU through Vulkan'
+cuda\t'An NVIDIA GPU through CUDA'"
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l seed -d 'Of order, augmentation, random weights, and of who is drawn as golden' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l out -d 'Write the bundle into this folder instead of keeping it beside the others' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l target -d 'The part of what is filed automatically that may be wrong. The bundle carries it as its promise: thresholds are raised for it, and categories with fewer than 100 certifying images go to review [default: none; 0.005 in the report]' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l near -d 'Radiographs of other things (chests, necks, lying patients): how many would be filed is reported, nothing is fitted' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l far -d 'DICOM files of anything else; plain grey, noise, stripes and scenes are always tried' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l promote -d 'Put the new bundle to use when it is better than the one in use on golden images' -r -f -a "never\t'By `radsort models promote`'
 if-better\t'At once, when golden images say that it is better'"
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l target -d 'The part of what is filed automatically that may be wrong, for the promise' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l complete -d 'The list leaves no image of its set out'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l freeze-norms -d 'full: keep batch normalisation\'s statistics as they are'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l trust-untouched -d 'Learn also from images that nobody has looked at'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l few-patients -d 'Train also when classes have too few patients to be judged'
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l dry-run -d 'Say what would be learned from, and stop'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l resume -d 'Go on with the training that was interrupted, as it was told then'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l dry-run -d 'Say what would be learned from, how long it takes and how much memory, and stop'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l json -d 'One JSON object at the end'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l bundle -d 'The bundle; default: that in use by the configuration, else the shipped one' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l target -d 'The part of what is filed automatically that may be wrong, for the promise' -r
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l near -d 'Radiographs of other things (chests, necks, lying patients): how many would be filed is reported, nothing is fitted' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l far -d 'DICOM files of anything else; plain grey, noise, stripes and scenes are always tried' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l report -d 'Write a page with figures, curves and the worst mistakes' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l complete -d 'The list leaves no image of its set out: its error rate says something about all files'
@@ -208,7 +232,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_s
 complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "show" -d 'Show everything that a bundle says about itself'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "promote" -d 'Try a bundle, then use it from now on'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "rollback" -d 'Go back to the bundle that was in use before'
-complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "import" -d 'Keep a bundle that comes from elsewhere (its folder with bundle.toml); it is not used before it is promoted'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "import" -d 'Keep a bundle that comes from elsewhere (its folder, or bare ONNX files); it is not used before it is promoted'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "prune" -d 'Remove bundles that are neither in use nor among the last ones that were'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from list" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
@@ -221,6 +245,16 @@ complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from promote" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from rollback" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l classes -d 'ONNX: the categories and their views in the order of the logits, e.g. pre:frontal,post:frontal; once a file' -r
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l view -d 'ONNX: a network that tells the view; without one the header alone tells it' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l view-classes -d 'ONNX: the view network\'s classes in the order of its logits' -r
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l name -d 'ONNX: the bundle\'s name [default: the first file\'s]' -r
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l version -d 'ONNX: the bundle\'s version' -r
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l licence -d 'ONNX: the licence of the weights' -r
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l mean -d 'ONNX: subtracted from grey values from 0 to 1; one for each channel, or one for all' -r
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l std -d 'ONNX: divided by' -r
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l input-size -d 'ONNX: rows and columns of the input where the graph leaves them open, e.g. 320x192' -r
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l threshold -d 'ONNX: the least confidence at which a file is filed without a person looking' -r
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from prune" -l keep -d 'How many of the last ones in use stay' -r
@@ -230,7 +264,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show everything that a bundle says about itself'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "promote" -d 'Try a bundle, then use it from now on'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "rollback" -d 'Go back to the bundle that was in use before'
-complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "import" -d 'Keep a bundle that comes from elsewhere (its folder with bundle.toml); it is not used before it is promoted'
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "import" -d 'Keep a bundle that comes from elsewhere (its folder, or bare ONNX files); it is not used before it is promoted'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "prune" -d 'Remove bundles that are neither in use nor among the last ones that were'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c radsort -n "__fish_radsort_using_subcommand classify" -l model -d 'The bundle; default: that of the configuration, else the shipped one' -r -F
@@ -299,5 +333,5 @@ complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_su
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "show" -d 'Show everything that a bundle says about itself'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "promote" -d 'Try a bundle, then use it from now on'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "rollback" -d 'Go back to the bundle that was in use before'
-complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "import" -d 'Keep a bundle that comes from elsewhere (its folder with bundle.toml); it is not used before it is promoted'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "import" -d 'Keep a bundle that comes from elsewhere (its folder, or bare ONNX files); it is not used before it is promoted'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "prune" -d 'Remove bundles that are neither in use nor among the last ones that were'
