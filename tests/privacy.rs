@@ -68,7 +68,7 @@ fn metrics(site: &Site) -> String {
 }
 
 /// Drops files that end in every way there is, under names that tell whose they are.
-fn drop_everything(site: &Site, daemon: &mut common::Daemon) -> u64 {
+fn drop_everything(site: &Site, first_is_filed: impl FnOnce()) -> u64 {
     let mould = Mould::new(51);
     let folder = site.drop.join("Kwiatkowska Zbyslawa/PID-7731-XQ");
     fs::create_dir_all(&folder).unwrap();
@@ -78,7 +78,7 @@ fn drop_everything(site: &Site, daemon: &mut common::Daemon) -> u64 {
     let good = with_uid(&mould, &uid(1));
     drop("filed.dcm", &good);
     // What comes later under its UID is a duplicate or in conflict with it, not the other way round.
-    daemon.wait_total(1);
+    first_is_filed();
     drop("duplicate.dcm", &good);
     let mut conflict = good.clone();
     *conflict.last_mut().unwrap() ^= 1;
@@ -136,7 +136,9 @@ fn no_log_status_reason_or_path_tells_who_a_patient_is() {
                   [review]\nbelow = 0.0\nmay-loosen = true\n";
     let site = Site::with("truncated = \"1s\"", logged);
     let mut daemon = site.start();
-    let count = drop_everything(&site, &mut daemon);
+    let count = drop_everything(&site, || {
+        daemon.wait_total(1);
+    });
     daemon.wait_total(count);
 
     // The library goes away: that, too, is told without names.
@@ -194,7 +196,7 @@ fn no_log_status_reason_or_path_tells_who_a_patient_is() {
 #[test]
 fn a_pass_over_a_directory_prints_no_patient() {
     let site = Site::with("truncated = \"1s\"", "[log]\nlevel = \"trace\"\n");
-    drop_everything(&site, &mut daemon);
+    drop_everything(&site, || ());
     let output = site.run(&["sort", site.drop.to_str().unwrap()]);
     assert_clean("its output", &String::from_utf8_lossy(&output.stdout));
     assert_clean("its log", &String::from_utf8_lossy(&output.stderr));

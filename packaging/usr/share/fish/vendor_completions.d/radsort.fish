@@ -202,6 +202,7 @@ cpu\t'The processor'
 vulkan\t'A GPU through Vulkan'
 cuda\t'An NVIDIA GPU through CUDA'"
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l seed -d 'Of order, augmentation, random weights, and of who is drawn as golden' -r
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l as-version -d 'The new bundle\'s version [default: that of the old one, and when it was begun]' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l out -d 'Write the bundle into this folder instead of keeping it beside the others' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l target -d 'The part of what is filed automatically that may be wrong. The bundle carries it as its promise: thresholds are raised for it, and categories with fewer than 100 certifying images go to review [default: none; 0.005 in the report]' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l near -d 'Radiographs of other things (chests, necks, lying patients): how many would be filed is reported, nothing is fitted' -r -F
