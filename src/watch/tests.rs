@@ -230,7 +230,10 @@ async fn a_burst_of_twenty_thousand_files_comes_once_each() {
     let path = dir.path().to_owned();
     let burst = std::thread::spawn(move || {
         for number in 0..20_000 {
-            fs::write(path.join(format!("{number:05}")), "x").unwrap();
+            // By rename: one that was seen between its creation and its writing would rightly come again.
+            let (hidden, name) = (path.join(".part"), path.join(format!("{number:05}")));
+            fs::write(&hidden, "x").unwrap();
+            fs::rename(&hidden, name).unwrap();
         }
     });
     let mut seen = HashSet::new();
