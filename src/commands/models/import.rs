@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 
 use crate::config::Settings;
 use crate::model::{Bundle, trial};
@@ -79,6 +79,8 @@ pub fn run(settings: &Settings, args: &ImportArgs) -> anyhow::Result<(String, St
 
 #[cfg(feature = "retrain")]
 fn of_onnx(settings: &Settings, args: &ImportArgs, scratch: &Path) -> anyhow::Result<Bundle> {
+    use anyhow::ensure;
+
     use crate::model::runtime::Runtime;
     use crate::retrain::bundle_writer;
     use crate::retrain::foreign::{self, About, Network, Tells};
