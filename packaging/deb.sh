@@ -20,7 +20,10 @@ packaging/build-tools.sh
 packaging/onnxruntime.sh
 if ! cargo deb --version >/dev/null 2>&1; then
     echo "Installing cargo-deb"
-    cargo install cargo-deb --version 3.8.0 --locked --quiet
+    # For a test's package it need not be fast either, and is there sooner.
+    quick=
+    [ "$profile" = release ] || quick=--debug
+    cargo install cargo-deb --version 3.8.0 --locked --quiet $quick
 fi
 missing=
 command -v dpkg-shlibdeps >/dev/null || missing=dpkg-dev

@@ -24,6 +24,7 @@ use crate::config::{self, Settings};
 use crate::control::server::{self, Limits};
 use crate::control::status::ErrorLine;
 use crate::engine::{Engine, Inspector};
+use crate::filing::record::Record;
 use crate::handler::Answers;
 use crate::ingest::Drop;
 use crate::intake::tend;
@@ -244,6 +245,10 @@ impl Daemon {
         let (model, provider) = self.model();
         if model != before {
             tracing::info!(event = %Event::ModelChanged, model, provider, model_before = before, "{model} takes over from {before}");
+            let promoted = Record::Promoted { model };
+            if let Err(reason) = self.engine.state.filer.append(vec![promoted]).await? {
+                tracing::warn!("the change of the model is not in the ledger: {reason}");
+            }
         }
         for tended in gone {
             // What is under way ends in its own time; its directory may be tended anew meanwhile.

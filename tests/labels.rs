@@ -336,6 +336,31 @@ fn an_audit_is_drawn_by_its_seed_and_what_is_said_of_its_files_has_that_origin()
 }
 
 #[test]
+fn moving_a_file_of_an_audit_is_a_judgement_of_that_audit() {
+    let (site, daemon, records) = filed(2);
+    let [(first, _), (second, second_folder)] = two_categories();
+    for record in &records {
+        correct(&site, record, &first);
+    }
+    let out = site.dir.path().to_str().unwrap();
+    site.ok(&["audit", "sample", "1", "--seed", "5", "--out", out]);
+    for record in site.records() {
+        let from = PathBuf::from(text(&record, "path"));
+        let to = folder(&site, &second_folder).join(from.file_name().unwrap());
+        fs::rename(from, to).unwrap();
+    }
+    assert_eq!(look(&site)["moved"], 2);
+    let mut origins: Vec<String> = Vec::new();
+    for record in site.records() {
+        assert_eq!(text(&record, "category"), second);
+        origins.push(text(&record, "labelled"));
+    }
+    origins.sort();
+    assert_eq!(origins, ["audit", "correction"]);
+    daemon.stop();
+}
+
+#[test]
 fn lists_come_in_and_go_out() {
     let (site, daemon, records) = filed(3);
     let [(first, _), _] = two_categories();

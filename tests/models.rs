@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Mould, Site, shipped_bundle, uid};
+use serde_json::Value;
 
 /// The shipped bundle under another version.
 fn copy(site: &Site, version: &str) -> PathBuf {
@@ -71,6 +72,20 @@ fn a_promoted_bundle_is_in_use_at_once_and_the_one_before_comes_back_by_a_rollba
     site.ok(&["models", "rollback"]);
     assert_eq!(model(), shipped);
     daemon.stop();
+    let promotions: Vec<Value> = site
+        .ledger()
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .map(|mut line: Value| line["record"].take())
+        .filter(|record| record["kind"] == "promoted")
+        .collect();
+    let models: Vec<&str> = promotions
+        .iter()
+        .filter_map(|record| record["model"].as_str())
+        .collect();
+    assert_eq!(models.len(), 2, "{promotions:?}");
+    assert!(models[0].ends_with(" 9.1.0"), "{models:?}");
+    assert_eq!(models[1], shipped);
     assert_eq!(
         site.run(&["models", "rollback"]).status.code(),
         Some(1),

@@ -11,11 +11,11 @@ use std::os::unix::fs::FileExt;
 use crate::control::protocol::Looked;
 use crate::domain::correction::{self, Difference, Folder, Known, Meant};
 use crate::domain::placement::RootId;
-use crate::domain::{Fingerprint, Instance, Placement, RelPath};
+use crate::domain::{Fingerprint, Instance, Origin, Placement, RelPath};
 use crate::filing::destinations::Roots;
 use crate::filing::record::{Digest, Label, Record, RecordId};
 use crate::index::entry::{Entry, State};
-use crate::judgement::Desk;
+use crate::judgement::{Desk, audit};
 use crate::root::fingerprint;
 
 use super::walk::Walked;
@@ -67,6 +67,7 @@ pub(super) fn compare(
         desk,
         roots: &walked.roots,
         under_way: under_way.into_iter().map(|intent| intent.digest).collect(),
+        audited: audit::on_lists(&desk.state)?,
     };
     let mut strangers = comparison.strangers(walked.strangers, before)?;
     let mut looked = Looked::default();
@@ -147,6 +148,8 @@ struct Comparison<'a> {
     roots: &'a Roots,
     /// What the service is just filing.
     under_way: HashSet<Digest>,
+    /// What is on the lists of audits.
+    audited: BTreeSet<RecordId>,
 }
 
 impl Comparison<'_> {
@@ -335,11 +338,18 @@ impl Comparison<'_> {
         }
     }
 
+    /// What a person says by moving a file of an audit's list is a judgement of that audit: were it only a correction,
+    /// the audit would count what was right and forget what was wrong.
     fn label(&self, stranger: &Stranger, entry: &Entry, meant: Meant) -> Result<Label, LookError> {
+        let origin = if self.audited.contains(&entry.id) {
+            Origin::Audit
+        } else {
+            meant.origin
+        };
         Ok(Label {
             id: entry.id.clone(),
             category: meant.category,
-            origin: meant.origin,
+            origin,
             by: self.mover(stranger, entry)?,
             person: None,
             note: None,

@@ -165,12 +165,17 @@ until_ 90 has_records 18 || fail "only $(records) of 18 files are on record"
 in_ journalctl -b -u radsort -o json --no-pager | python3 -c '
 import sys, json
 lines = [json.loads(line) for line in sys.stdin]
-ours = [line for line in lines if "SOP_INSTANCE_UID" in line]
+ours = [line for line in lines if "RADSORT_SOP_INSTANCE_UID" in line]
 assert len(ours) == 18, f"{len(ours)} lines of files"
-assert all(line["_TRANSPORT"] == "journal" for line in ours)
-for field in ("WATCH", "MODEL", "DURATION_MS"):
-    assert all(any(field in key for key in line) for line in ours), field
+for line in ours:
+    assert line["_TRANSPORT"] == "journal", line
+    for field in ("MESSAGE_ID", "RADSORT_EVENT", "RADSORT_WATCH", "RADSORT_MODEL", "RADSORT_CATEGORY", "RADSORT_CONFIDENCE", "RADSORT_DURATION_MS"):
+        assert field in line or line["RADSORT_EVENT"] == "review" and field == "RADSORT_CATEGORY", (field, line)
+    assert not line["RADSORT_SOP_INSTANCE_UID"].startswith(("1.", "2.")), "an identifier as it is"
+    assert line["RADSORT_EVENT"] != "review" or line["RADSORT_REASON"], line
 ' || fail "the journal"
+in_ journalctl -b -u radsort -x --no-pager RADSORT_EVENT=filed | grep -c 'Subject: ' >/dev/null || fail "the journal's catalog does not explain"
+[ "$(in_ journalctl -b -o cat --no-pager RADSORT_WATCH=share | wc -l)" -ge 4 ] || fail "journalctl RADSORT_WATCH=share selects nothing"
 in_ systemctl status --no-pager radsort | grep -q 'Status: ".*drop director' || fail "systemctl status has no status line"
 modes=$(in_ bash -c 'find /srv/radsort/library -mindepth 1 -type d -printf "%m %g\n" | sort -u')
 [ "$modes" = "2750 radsort" ] || fail "directories in the library: $modes"
