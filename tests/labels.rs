@@ -251,6 +251,62 @@ fn a_file_that_people_put_there_is_adopted_and_one_that_is_gone_is_missing_after
 }
 
 #[test]
+fn an_older_ledger_beside_a_newer_library_makes_no_labels_and_loses_no_file() {
+    let (site, daemon, records) = filed(2);
+    let [(first, _), _] = two_categories();
+    for record in &records {
+        correct(&site, record, &first);
+    }
+    daemon.stop();
+    let backup = site.dir.path().join("backup");
+    copy_tree(&site.state.join("ledger"), &backup);
+
+    let mut daemon = site.start();
+    let mould = Mould::new(33);
+    for n in 10..13 {
+        site.put(&format!("{n}.dcm"), &mould.bytes(&uid(n)));
+    }
+    daemon.wait_total(5);
+    for n in 10..13 {
+        correct(&site, &the(&site, &uid(n)), &first);
+    }
+    daemon.stop();
+    let digests = site.digests();
+
+    fs::remove_dir_all(site.state.join("ledger")).unwrap();
+    copy_tree(&backup, &site.state.join("ledger"));
+    let daemon = site.start();
+    assert_eq!(site.records().len(), 2, "as the backup knows it");
+    look(&site);
+    assert_eq!(
+        look(&site)["adopted"],
+        0,
+        "adopted at the start's look, and once"
+    );
+    let waiting = labels(&site, &["--pending"]);
+    assert_eq!(waiting.len(), 3, "{waiting:?}");
+    assert!(waiting.iter().all(|record| record["state"] == "adopted"));
+    let accepted = labels(&site, &[]);
+    assert_eq!(
+        accepted.len() - waiting.len(),
+        2,
+        "only the labels of the backup: {accepted:?}"
+    );
+    assert_eq!(site.digests(), digests);
+    daemon.stop();
+    site.assert_verified();
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
 fn correcting_moves_the_file_and_keeps_who_said_what_with_a_daemon_and_without() {
     let (site, daemon, records) = filed(1);
     let [(first, first_folder), (second, second_folder)] = two_categories();

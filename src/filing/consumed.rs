@@ -72,6 +72,37 @@ impl Consumed {
         self.take(action, file_key(fingerprint));
     }
 
+    /// The keys, 17 bytes each, as [`read_from`](Self::read_from) takes them.
+    pub(super) fn write_to(&self, bytes: &mut Vec<u8>) {
+        for (key, action) in &self.taken {
+            bytes.extend_from_slice(key);
+            bytes.push(match action {
+                Action::Observe => 0,
+                Action::Copy => 1,
+                Action::Move => 2,
+            });
+        }
+    }
+
+    /// What [`write_to`](Self::write_to) has written; `None` where it cannot be that.
+    pub(super) fn read_from(bytes: &[u8]) -> Option<Self> {
+        let (keys, rest) = bytes.as_chunks::<17>();
+        if !rest.is_empty() {
+            return None;
+        }
+        let mut taken = HashMap::with_capacity(keys.len());
+        for [key @ .., action] in keys {
+            let action = match action {
+                0 => Action::Observe,
+                1 => Action::Copy,
+                2 => Action::Move,
+                _ => return None,
+            };
+            taken.insert(*key, action);
+        }
+        Some(Self { taken })
+    }
+
     fn has(&self, action: Action, key: &[u8; 16]) -> bool {
         self.taken.get(key).is_some_and(|taken| *taken >= action)
     }

@@ -13,6 +13,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 pub use chain::Reader;
 use chain::{Chain, Line, Step, hash_line, segment_path, segments};
 
@@ -101,6 +103,19 @@ pub struct OpenReport {
     pub new: bool,
 }
 
+/// How far a ledger goes, or went: enough to go on from there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The last line: a commit, or a segment's first.
+    pub at: Position,
+    /// The ledger's instance id.
+    pub instance: String,
+    /// The number that the next record id gets.
+    pub next_number: u64,
+    /// Committed records up to there.
+    pub records: u64,
+}
+
 /// What [`verify`] counted in a ledger whose chain is whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
@@ -125,6 +140,10 @@ pub struct Ledger {
     file: File,
     /// Where the next line begins: the segment's length after the last commit.
     end: u64,
+    /// Where the last line begins.
+    last: u64,
+    /// Committed records.
+    records: u64,
     prev: String,
     poisoned: Option<String>,
     /// Held for its lock.
@@ -146,12 +165,17 @@ fn ledger_dir(state: &Path) -> PathBuf {
 impl Ledger {
     /// Opens (or begins) the ledger of a state directory, which must exist, and locks the directory.
     pub fn open(state: &Path) -> Result<(Self, OpenReport), LedgerError> {
-        Self::open_with(state, |_, _, _| {})
+        Self::open_with(state, None, |_, _, _| {})
     }
 
-    /// Like [`Ledger::open`], and shows every committed record (position, time, record) while at it.
+    /// Like [`Ledger::open`], and shows every committed record (position, time, record) behind `from` while at it
+    /// (`None`: all of them). What lies before is not read.
+    ///
+    /// # Errors
+    /// [`LedgerError::Mismatch`]: this ledger has never been at `from`.
     pub fn open_with(
         state: &Path,
+        from: Option<&Reached>,
         mut visit: impl FnMut(&Position, i64, Record),
     ) -> Result<(Self, OpenReport), LedgerError> {
         let lock = lock(state)?;
@@ -164,10 +188,17 @@ impl Ledger {
             Ok(()) => sync_dir(state)?,
         }
 
-        let mut chain = Chain::new(&dir, None)?;
-        let mut report = OpenReport::default();
-        let (mut instance, mut next_number, mut prev) = (None, 1, String::new());
-        let (mut segment, mut end) = (0, 0);
+        let mut chain = Chain::new(&dir, from.map(|from| &from.at))?;
+        let mut report = OpenReport {
+            records: from.map_or(0, |from| from.records),
+            ..OpenReport::default()
+        };
+        let mut instance = from.map(|from| from.instance.clone());
+        let mut next_number = from.map_or(1, |from| from.next_number);
+        let (mut last, mut prev) = from.map_or((0, String::new()), |from| {
+            (from.at.offset, from.at.hash.clone())
+        });
+        let (mut segment, mut end) = chain.place();
         let mut group = Vec::new();
         loop {
             match chain.step()? {
@@ -183,7 +214,7 @@ impl Ledger {
                         continue;
                     }
                     instance = line.ledger.or(instance);
-                    (segment, end, prev) = (at.segment, line_end, at.hash);
+                    (segment, end, last, prev) = (at.segment, line_end, at.offset, at.hash);
                     report.records += group.len() as u64;
                     for (at, time, record) in group.drain(..) {
                         if let (Some(id), Some(instance)) = (record_id(&record), &instance) {
@@ -210,6 +241,8 @@ impl Ledger {
             segment,
             segment_size: SEGMENT_SIZE,
             end,
+            last,
+            records: report.records,
             prev,
             poisoned: None,
             _lock: lock,
@@ -234,6 +267,20 @@ impl Ledger {
     /// The ledger's random instance id, 16 hexadecimal digits.
     pub fn instance(&self) -> &str {
         &self.instance
+    }
+
+    /// How far it goes now.
+    pub fn reached(&self) -> Reached {
+        Reached {
+            at: Position {
+                segment: self.segment,
+                offset: self.last,
+                hash: self.prev.clone(),
+            },
+            instance: self.instance.clone(),
+            next_number: self.next_number,
+            records: self.records,
+        }
     }
 
     /// The number that the next record id gets.
@@ -291,6 +338,7 @@ impl Ledger {
             ));
         }
         let commit = Some(records.len() as u64);
+        let last = self.end + bytes.len() as u64;
         prev = self.write_line(
             &mut bytes,
             &Line {
@@ -304,6 +352,8 @@ impl Ledger {
         )?;
         self.write_and_sync(&bytes)?;
         self.prev = prev;
+        self.last = last;
+        self.records += records.len() as u64;
         Ok(positions)
     }
 
@@ -369,6 +419,7 @@ impl Ledger {
         }
         (self.file, self.segment, self.end, self.prev) =
             (file, self.segment + 1, bytes.len() as u64, prev);
+        self.last = 0;
         Ok(())
     }
 }

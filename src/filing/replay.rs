@@ -3,11 +3,12 @@
 //! The same fold runs over the whole ledger at start and over each group afterwards.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::checkpoint;
 use super::consumed::Consumed;
-use super::ledger::{Ledger, LedgerError, OpenReport};
+use super::ledger::{Ledger, LedgerError, OpenReport, Reached};
 use super::record::{Intent, Record, RecordId};
 use crate::config::settings::Action;
 
@@ -73,15 +74,35 @@ pub struct Opened {
     pub report: OpenReport,
     /// What it says about now.
     pub replay: Replay,
+    /// How many records were read for that: those behind the checkpoint.
+    pub read: u64,
+    /// The state directory.
+    pub state: PathBuf,
 }
 
-/// Opens the ledger of a state directory and folds it. The index catches up after this and before the filer starts.
+/// Opens the ledger of a state directory and folds it, from its checkpoint on where there is one that fits. The index
+/// catches up after this and before the filer starts.
 pub fn open(state: &Path) -> Result<Opened, LedgerError> {
-    let mut replay = Replay::default();
-    let (ledger, report) = Ledger::open_with(state, |_, _, record| replay.fold(&record))?;
+    if let Some((reached, replay)) = checkpoint::read(state) {
+        match fold_from(state, Some(&reached), replay) {
+            Err(LedgerError::Mismatch { .. }) => {}
+            opened => return opened,
+        }
+    }
+    fold_from(state, None, Replay::default())
+}
+
+fn fold_from(
+    state: &Path,
+    from: Option<&Reached>,
+    mut replay: Replay,
+) -> Result<Opened, LedgerError> {
+    let (ledger, report) = Ledger::open_with(state, from, |_, _, record| replay.fold(&record))?;
     Ok(Opened {
         ledger,
+        read: report.records - from.map_or(0, |from| from.records),
         report,
         replay,
+        state: state.to_owned(),
     })
 }

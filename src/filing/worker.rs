@@ -10,6 +10,7 @@ mod requests;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::carry::Carried;
 use super::catalogue::Catalogue;
+use super::checkpoint;
 use super::destinations::{Destinations, Roots};
 use super::filer::Shares;
 use super::ledger::Ledger;
@@ -111,6 +113,9 @@ struct Entry {
 pub(super) struct Worker {
     ledger: Ledger,
     replay: Replay,
+    state: PathBuf,
+    /// Records that the next start would have to read.
+    since_checkpoint: u64,
     catalogue: Arc<dyn Catalogue>,
     destinations: Arc<Destinations>,
     shares: Shares,
@@ -147,6 +152,8 @@ impl Worker {
         let mut worker = Self {
             ledger: opened.ledger,
             replay: opened.replay,
+            state: opened.state,
+            since_checkpoint: opened.read,
             catalogue,
             destinations,
             shares,
@@ -176,6 +183,7 @@ impl Worker {
                 ));
             }
         }
+        worker.keep_checkpoint(checkpoint::WORTH);
         Ok((worker, messages))
     }
 
@@ -191,12 +199,26 @@ impl Worker {
                 && let Some(replies) = self.stopping.take()
             {
                 self.destinations.close();
+                self.keep_checkpoint(1);
                 drop(self.ledger);
                 for reply in replies {
                     let _ = reply.send(());
                 }
                 return;
             }
+        }
+    }
+
+    /// Writes down how far the ledger goes, if the next start would have to read so many records otherwise, and the
+    /// ledger is long.
+    fn keep_checkpoint(&mut self, records: u64) {
+        let reached = self.ledger.reached();
+        if self.since_checkpoint < records || reached.records < checkpoint::WORTH {
+            return;
+        }
+        self.since_checkpoint = 0;
+        if let Err(error) = checkpoint::write(&self.state, reached, &self.replay) {
+            tracing::warn!("no checkpoint was written, the next start takes longer: {error}");
         }
     }
 

@@ -295,6 +295,11 @@ impl Daemon {
         }
     }
 
+    /// A short turn of waiting.
+    pub fn breathe(&mut self) {
+        self.listen();
+    }
+
     /// What the service manager has been told so far, line by line.
     pub fn heard(&self) -> &[String] {
         &self.heard

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
-use super::findings::Findings;
+use super::findings::{Findings, Verdict};
 use super::{Probe, may, probe_name, share_kind};
 use crate::config::Settings;
 use crate::config::settings::{Action, WatchMode, WatchSettings};
@@ -172,42 +172,66 @@ fn check_readable(watch: &WatchSettings, what: &str, findings: &mut Findings) {
     }
 }
 
-/// inotify needs a watch for each directory.
+/// inotify needs a watch for each directory, and an instance for each watched tree.
 pub(super) fn check_inotify(settings: &Settings, findings: &mut Findings) {
+    let by_events = |watch: &&WatchSettings| {
+        watch.mode != WatchMode::Poll && share_kind(&watch.path).is_ok_and(ShareKind::has_events)
+    };
+    let trees = settings.watches.iter().filter(by_events);
+    let needed = Inotify {
+        watches: trees
+            .clone()
+            .map(|watch| directories(&watch.path, watch.recursive))
+            .sum(),
+        instances: trees.count(),
+    };
     let limit = |name: &str| -> Option<usize> {
         let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
         text.trim().parse().ok()
     };
-    let by_events = |watch: &&WatchSettings| {
-        watch.mode != WatchMode::Poll && share_kind(&watch.path).is_ok_and(ShareKind::has_events)
-    };
-    let needed: usize = settings
-        .watches
-        .iter()
-        .filter(by_events)
-        .map(|watch| directories(&watch.path, watch.recursive))
-        .sum();
-    let Some(watches) = limit("max_user_watches") else {
+    let (Some(watches), Some(instances)) = (limit("max_user_watches"), limit("max_user_instances"))
+    else {
         return findings.warning("inotify", "its limits cannot be read", "Is /proc mounted?");
     };
     let queue = limit("max_queued_events").unwrap_or(0);
+    findings.tell([judge_inotify(
+        &needed,
+        &Inotify { watches, instances },
+        queue,
+    )]);
+}
+
+/// Watches and instances: needed, or allowed for this user.
+struct Inotify {
+    watches: usize,
+    instances: usize,
+}
+
+fn judge_inotify(needed: &Inotify, allowed: &Inotify, queue: usize) -> Verdict {
     let message = format!(
-        "{needed} directories, {watches} watches allowed for this user, {queue} events queued"
+        "{} directories in {} trees; {} watches and {} instances allowed for this user, {queue} events queued",
+        needed.watches, needed.instances, allowed.watches, allowed.instances
     );
-    if needed > watches {
-        findings.error(
-            "inotify",
-            message,
-            "Raise the limit: sysctl fs.inotify.max_user_watches=… (and in /etc/sysctl.d/), or set mode = \"poll\".",
+    let scarce = |share: usize| {
+        [
+            ("max_user_watches", needed.watches, allowed.watches),
+            ("max_user_instances", needed.instances, allowed.instances),
+        ]
+        .into_iter()
+        .find(|(_, needed, allowed)| *needed > allowed / share)
+        .map(|(name, ..)| name)
+    };
+    if let Some(name) = scarce(1) {
+        let remedy = format!(
+            "Raise the limit: sysctl fs.inotify.{name}=… (and in /etc/sysctl.d/), or set mode = \"poll\"."
         );
-    } else if needed > watches / 2 {
-        findings.warning(
-            "inotify",
-            message,
-            "Other programs of this user share the limit; raise fs.inotify.max_user_watches.",
-        );
+        Verdict::error("inotify", message, remedy)
+    } else if let Some(name) = scarce(2) {
+        let remedy =
+            format!("Other programs of this user share the limit; raise fs.inotify.{name}.");
+        Verdict::warning("inotify", message, remedy)
     } else {
-        findings.ok("inotify", message);
+        Verdict::ok("inotify", message)
     }
 }
 
@@ -225,10 +249,37 @@ fn directories(root: &Path, recursive: bool) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::findings::Level;
     use super::*;
 
     fn empty(dir: &Path) -> bool {
         std::fs::read_dir(dir).unwrap().next().is_none()
+    }
+
+    #[test]
+    fn too_few_watches_or_instances_are_told_by_the_name_of_the_limit() {
+        let site = |watches, instances| Inotify { watches, instances };
+        let judged = |allowed| judge_inotify(&site(100, 3), &allowed, 16_384);
+        let limits = [
+            (site(1000, 128), Level::Ok, ""),
+            (
+                site(150, 128),
+                Level::Warning,
+                "fs.inotify.max_user_watches",
+            ),
+            (
+                site(1000, 4),
+                Level::Warning,
+                "fs.inotify.max_user_instances",
+            ),
+            (site(1000, 2), Level::Error, "fs.inotify.max_user_instances"),
+            (site(99, 128), Level::Error, "fs.inotify.max_user_watches"),
+        ];
+        for (allowed, level, name) in limits {
+            let verdict = judged(allowed);
+            assert_eq!(verdict.level, level, "{verdict:?}");
+            assert!(verdict.advice.contains(name), "{verdict:?}");
+        }
     }
 
     #[test]

@@ -152,6 +152,11 @@ impl Chain {
         })
     }
 
+    /// The segment and the offset of what comes next; zeros before anything is read.
+    pub fn place(&self) -> (u32, u64) {
+        (self.segment, self.offset)
+    }
+
     fn corrupt(&self, what: &str) -> LedgerError {
         LedgerError::Corrupt {
             segment: segment_path(&self.dir, self.segment),

@@ -16,7 +16,7 @@ use super::catalogue::{Catalogue, CatalogueError, Known};
 use super::destinations::{Destinations, Roots};
 use super::filer::{Filer, FilingRequest, Outcome};
 use super::record::{Digest, Fate, Intent, Position, Record};
-use super::replay::{self, Opened};
+use super::replay;
 use crate::config::settings::{Action, LibrarySettings};
 use crate::domain::dossier::Timings;
 use crate::domain::instance::{Description, Instance};
@@ -140,26 +140,13 @@ impl Bench {
 
     /// Starts a filer as the daemon does: ledger, index, destinations, recovery.
     async fn start(&self) -> Filer {
-        let Opened {
-            ledger,
-            report,
-            replay,
-        } = replay::open(&self.state).unwrap();
+        let opened = replay::open(&self.state).unwrap();
         for line in super::ledger::Ledger::read(&self.state, None).unwrap() {
             self.catalogue.apply(&[line.unwrap()]).unwrap();
         }
-        let destinations = Arc::new(self.destinations(replay.marker.clone()));
+        let destinations = Arc::new(self.destinations(opened.replay.marker.clone()));
         let catalogue = Arc::clone(&self.catalogue) as Arc<dyn Catalogue>;
-        let filer = Filer::start(
-            Opened {
-                ledger,
-                report,
-                replay,
-            },
-            catalogue,
-            destinations,
-        )
-        .unwrap();
+        let filer = Filer::start(opened, catalogue, destinations).unwrap();
         filer.share_online("drop", self.root()).await.unwrap();
         filer
     }

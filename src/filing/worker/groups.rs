@@ -1,5 +1,6 @@
 //! Group commits: the ledger first, then the index, and only then what follows from each record.
 
+use super::super::checkpoint;
 use super::{After, Entry, Reply, Worker};
 use crate::filing::ledger::LedgerError;
 use crate::filing::record::{Intent, Record};
@@ -41,6 +42,8 @@ impl Worker {
         self.catalogue
             .apply(&group)
             .map_err(|error| FilingError::Index(error.to_string()))?;
+        self.since_checkpoint += group.len() as u64;
+        self.keep_checkpoint(checkpoint::WORTH);
         place(ends, "after-index");
         for entry in entries {
             self.follow(entry.after);
