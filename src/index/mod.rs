@@ -11,6 +11,7 @@ mod keys;
 pub mod query;
 pub mod start;
 mod store;
+mod untouched;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -253,7 +254,9 @@ impl Index {
             clean: true,
         };
         write_meta(&trees, SESSION, &session)?;
-        trees.sync(&self.dir)
+        trees.sync(&self.dir)?;
+        trees.is_closed();
+        Ok(())
     }
 
     /// The live filed copy of an instance (filed, in review or in `_other`; not conflicts, not duplicates).
@@ -478,7 +481,8 @@ fn trustworthy(trees: &Trees, boot_id: &str) -> std::result::Result<(), String> 
     let version = trees.get::<u32>(Part::Meta, VERSION_KEY).map_err(fault)?;
     let session = trees.get::<Session>(Part::Meta, SESSION).map_err(fault)?;
     trees.get::<Position>(Part::Meta, CURSOR).map_err(fault)?;
-    if trees.kept_sum().map_err(fault)? != trees.sum().map_err(fault)? {
+    let closed = trees.untouched && session.as_ref().is_some_and(|session| session.clean);
+    if !closed && trees.kept_sum().map_err(fault)? != trees.sum().map_err(fault)? {
         return Err("its checksum is wrong: it has been damaged".to_owned());
     }
     match (version, session) {

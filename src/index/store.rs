@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -10,7 +11,7 @@ use sled::transaction::{ConflictableTransactionError, TransactionError, Transact
 use sled::{Batch, Db, Tree};
 
 use super::fold::Changes;
-use super::{IndexError, entry};
+use super::{IndexError, entry, untouched};
 
 /// Bytes of pages that sled may keep in memory.
 const CACHE: u64 = 64 << 20;
@@ -56,8 +57,24 @@ impl Part {
 
 /// An open sled database with its trees, in the order of [`Part::ALL`].
 pub(super) struct Trees {
-    db: Db,
+    dir: PathBuf,
+    /// Gone only while this is dropped.
+    db: Option<Db>,
     trees: Vec<Tree>,
+    /// Whether the files were left untouched since they were last closed.
+    pub untouched: bool,
+    /// Whether nothing is written any more.
+    closed: AtomicBool,
+}
+
+impl Drop for Trees {
+    fn drop(&mut self) {
+        self.trees.clear();
+        drop(self.db.take());
+        if *self.closed.get_mut() {
+            untouched::note(&self.dir);
+        }
+    }
 }
 
 /// Why sled could not be opened.
@@ -88,12 +105,19 @@ impl Trees {
 
     fn try_open(dir: &Path) -> Result<Self, OpenFault> {
         let open = || -> sled::Result<Self> {
+            let untouched = untouched::take(dir);
             let db = sled::Config::new().path(dir).cache_capacity(CACHE).open()?;
             let trees = Part::ALL
                 .iter()
                 .map(|part| db.open_tree(part.name()))
                 .collect::<sled::Result<_>>()?;
-            Ok(Self { db, trees })
+            Ok(Self {
+                dir: dir.to_owned(),
+                db: Some(db),
+                trees,
+                untouched,
+                closed: AtomicBool::new(false),
+            })
         };
         match catch_unwind(AssertUnwindSafe(open)) {
             Ok(Ok(trees)) => Ok(trees),
@@ -181,9 +205,16 @@ impl Trees {
         Ok(sum)
     }
 
+    /// To be called after the last write.
+    pub(super) fn is_closed(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
     /// Hands everything to the disk and waits for it. sled's own flush is `sync_file_range`, which promises nothing.
     pub(super) fn sync(&self, dir: &Path) -> Result<(), IndexError> {
-        self.db.flush()?;
+        if let Some(db) = &self.db {
+            db.flush()?;
+        }
         sync_tree(dir).map_err(|source| IndexError::Io {
             path: dir.to_owned(),
             source,
