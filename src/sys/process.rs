@@ -168,8 +168,9 @@ pub fn stop_here() {
 /// the jail: with such arguments the calls tried there fail harmlessly where they are allowed.
 #[cfg(feature = "failpoints")]
 pub fn is_forbidden(number: libc::c_long) -> bool {
+    const NONE: libc::c_long = 0;
     // SAFETY: null pointers and zero lengths, which the kernel answers with an error and never follows.
-    let result = unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) };
+    let result = unsafe { libc::syscall(number, NONE, NONE, NONE, NONE, NONE, NONE) };
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
