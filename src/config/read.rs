@@ -35,6 +35,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "action",
             "trusted",
             "non-dicom",
+            "executables",
             "other",
             "media",
             "max-rate",
@@ -231,6 +232,13 @@ fn watch(mut section: Section<'_>) -> Option<Watch> {
     let non_dicom = section
         .word("non-dicom", &non_dicom)
         .map_or(NonDicom::Leave, |word| word.value);
+    let executables = [
+        ("quarantine", Executables::Quarantine),
+        ("accept", Executables::Accept),
+    ];
+    let executables = section
+        .word("executables", &executables)
+        .map_or(Executables::Quarantine, |word| word.value);
     let other = [("leave", OtherDicom::Leave), ("move", OtherDicom::Move)];
     let other = section
         .word("other", &other)
@@ -315,6 +323,7 @@ fn watch(mut section: Section<'_>) -> Option<Watch> {
         action,
         trusted,
         non_dicom,
+        executables,
         other,
         media,
         max_rate,

@@ -80,6 +80,8 @@ pub struct WatchSettings {
     pub trusted: bool,
     /// Files that are not DICOM.
     pub non_dicom: NonDicom,
+    /// DICOM that is a program or a script as well.
+    pub executables: Executables,
     /// DICOM that is no radiograph.
     pub other: OtherDicom,
     /// Folders with a DICOMDIR.
@@ -120,6 +122,16 @@ pub enum NonDicom {
     Leave,
     /// They go to the quarantine.
     Quarantine,
+}
+
+/// DICOM whose preamble makes it a program or a script as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Executables {
+    /// To the quarantine: whoever opens it by its other nature runs it.
+    Quarantine,
+    /// Like any other.
+    Accept,
 }
 
 /// What is done with DICOM that is no radiograph.

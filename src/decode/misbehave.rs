@@ -74,7 +74,7 @@ pub fn as_told_by(file: &File, ask: &Ask, reply: &File) -> Option<Fault> {
         "giant" => say(reply, b"RSA\x01\xff\xff\xff\xff{}"),
         "nested" => {
             say(reply, b"RSA\x01\x00\xf0\x00\x00");
-            say(reply, &[b'['; 0xf000]);
+            say(reply, &vec![b'['; 0xf000]);
         }
         "trickle" => {
             for byte in b"RSA\x01\xff\xff\x00\x00".iter().cycle() {

@@ -283,6 +283,7 @@ fn checked_header(header: Header) -> Header {
         series_instance_uid: identifier(&header.series_instance_uid),
         patient_id: identifier(&header.patient_id),
         issuer_of_patient_id: identifier(&header.issuer_of_patient_id),
+        executable: header.executable,
         description: Description {
             sop_class_uid: text(&d.sop_class_uid, 64),
             transfer_syntax_uid: text(&d.transfer_syntax_uid, 64),

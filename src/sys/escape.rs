@@ -2,6 +2,12 @@
 //!
 //! The same attempts are made in an ordinary process, where they must succeed: else a failure inside would show nothing.
 
+#![allow(
+    clippy::cast_lossless,
+    clippy::unnecessary_cast,
+    reason = "one macro widens arguments of every type"
+)]
+
 use std::ffi::{CString, c_void};
 use std::io::Write;
 use std::ptr::{null, null_mut};
@@ -306,7 +312,9 @@ fn send_a_descriptor(held: Held) -> bool {
         iov_base: byte.as_mut_ptr().cast(),
         iov_len: 1,
     };
-    let mut control = [0_u64; 3];
+    // Length, level and kind of the one control message, and its descriptor.
+    let kind = (i64::from(libc::SCM_RIGHTS) << 32 | i64::from(libc::SOL_SOCKET)).cast_unsigned();
+    let mut control = [20_u64, kind, u64::from(held.file.cast_unsigned())];
     // SAFETY: zeroes are a valid message header; the buffers that it points to live until the call has returned, and
     // the control buffer is aligned and has room for one header (16 bytes) with one descriptor.
     unsafe {
@@ -315,11 +323,6 @@ fn send_a_descriptor(held: Held) -> bool {
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = size_of_val(&control) as _;
-        let header = control.as_mut_ptr().cast::<libc::cmsghdr>();
-        (*header).cmsg_len = 20;
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        control[2] = u64::from(held.file.cast_unsigned());
         libc::syscall(
             libc::SYS_sendmsg,
             held.reply,
