@@ -158,6 +158,11 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
 
     // Read and decode: the descriptor that was decoded is kept until the file has been renamed.
     let (file, fingerprint) = open(settled).await?;
+    if fingerprint.size > drop.settings.max_size {
+        let (size, most) = (fingerprint.size, drop.settings.max_size);
+        let why = format!("it has {size} bytes, more than max-size allows ({most})");
+        return Ok(Ending::CannotTake(why));
+    }
     let reading = read(&file).await?;
     let decoded = decode(services, &file, fingerprint.size).await?;
     if now_at(&file) != Some(fingerprint) {

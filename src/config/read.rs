@@ -36,6 +36,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "trusted",
             "non-dicom",
             "executables",
+            "max-size",
             "other",
             "media",
             "max-rate",
@@ -251,6 +252,17 @@ fn watch(mut section: Section<'_>) -> Option<Watch> {
     let media = section
         .word("media", &media)
         .map_or(Media::Leave, |word| word.value);
+    let max_size = section
+        .parsed(
+            "max-size",
+            "a size such as \"512MiB\" or \"4GiB\"",
+            |text| {
+                units::size(text)
+                    .filter(|size| *size > 0)
+                    .ok_or_else(|| format!("{text:?} is no size"))
+            },
+        )
+        .map_or(4 << 30, |size| size.value);
     let max_rate = section
         .number("max-rate", 0.0, 1e6)
         .map(|rate| rate.value)
@@ -326,6 +338,7 @@ fn watch(mut section: Section<'_>) -> Option<Watch> {
         executables,
         other,
         media,
+        max_size,
         max_rate,
     };
     Some(Watch {

@@ -86,6 +86,8 @@ pub struct WatchSettings {
     pub other: OtherDicom,
     /// Folders with a DICOMDIR.
     pub media: Media,
+    /// Larger files stay where they are, bytes: reading an endless one (a sparse file costs nobody anything) takes hours.
+    pub max_size: u64,
     /// At most so many files a second, `None` for no limit.
     pub max_rate: Option<f64>,
 }

@@ -174,6 +174,18 @@ pub fn is_forbidden(number: libc::c_long) -> bool {
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
+/// The most memory that any process below this one has had, of those that have ended, KiB. For the tests of bombs.
+#[cfg(feature = "failpoints")]
+pub fn peak_memory_below() -> u64 {
+    // SAFETY: zeroes are a valid structure of integers, and the kernel only writes to it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    u64::try_from(usage.ru_maxrss).unwrap_or(0)
+}
+
 /// Which of the first 1024 descriptors are open. For the tests of the jail.
 #[cfg(feature = "failpoints")]
 pub fn open_descriptors() -> Vec<i32> {

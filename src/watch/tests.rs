@@ -55,6 +55,7 @@ fn settings(path: &Path, settle: Duration) -> WatchSettings {
         executables: Executables::Quarantine,
         other: OtherDicom::Leave,
         media: Media::Leave,
+        max_size: 1 << 30,
         max_rate: None,
     }
 }
