@@ -143,7 +143,10 @@ fn picture(bytes: &[u8]) {
         ..spec.clone()
     };
     if let Ok(decoded) = decode_bytes(bytes, &[spec, voi]) {
-        let mut pixels = decoded.radiographs.iter().flat_map(|radiograph| &radiograph.pixels);
+        let mut pixels = decoded
+            .radiographs
+            .iter()
+            .flat_map(|radiograph| &radiograph.pixels);
         assert!(pixels.all(|grey| (0.0..=1.0).contains(grey)));
     }
 }
@@ -174,16 +177,27 @@ pub fn worker_protocol(data: &[u8]) {
             Ask::Inspect => 0,
             Ask::Decode(specs) => specs.iter().map(values).sum::<u64>() * 4,
         };
-        assert!(from.2 <= 8 + 64 * 1024 + may_say + 1, "listened to {} bytes", from.2);
+        assert!(
+            from.2 <= 8 + 64 * 1024 + may_say + 1,
+            "listened to {} bytes",
+            from.2
+        );
         match answer {
             Ok(Answer::Decoded(inspection, radiographs)) => {
                 for radiograph in &radiographs {
-                    assert!(radiograph.pixels.iter().all(|grey| (0.0..=1.0).contains(grey)));
+                    assert!(
+                        radiograph
+                            .pixels
+                            .iter()
+                            .all(|grey| (0.0..=1.0).contains(grey))
+                    );
                 }
                 assert!(serde_json::to_vec(&inspection).unwrap().len() < 1 << 20);
             }
             Ok(Answer::Fault(fault)) => {
-                assert!(fault.detail.chars().count() <= 300 && !fault.detail.contains(char::is_control));
+                assert!(
+                    fault.detail.chars().count() <= 300 && !fault.detail.contains(char::is_control)
+                );
             }
             _ => {}
         }
@@ -208,7 +222,8 @@ pub fn config(data: &[u8]) {
     };
     let (main, drop_in) = text.split_once('\0').unwrap_or((text, ""));
     let texts = [("main.toml", main), ("drop-in.toml", drop_in)];
-    let texts = texts.map(|(name, text)| (PathBuf::from("/nonexistent").join(name), text.to_owned()));
+    let texts =
+        texts.map(|(name, text)| (PathBuf::from("/nonexistent").join(name), text.to_owned()));
     if let Err(error) = radsort::config::parse(Path::new("/nonexistent/main.toml"), &texts) {
         assert!(!error.to_string().is_empty());
     }
@@ -230,7 +245,10 @@ pub fn ledger(data: &[u8]) {
         }
         // Opened to be written, it loses nothing that it does not keep aside.
         drop(Ledger::open(&dir));
-        let kept: u64 = files_below(&dir).iter().map(|path| path.metadata().unwrap().len()).sum();
+        let kept: u64 = files_below(&dir)
+            .iter()
+            .map(|path| path.metadata().unwrap().len())
+            .sum();
         assert!(kept >= text.len() as u64, "{kept} of {} bytes", text.len());
         fs::remove_dir_all(&dir).unwrap();
     }
@@ -300,7 +318,10 @@ pub fn template(data: &[u8]) {
     header.description.modality = value.into();
     header.description.study_date = value.into();
     header.description.body_part_examined = value.into();
-    let instance = Instance::from_header(&header, |id, _| radsort::domain::Pseudonym(id.len().to_string())).unwrap();
+    let instance = Instance::from_header(&header, |id, _| {
+        radsort::domain::Pseudonym(id.len().to_string())
+    })
+    .unwrap();
     let filling = Filling {
         category_folder: "category",
         view: "frontal",
@@ -312,7 +333,10 @@ pub fn template(data: &[u8]) {
     assert_eq!(parts.len(), text.split('/').count(), "{path:?}");
     assert_eq!(parts[0], b"category");
     for part in &parts {
-        assert!(!part.is_empty() && part.len() <= 255 && *part != b"." && *part != b"..", "{path:?}");
+        assert!(
+            !part.is_empty() && part.len() <= 255 && *part != b"." && *part != b"..",
+            "{path:?}"
+        );
         assert!(!part.iter().any(u8::is_ascii_control), "{path:?}");
     }
     assert!(RelPath::new(path.as_bytes().to_vec()).is_ok(), "{path:?}");
@@ -321,7 +345,11 @@ pub fn template(data: &[u8]) {
 /// A directory that is this process's and this target's.
 fn scratch(target: &str) -> PathBuf {
     let dir = Path::new("/dev/shm");
-    let dir = if dir.is_dir() { dir.to_owned() } else { std::env::temp_dir() };
+    let dir = if dir.is_dir() {
+        dir.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
     let dir = dir.join(format!("radsort-fuzz-{}-{target}", std::process::id()));
     let _ = fs::remove_dir_all(&dir);
     dir
@@ -353,8 +381,16 @@ fn streams(names: &[&str]) -> Vec<Vec<u8>> {
     names
         .iter()
         .map(|name| {
-            let samples = if name.contains("rgb") || name.contains("ycbcr") || name.contains("rct") { 3 } else { 1 };
-            let bits = [16, 12, 8].into_iter().find(|bits| name.contains(&bits.to_string())).unwrap_or(8);
+            let samples = if name.contains("rgb") || name.contains("ycbcr") || name.contains("rct")
+            {
+                3
+            } else {
+                1
+            };
+            let bits = [16, 12, 8]
+                .into_iter()
+                .find(|bits| name.contains(&bits.to_string()))
+                .unwrap_or(8);
             parameters(bits, samples, &codestream(name))
         })
         .collect()
@@ -390,17 +426,30 @@ fn files() -> Vec<Vec<u8>> {
     let mut files = files_in(&[EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED]);
     let rle = rle_stream();
     let halves: &[&[u8]] = &[&rle[..70], &rle[70..]];
-    files.push(Dicom::new(ROWS, COLUMNS, 16, 16).fragments("1.2.840.10008.1.2.5", halves).bytes());
+    files.push(
+        Dicom::new(ROWS, COLUMNS, 16, 16)
+            .fragments("1.2.840.10008.1.2.5", halves)
+            .bytes(),
+    );
     files
 }
 
 fn answers() -> Vec<Vec<u8>> {
     let file = files().swap_remove(0);
-    let radiographs = [Radiograph { height: 0, width: 0, pixels: vec![0.5; 2 * 3 + 3 * 4] }];
+    let radiographs = [Radiograph {
+        height: 0,
+        width: 0,
+        pixels: vec![0.5; 2 * 3 + 3 * 4],
+    }];
     let mut inspected = vec![0];
     write_answer(&mut inspected, &Said::Inspected(inspect_bytes(&file)), &[]).unwrap();
     let mut decoded = vec![200];
-    write_answer(&mut decoded, &Said::Decoded(inspect_bytes(&file)), &radiographs).unwrap();
+    write_answer(
+        &mut decoded,
+        &Said::Decoded(inspect_bytes(&file)),
+        &radiographs,
+    )
+    .unwrap();
     vec![inspected, decoded]
 }
 
