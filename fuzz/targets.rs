@@ -236,7 +236,7 @@ pub fn ledger(data: &[u8]) {
     for text in [data.to_vec(), chained(data)] {
         fs::create_dir_all(dir.join("ledger")).unwrap();
         fs::write(&segment, &text).unwrap();
-        let _ = Ledger::verify(&dir);
+        let _ = radsort::filing::ledger::verify(&dir);
         if let Ok(reader) = Ledger::read(&dir, None) {
             let mut replay = Replay::default();
             for (_, _, record) in reader.map_while(Result::ok) {

@@ -232,6 +232,12 @@ pub enum TemplateError {
     /// The category must come first, so that people find their folders.
     #[error("the first folder of the template must be exactly {{category}}")]
     CategoryFirst,
+    /// It would put line breaks and the like into file names, where they confuse whoever lists them.
+    #[error("the template holds a control character")]
+    ControlCharacter,
+    /// More folders than any filesystem has room for in one path.
+    #[error("the template has more than {MOST_FOLDERS} folders")]
+    TooDeep,
     /// Not a path below the library.
     #[error("the template is not a path inside the library: {0}")]
     NotAPath(RelPathError),
@@ -249,6 +255,9 @@ pub struct Filling<'a> {
     pub watch: &'a str,
 }
 
+/// How many folders deep a template may be: 200 bytes each, in a path of 4096.
+const MOST_FOLDERS: usize = 16;
+
 impl Template {
     /// Parses and checks a template.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
@@ -258,6 +267,12 @@ impl Template {
         }
         for literal in text.split(['{', '}', '/']).filter(|part| !part.is_empty()) {
             RelPath::new(literal).map_err(TemplateError::NotAPath)?;
+        }
+        if text.contains(char::is_control) {
+            return Err(TemplateError::ControlCharacter);
+        }
+        if components.len() > MOST_FOLDERS {
+            return Err(TemplateError::TooDeep);
         }
         if components.iter().any(Vec::is_empty) {
             return Err(TemplateError::NotAPath(RelPathError));
@@ -506,6 +521,8 @@ mod tests {
             "{category}/{sop_instance_uid",
             "{category}/sop_instance_uid}",
             "{category}/{sop_instance_uid}/x",
+            "{category}/line\nbreak/{sop_instance_uid}",
+            &format!("{{category}}/{}{{sop_instance_uid}}", "x/".repeat(16)),
             "",
         ] {
             assert!(Template::parse(text).is_err(), "{text}");

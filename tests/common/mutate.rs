@@ -55,7 +55,7 @@ pub fn mutate(bytes: &mut Vec<u8>, from: usize, rng: &mut ChaCha8Rng) {
         let at = rng.random_range(low..bytes.len());
         let rest = bytes.len() - at;
         match rng.random_range(0..18) {
-            0 | 1 | 12.. => bytes[at] ^= 1 << rng.random_range(0..8),
+            0 | 1 | 12..18 => bytes[at] ^= 1 << rng.random_range(0..8),
             2 => bytes[at] = rng.random(),
             3 | 4 => {
                 // A length, a number or a tag, of two or four bytes in either order.
@@ -87,7 +87,7 @@ pub fn mutate(bytes: &mut Vec<u8>, from: usize, rng: &mut ChaCha8Rng) {
                 let with = if rng.random() { 0 } else { 0xFF };
                 bytes[at..end].fill(with);
             }
-            11 => {
+            _ => {
                 let other = rng.random_range(low..bytes.len());
                 bytes.swap(at, other);
             }
