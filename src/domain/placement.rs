@@ -1,6 +1,6 @@
 //! Where a file goes: paths that cannot point outside their root, and the site's template that makes them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
@@ -110,10 +110,26 @@ impl From<RelPath> for String {
     }
 }
 
+/// Control characters, and those that turn the direction of writing around or have no width: as they are, a file's
+/// name could write to a terminal whatever it likes.
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
-            f.write_str(&chunk.valid().replace('%', "%25"))?;
+            for c in chunk.valid().chars() {
+                if c == '%' || is_invisible(c) {
+                    let mut bytes = [0; 4];
+                    c.encode_utf8(&mut bytes)
+                        .bytes()
+                        .try_for_each(|byte| write!(f, "%{byte:02X}"))?;
+                } else {
+                    f.write_char(c)?;
+                }
+            }
             for byte in chunk.invalid() {
                 write!(f, "%{byte:02X}")?;
             }
