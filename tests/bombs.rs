@@ -150,6 +150,8 @@ fn bombs() -> Vec<Bomb> {
         bytes[2 + 2 + 4 + 8 + 8..][..8].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
         bytes
     };
+    let endless = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/jailed/endless.jls");
+    let endless = fs::read(endless).unwrap();
     let fragments = |rows, columns, bits: u16, syntax, stream: &[u8]| {
         Dicom::new(rows, columns, if bits > 8 { 16 } else { 8 }, bits)
             .fragments(syntax, &[stream])
@@ -190,6 +192,17 @@ fn bombs() -> Vec<Bomb> {
         ("65500 x 65500, JPEG lossless", "cannot-decode|decoder-memory", fragments(65500, 65500, 12, JPEG_LOSSLESS,
             &patched("lossless12.jpg", b"\xFF\xC3", 3, &[0xFF, 0xDC, 0xFF, 0xDC]))),
         ("65535 x 65535, JPEG-LS", "cannot-decode|decoder-memory", fragments(vast, vast, 12, JPEG_LS, &patched("grey12.jls", b"\xFF\xF7", 3, &[size, size].concat()))),
+        // Found by fuzzing: 333 bytes over which CharLS computes for ever.
+        (
+            "JPEG-LS without end",
+            "decoder-timeout",
+            Dicom::new(40, 48, 8, 8)
+                .words(0x0028_0002, &[3])
+                .words(0x0028_0006, &[0])
+                .text(0x0028_0004, "CS", "RGB")
+                .fragments(JPEG_LS, &[&endless])
+                .bytes(),
+        ),
         ("65535 x 65535, JPEG 2000", "cannot-decode|decoder-memory", fragments(vast, vast, 12, J2K, &patched("lossless12.j2k", b"\xFF\x51", 4, &[vast32, vast32].concat()))),
         ("65535 x 65535, JPEG 2000 in tiles of one pixel", "cannot-decode|decoder-memory", fragments(vast, vast, 12, J2K, &tiny_tiles)),
         ("65535 x 65535, HTJ2K", "cannot-decode|decoder-memory", fragments(vast, vast, 16, HTJ2K, &patched("lossless16.htj2k", b"\xFF\x51", 4, &[vast32, vast32].concat()))),
@@ -247,10 +260,7 @@ fn one_bomb() {
     let (_, _, bytes) = bombs().into_iter().find(|bomb| bomb.0 == name).unwrap();
     let settings = DecoderSettings {
         count: 1,
-        memory: 1 << 30,
-        cpu_time: Duration::from_secs(30),
-        wall_time: Duration::from_mins(1),
-        permits_per_watch: 1,
+        ..DecoderSettings::default()
     };
     let pool = Pool::start_program(Path::new(common::RADSORT), &settings).unwrap();
     let path = tempfile::NamedTempFile::new().unwrap();

@@ -1,7 +1,7 @@
 //! Hostile people: a drop directory that everybody can write to, names and tags made to steer whatever shows them, and
 //! strangers at the control socket.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::unnecessary_debug_formatting)]
 
 mod common;
 

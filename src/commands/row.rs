@@ -98,6 +98,7 @@ impl Row {
 
 impl Row {
     /// For a spreadsheet, which takes some texts for formulas: a file's name is whatever its sender wants.
+    #[must_use]
     pub fn for_spreadsheet(mut self) -> Self {
         self.path = no_formula(self.path);
         for text in [&mut self.detail, &mut self.from, &mut self.source] {
