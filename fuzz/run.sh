@@ -18,12 +18,16 @@ printf '%-18s %9s %12s %8s %8s %7s  %s\n' target seconds executions a/s edges co
 for target in $targets; do
 	mkdir -p "$work/$target" "fuzz/corpus/$target" "fuzz/artifacts/$target"
 	log=$work/$target.log
+	# CharLS is known to compute for ever over some streams (fuzz/jailed/): the jail's CPU limit is the wall, go on.
+	known=
+	[ "$target" = jpeg_ls ] && known="-fork=1 -ignore_timeouts=1 -timeout=5"
 	begun=$SECONDS
-	"$bin/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=3000 -max_len=20000 -use_value_profile=1 \
+	"$bin/$target" -max_total_time="$seconds" -timeout=20 $known -rss_limit_mb=3000 -max_len=20000 -use_value_profile=1 \
 		-print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/" "$work/$target" "fuzz/corpus/$target" >"$log" 2>&1
 	code=$?
 	took=$((SECONDS - begun))
 	executions=$(sed -n 's/^stat::number_of_executed_units: //p' "$log")
+	[ -n "$executions" ] || executions=$(sed -n 's/^#\([0-9]*\): .*/\1/p' "$log" | tail -1)
 	edges=$(grep -ao 'cov: [0-9]*' "$log" | tail -1 | cut -d' ' -f2)
 	result=clean
 	[ $code -ne 0 ] && { result="CRASHED, see $log"; status=1; }
