@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 
-.PHONY: help setup runtime build demo test lint doc model model-retrained trial bench-train deb test-systemd gpu-runtime rpm clean
+.PHONY: help setup runtime build demo test lint doc model model-retrained trial bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -64,6 +64,19 @@ bench-train: setup ## Images a second of training, EfficientNet-B0 at 224, and P
 
 deb: ## The Debian package, for Debian 12 and Ubuntu 22.04 and later: target/debian/
 	@packaging/deb.sh
+
+mutants: setup ## COUNT=20000 mutated DICOM files in all transfer syntaxes through the daemon, by SEED=1
+	COUNT=$(or $(COUNT),20000) SEED=$(or $(SEED),1) $(CARGO) test --locked --no-default-features --features failpoints --test mutants -- --nocapture
+
+fuzz: ## Each fuzz target for FUZZ_SECONDS=600, one after the other (nightly Rust and cargo-fuzz; TARGETS="header jpeg" for some)
+	@fuzz/run.sh
+
+deny: ## Licences, sources and bans of all dependencies (deny.toml); ADVISORIES=1 asks for known holes too, which needs internet
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check licenses bans sources $(if $(ADVISORIES),advisories)
+
+sbom: ## The bill of materials, CycloneDX: target/radsort.cdx.json
+	@packaging/sbom.sh
 
 test-systemd: ## The package on real systemd, Debian 13 and 12, under systemd-nspawn (as root; skipped with status 77 where it cannot be)
 	@tests/systemd/run.sh

@@ -63,13 +63,16 @@ for folder in grafana prometheus; do
     if [ -d "packaging/$folder" ]; then cp -r "packaging/$folder" "$tree/usr/share/radsort/"; fi
 done
 cp -r docs/pictures "$tree/usr/share/doc/radsort/"
-cp README.md ARCHITECTURE.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/*.md "$tree/usr/share/doc/radsort/"
+cp README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE docs/*.md "$tree/usr/share/doc/radsort/"
 cp packaging/gpu-runtime.sh packaging/gpu-runtime.sha256 "$tree/usr/share/radsort/" 2>/dev/null || true
 cargo metadata --locked --format-version 1 | python3 -c '
 import json, sys
 packages = {(p["name"], p["version"], p["license"] or "see its sources") for p in json.load(sys.stdin)["packages"]}
 for name, version, licence in sorted(packages):
     print(f"{name} {version}: {licence}")' >"$tree/usr/share/doc/radsort/dependencies.txt"
+# The same for scanners. Without internet and cargo-cyclonedx the package goes without, and says so.
+[ "$profile" != release ] || packaging/sbom.sh "$tree/usr/share/doc/radsort/radsort.cdx.json" ||
+    echo "WARNING: no bill of materials in this package: cargo-cyclonedx is not there and cannot be installed." >&2
 
 compress=--compress-type=xz
 [ "$profile" = release ] || compress=--fast

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::settings::{Action, Media, NonDicom, OtherDicom, WatchSettings};
+use crate::config::settings::{Action, Executables, Media, NonDicom, OtherDicom, WatchSettings};
 use crate::decode::pool::{DecodeError, Pool};
 use crate::decode::{Completeness, Content, Decoded, Fault};
 use crate::domain::decision::decide;
@@ -158,6 +158,11 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
 
     // Read and decode: the descriptor that was decoded is kept until the file has been renamed.
     let (file, fingerprint) = open(settled).await?;
+    if fingerprint.size > drop.settings.max_size {
+        let (size, most) = (fingerprint.size, drop.settings.max_size);
+        let why = format!("it has {size} bytes, more than max-size allows ({most})");
+        return Ok(Ending::CannotTake(why));
+    }
     let reading = read(&file).await?;
     let decoded = decode(services, &file, fingerprint.size).await?;
     if now_at(&file) != Some(fingerprint) {
@@ -380,6 +385,21 @@ fn judge(
         return Ok(stays(Decision::Leave {
             reason: Reason::Media,
         }));
+    }
+    let taken = match &decoded.inspection.content {
+        Content::Radiograph { header } => Some(header),
+        Content::Other { header } if drop.settings.other == OtherDicom::Move => Some(header),
+        _ => None,
+    };
+    if let Some(header) = taken
+        && header.executable
+        && drop.settings.executables == Executables::Quarantine
+    {
+        return Ok(quarantine(
+            Reason::Executable,
+            "its preamble is how programs or scripts begin".to_owned(),
+            instance_of(header).ok(),
+        ));
     }
     Ok(match decoded.inspection.content {
         Content::NotDicom => stays(match drop.settings.non_dicom {

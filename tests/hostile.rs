@@ -203,6 +203,20 @@ fn a_decoder_that_goes_wrong_costs_one_quarantine_and_others_are_served() {
         "lie",
         "short",
         "long",
+        "giant",
+        "nested",
+        "twice",
+        "pixels-first",
+        "other-question",
+        "other-reason",
+        "infinite",
+        "half",
+        "linger",
+        "chatter",
+        "sweep",
+        "escape-kill",
+        "escape-exec",
+        "escape-fork",
     ];
     let mut daemon = site.start();
     for (n, behaviour) in behaviours.iter().enumerate() {

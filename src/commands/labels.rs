@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{self, ConfigArg};
 use super::judge::{self, Office};
 use super::query::{self, write_json};
+use super::row::no_formula;
 use super::when;
 use crate::config::Settings;
 use crate::control::protocol::{ImportRow, Judgement, Looked, Reply, Request};
@@ -313,7 +314,7 @@ impl ExportRow {
         };
         Some(Self {
             sop_instance_uid: entry.sop_instance_uid.as_ref().map(ToString::to_string),
-            path: place(entry, roots),
+            path: no_formula(place(entry, roots)),
             digest: entry.digest.0.clone(),
             category: category.to_string(),
             origin: origin.to_string(),

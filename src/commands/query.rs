@@ -145,7 +145,7 @@ pub fn run(args: &QueryArgs) -> anyhow::Result<ExitCode> {
     } else if args.csv {
         let mut csv = csv::Writer::from_writer(&mut out);
         each(&settings, &query, |entry| {
-            Ok(csv.serialize(Row::new(&entry, &roots))?)
+            Ok(csv.serialize(Row::new(&entry, &roots).for_spreadsheet())?)
         })
         .and_then(|()| Ok(csv.flush()?))
     } else {

@@ -96,6 +96,27 @@ impl Row {
     }
 }
 
+impl Row {
+    /// For a spreadsheet, which takes some texts for formulas: a file's name is whatever its sender wants.
+    #[must_use]
+    pub fn for_spreadsheet(mut self) -> Self {
+        self.path = no_formula(self.path);
+        for text in [&mut self.detail, &mut self.from, &mut self.source] {
+            *text = text.take().map(no_formula);
+        }
+        self
+    }
+}
+
+/// A text that no spreadsheet computes; the apostrophe says so to those that would.
+pub fn no_formula(text: String) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{text}")
+    } else {
+        text
+    }
+}
+
 /// The one word that a unit variant is written as.
 fn word<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {

@@ -35,6 +35,8 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "action",
             "trusted",
             "non-dicom",
+            "executables",
+            "max-size",
             "other",
             "media",
             "max-rate",
@@ -231,6 +233,13 @@ fn watch(mut section: Section<'_>) -> Option<Watch> {
     let non_dicom = section
         .word("non-dicom", &non_dicom)
         .map_or(NonDicom::Leave, |word| word.value);
+    let executables = [
+        ("quarantine", Executables::Quarantine),
+        ("accept", Executables::Accept),
+    ];
+    let executables = section
+        .word("executables", &executables)
+        .map_or(Executables::Quarantine, |word| word.value);
     let other = [("leave", OtherDicom::Leave), ("move", OtherDicom::Move)];
     let other = section
         .word("other", &other)
@@ -243,6 +252,17 @@ fn watch(mut section: Section<'_>) -> Option<Watch> {
     let media = section
         .word("media", &media)
         .map_or(Media::Leave, |word| word.value);
+    let max_size = section
+        .parsed(
+            "max-size",
+            "a size such as \"512MiB\" or \"4GiB\"",
+            |text| {
+                units::size(text)
+                    .filter(|size| *size > 0)
+                    .ok_or_else(|| format!("{text:?} is no size"))
+            },
+        )
+        .map_or(4 << 30, |size| size.value);
     let max_rate = section
         .number("max-rate", 0.0, 1e6)
         .map(|rate| rate.value)
@@ -315,8 +335,10 @@ fn watch(mut section: Section<'_>) -> Option<Watch> {
         action,
         trusted,
         non_dicom,
+        executables,
         other,
         media,
+        max_size,
         max_rate,
     };
     Some(Watch {

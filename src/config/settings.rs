@@ -80,10 +80,14 @@ pub struct WatchSettings {
     pub trusted: bool,
     /// Files that are not DICOM.
     pub non_dicom: NonDicom,
+    /// DICOM that is a program or a script as well.
+    pub executables: Executables,
     /// DICOM that is no radiograph.
     pub other: OtherDicom,
     /// Folders with a DICOMDIR.
     pub media: Media,
+    /// Larger files stay where they are, bytes: reading an endless one (a sparse file costs nobody anything) takes hours.
+    pub max_size: u64,
     /// At most so many files a second, `None` for no limit.
     pub max_rate: Option<f64>,
 }
@@ -120,6 +124,16 @@ pub enum NonDicom {
     Leave,
     /// They go to the quarantine.
     Quarantine,
+}
+
+/// DICOM whose preamble makes it a program or a script as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Executables {
+    /// To the quarantine: whoever opens it by its other nature runs it.
+    Quarantine,
+    /// Like any other.
+    Accept,
 }
 
 /// What is done with DICOM that is no radiograph.
@@ -259,7 +273,7 @@ impl Default for DecoderSettings {
         Self {
             count: cores,
             memory: 1 << 30,
-            cpu_time: Duration::from_secs(20),
+            cpu_time: Duration::from_secs(8),
             wall_time: Duration::from_mins(1),
             permits_per_watch: 2 * cores,
         }

@@ -224,7 +224,10 @@ pub(super) fn examine(bytes: &Bytes, most: u64) -> Examined {
     {
         syntax = Syntax::Unknown;
     }
-    let header = header(&data_set, &declared, &storage_class);
+    let header = Header {
+        executable: is_executable(head),
+        ..header(&data_set, &declared, &storage_class)
+    };
     let class = class_of(&header.description);
     if class == Class::Other {
         return plain(completeness, Content::Other { header });
@@ -339,6 +342,32 @@ const ARCHIVES: [&[u8]; 9] = [
     b"\x28\xb5\x2f\xfd",
 ];
 
+/// How programs and scripts begin, in lower case: Windows, Linux, macOS (and Java), WebAssembly, Unix, batch, the Web.
+const EXECUTABLES: [&[u8]; 15] = [
+    b"mz",
+    b"\x7felf",
+    b"\xfe\xed\xfa\xce",
+    b"\xfe\xed\xfa\xcf",
+    b"\xce\xfa\xed\xfe",
+    b"\xcf\xfa\xed\xfe",
+    b"\xca\xfe\xba\xbe",
+    b"\0asm",
+    b"#!",
+    b"@echo",
+    b"<?",
+    b"<!",
+    b"<%",
+    b"<html",
+    b"<script",
+];
+
+/// Whether a file with this beginning is a program or a script for those who do not know that it is DICOM.
+fn is_executable(head: &[u8]) -> bool {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let words = head.trim_ascii_start().to_ascii_lowercase();
+    EXECUTABLES.iter().any(|magic| words.starts_with(magic))
+}
+
 fn begin(head: &[u8]) -> Begin {
     // A preamble may make the file a ZIP or a TIFF at the same time (PS3.10 §7.1): DICOM goes first.
     if head.get(128..132) == Some(b"DICM") {
@@ -450,6 +479,7 @@ fn header(data_set: &DataSet, syntax: &str, storage_class: &str) -> Header {
         series_instance_uid: long(0x0020_000E),
         patient_id: long(0x0010_0020),
         issuer_of_patient_id: long(0x0010_0021),
+        executable: false,
         description: Description {
             sop_class_uid: or(text(0x0008_0016), short(storage_class.to_owned())),
             transfer_syntax_uid: short(syntax.to_owned()),

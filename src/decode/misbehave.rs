@@ -6,13 +6,14 @@
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use super::Fault;
 use super::protocol::{Ask, Said, write_answer};
 use crate::domain::Reason;
+use crate::sys::escape::{self, ATTEMPTS, Held};
 use crate::sys::process;
 
 /// Does what the file's preamble says; returns if that was nothing, or nothing that ends the process.
@@ -27,6 +28,9 @@ pub fn as_told_by(file: &File, ask: &Ask, reply: &File) -> Option<Fault> {
     };
     if stage != here {
         return None;
+    }
+    if let Some(order) = behaviour.strip_prefix("escape-") {
+        return Some(Fault::new(Reason::CannotDecode, escape(order, file, reply)));
     }
     #[allow(clippy::panic, reason = "that is what is asked for")]
     match behaviour {
@@ -50,16 +54,83 @@ pub fn as_told_by(file: &File, ask: &Ask, reply: &File) -> Option<Fault> {
                 std::thread::park();
             }
         }
+        "deaf-to-limits" => {
+            let _ = process::ignore_signal(libc::SIGXCPU);
+            loop {
+                std::hint::spin_loop();
+            }
+        }
+        "chatter" => {
+            for _ in 0..100_000 {
+                let _ = std::io::stderr().write_all(&[b'x'; 100]);
+            }
+            process::exit_now(3);
+        }
         "eat-memory" => eat_memory(),
         "junk" => say(reply, &[0xff; 4096]),
         "endless" => loop {
             say(reply, &[0x20; 4096]);
         },
+        "giant" => say(reply, b"RSA\x01\xff\xff\xff\xff{}"),
+        "nested" => {
+            say(reply, b"RSA\x01\x00\xf0\x00\x00");
+            say(reply, &vec![b'['; 0xf000]);
+        }
+        "trickle" => {
+            for byte in b"RSA\x01\xff\xff\x00\x00".iter().cycle() {
+                say(reply, &[*byte]);
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        }
+        "half" => {
+            let answer = honest(ask);
+            say(reply, &answer[..answer.len() / 2]);
+            wait_for_ever();
+        }
+        "half-of-its-words" => {
+            say(reply, b"RSA\x01\xff\xff\x00\x00{");
+            wait_for_ever();
+        }
+        "linger" => {
+            say(reply, &honest(ask));
+            wait_for_ever();
+        }
+        "twice" => {
+            say(reply, &honest(ask).repeat(2));
+            process::exit_now(0);
+        }
+        "pixels-first" => {
+            let answer = honest(ask);
+            let (words, pixels) = answer.split_at(answer.len() / 2);
+            say(reply, &[pixels, words].concat());
+            process::exit_now(0);
+        }
+        "other-question" => {
+            let other = match ask {
+                Ask::Inspect => Said::Decoded(nothing_special()),
+                Ask::Decode(_) => Said::Inspected(nothing_special()),
+            };
+            answer(reply, &other, &[]);
+        }
+        "other-reason" => answer(
+            reply,
+            &Said::Fault(Fault::new(Reason::Duplicate, "as it says")),
+            &[],
+        ),
+        "blame-the-disk" => answer(reply, &Said::Unreadable(Some(libc::EIO)), &[]),
+        "infinite" => lie(reply, ask, &[f32::INFINITY], 0),
         "lie" => lie(reply, ask, &[f32::NAN], 0),
         "brighter-than-white" => lie(reply, ask, &[1.5], 0),
         "short" => lie(reply, ask, &[], 1),
         "long" => lie(reply, ask, &[0.0, 0.0], 0),
-        "escape" => return Some(Fault::new(Reason::CannotDecode, escape())),
+        "sweep" => {
+            let through = escape::calls_let_through();
+            return Some(Fault::new(Reason::CannotDecode, format!("{through:?}")));
+        }
+        "other-gate" => {
+            let worked = escape::by_the_32_bit_gate();
+            return Some(Fault::new(Reason::CannotDecode, format!("{worked}")));
+        }
         // The standard three, the file, and where to answer.
         "count" => {
             return Some(Fault::new(
@@ -79,33 +150,62 @@ fn say(reply: &File, bytes: &[u8]) {
     }
 }
 
-/// An answer whose tensors are all but right: `last` replaces the last value, after leaving out `fewer` more.
-fn lie(reply: &File, ask: &Ask, last: &[f32], fewer: usize) {
-    let content = super::Content::Radiograph {
-        header: crate::domain::Header::default(),
-    };
-    let inspection = super::Inspection {
+fn wait_for_ever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn nothing_special() -> super::Inspection {
+    super::Inspection {
         completeness: super::Completeness::Complete,
-        content,
-    };
-    let (said, count) = match ask {
-        Ask::Inspect => (Said::Decoded(inspection), 0),
-        Ask::Decode(specs) => (
-            Said::Decoded(inspection),
-            specs.iter().map(super::protocol::values).sum::<u64>(),
-        ),
-    };
-    let mut pixels = vec![0.5; (count as usize).saturating_sub(1 + fewer)];
-    pixels.extend_from_slice(last);
+        content: super::Content::Radiograph {
+            header: crate::domain::Header::default(),
+        },
+    }
+}
+
+/// Says this and ends.
+fn answer(reply: &File, said: &Said, pixels: &[f32]) -> ! {
     let radiograph = super::Radiograph {
         height: 0,
         width: 0,
-        pixels,
+        pixels: pixels.to_vec(),
     };
     let mut reply = reply;
     process::exit_now(i32::from(
-        write_answer(&mut reply, &said, &[radiograph]).is_err(),
-    ));
+        write_answer(&mut reply, said, &[radiograph]).is_err(),
+    ))
+}
+
+fn values_asked_for(ask: &Ask) -> usize {
+    match ask {
+        Ask::Inspect => 0,
+        Ask::Decode(specs) => specs.iter().map(super::protocol::values).sum::<u64>() as usize,
+    }
+}
+
+/// The bytes of an answer that is right in form.
+fn honest(ask: &Ask) -> Vec<u8> {
+    let radiograph = super::Radiograph {
+        height: 0,
+        width: 0,
+        pixels: vec![0.5; values_asked_for(ask)],
+    };
+    let said = match ask {
+        Ask::Inspect => Said::Inspected(nothing_special()),
+        Ask::Decode(_) => Said::Decoded(nothing_special()),
+    };
+    let mut bytes = Vec::new();
+    let _ = write_answer(&mut bytes, &said, &[radiograph]);
+    bytes
+}
+
+/// An answer whose tensors are all but right: `last` replaces the last value, after leaving out `fewer` more.
+fn lie(reply: &File, ask: &Ask, last: &[f32], fewer: usize) -> ! {
+    let mut pixels = vec![0.5; values_asked_for(ask).saturating_sub(1 + fewer)];
+    pixels.extend_from_slice(last);
+    answer(reply, &Said::Decoded(nothing_special()), &pixels)
 }
 
 #[allow(unconditional_recursion, reason = "to overflow the stack")]
@@ -122,82 +222,17 @@ fn eat_memory() {
     }
 }
 
-/// Tries to get out, and tells what worked: nothing if the jail holds.
-fn escape() -> String {
-    let mut worked = Vec::new();
-    let mut tried = |what: &'static str, succeeded: bool| {
-        if succeeded {
-            worked.push(what);
-        }
+/// Makes one attempt to get out (`NAME@PID`, the process that it would harm), and tells whether it worked.
+fn escape(order: &str, file: &File, reply: &File) -> String {
+    let (name, victim) = order.split_once('@').unwrap_or((order, "1"));
+    let held = Held {
+        file: file.as_raw_fd(),
+        reply: reply.as_raw_fd(),
+        victim: victim.parse().unwrap_or(1),
     };
-    tried("open a file for reading", File::open("/etc/passwd").is_ok());
-    tried(
-        "open its own executable",
-        File::open("/proc/self/exe").is_ok(),
-    );
-    tried("create a file", File::create("/tmp/radsort-escape").is_ok());
-    tried(
-        "remove a file",
-        std::fs::remove_file("/tmp/radsort-escape-bait").is_ok(),
-    );
-    tried("see a file", std::fs::metadata("/etc/passwd").is_ok());
-    tried("list a directory", std::fs::read_dir("/").is_ok());
-    tried(
-        "make a TCP socket",
-        std::net::TcpListener::bind("127.0.0.1:0").is_ok(),
-    );
-    tried(
-        "make a UDP socket",
-        std::net::UdpSocket::bind("127.0.0.1:0").is_ok(),
-    );
-    tried("make a socket pair", UnixStream::pair().is_ok());
-    tried(
-        "run a program",
-        std::process::Command::new("/bin/true").spawn().is_ok(),
-    );
-    tried(
-        "start a thread",
-        std::thread::Builder::new().spawn(|| ()).is_ok(),
-    );
-    tried("make a pipe", rustix::pipe::pipe().is_ok());
-    tried(
-        "duplicate a descriptor",
-        rustix::io::dup(std::io::stderr().as_fd()).is_ok(),
-    );
-    tried("raise its limits", {
-        let more = rustix::process::Rlimit {
-            current: Some(9),
-            maximum: Some(9),
-        };
-        rustix::process::setrlimit(rustix::process::Resource::Cpu, more).is_ok()
-    });
-    tried(
-        "signal another process",
-        rustix::process::test_kill_process(rustix::process::Pid::INIT).is_ok(),
-    );
-    for (what, number) in FORBIDDEN {
-        tried(what, !process::is_forbidden(*number));
+    match ATTEMPTS.iter().find(|attempt| attempt.name == name) {
+        Some(attempt) if (attempt.run)(held) => format!("{name}: got out"),
+        Some(_) => format!("{name}: kept in"),
+        None => format!("{name}: nobody knows how"),
     }
-    format!("tried everything, and this worked: {}", worked.join(", "))
 }
-
-/// System calls that fail otherwise than with `EPERM` when all arguments are 0 and nobody forbids them.
-pub const FORBIDDEN: &[(&str, libc::c_long)] = &[
-    ("openat", libc::SYS_openat),
-    ("openat2", libc::SYS_openat2),
-    ("execve", libc::SYS_execve),
-    ("execveat", libc::SYS_execveat),
-    ("socket", libc::SYS_socket),
-    ("connect", libc::SYS_connect),
-    ("sendmsg", libc::SYS_sendmsg),
-    ("recvmsg", libc::SYS_recvmsg),
-    ("unlinkat", libc::SYS_unlinkat),
-    ("renameat2", libc::SYS_renameat2),
-    ("statx", libc::SYS_statx),
-    ("newfstatat", libc::SYS_newfstatat),
-    ("kill", libc::SYS_kill),
-    ("memfd_create", libc::SYS_memfd_create),
-    ("clone3", libc::SYS_clone3),
-    ("prctl", libc::SYS_prctl),
-    ("mmap of a file or of code", libc::SYS_mmap),
-];

@@ -102,7 +102,12 @@ struct Zygotes {
 /// What became of one try.
 enum Failure {
     /// The child went wrong. `idle`: it hardly used the CPU while its time ran out, so that reading may be what is slow.
-    Child { fault: Fault, idle: bool },
+    /// `busy`: it used up its CPU time, as the next one would.
+    Child {
+        fault: Fault,
+        idle: bool,
+        busy: bool,
+    },
     /// The zygote is gone or out of step, or could not confine a child.
     Zygote(String),
 }
@@ -221,10 +226,13 @@ impl Pool {
                 Ok(answer) => return Ok((answer, start.elapsed())),
                 Err(failed) => failure = failed,
             }
+            if matches!(failure, Failure::Child { busy: true, .. }) {
+                break;
+            }
         }
         match failure {
             Failure::Zygote(reason) => Err(DecodeError::Unavailable(reason)),
-            Failure::Child { fault, idle } => {
+            Failure::Child { fault, idle, .. } => {
                 self.blame_the_disk(file, size, idle)?;
                 Err(fault.into())
             }
@@ -405,6 +413,7 @@ impl Zygote {
                 return Err(Failure::Child {
                     fault: too_long(limits),
                     idle: true,
+                    busy: false,
                 });
             }
             Err(error) => return Err(broken(error)),
@@ -499,6 +508,15 @@ fn judge(
     let fault = |reason, detail: String| Failure::Child {
         fault: Fault::new(reason, detail),
         idle: false,
+        busy: false,
+    };
+    let used_up = || Failure::Child {
+        fault: Fault::new(
+            Reason::DecoderTimeout,
+            format!("more than {} s of CPU time were needed", limits.cpu_seconds),
+        ),
+        idle: false,
+        busy: true,
     };
     match answer {
         Err(Flaw::Lie(lie)) => return Err(fault(Reason::DecoderLied, lie.into())),
@@ -518,14 +536,8 @@ fn judge(
             Reason::DecoderMemory,
             format!("more than {memory} MiB were needed"),
         ),
-        (_, Some(libc::SIGXCPU)) => fault(
-            Reason::DecoderTimeout,
-            format!("more than {} s of CPU time were needed", limits.cpu_seconds),
-        ),
-        (_, Some(libc::SIGKILL)) if cpu_used_up => fault(
-            Reason::DecoderTimeout,
-            format!("more than {} s of CPU time were needed", limits.cpu_seconds),
-        ),
+        (_, Some(libc::SIGXCPU)) => used_up(),
+        (_, Some(libc::SIGKILL)) if cpu_used_up => used_up(),
         (_, Some(libc::SIGKILL)) => fault(
             Reason::DecoderMemory,
             "the decoder was killed, most likely because the machine ran out of memory".into(),
@@ -533,6 +545,7 @@ fn judge(
         (_, Some(libc::SIGALRM)) => Failure::Child {
             fault: too_long(limits),
             idle: farewell.cpu_ms < limits.wall_ms / 10,
+            busy: false,
         },
         (_, Some(signal)) => fault(
             Reason::DecoderCrashed,

@@ -13,6 +13,7 @@ use super::confine::{Confinement, Limits};
 use super::{Completeness, Content, Fault, Inspection, Radiograph, RenderSpec};
 use crate::domain::Reason;
 use crate::domain::instance::{Description, Header};
+use crate::domain::placement::is_invisible;
 
 /// The largest packet on the control socket, bytes.
 pub const MAX_PACKET: usize = 64 * 1024;
@@ -283,6 +284,7 @@ fn checked_header(header: Header) -> Header {
         series_instance_uid: identifier(&header.series_instance_uid),
         patient_id: identifier(&header.patient_id),
         issuer_of_patient_id: identifier(&header.issuer_of_patient_id),
+        executable: header.executable,
         description: Description {
             sop_class_uid: text(&d.sop_class_uid, 64),
             transfer_syntax_uid: text(&d.transfer_syntax_uid, 64),
@@ -312,12 +314,6 @@ fn text(text: &str, most: usize) -> String {
         .filter(|c| !is_invisible(*c))
         .take(most)
         .collect()
-}
-
-/// Control characters, and those that turn the direction of writing around or have no width.
-fn is_invisible(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// An identifier without the padding that PS3.5 allows; control characters inside become U+FFFD, which no UID contains.

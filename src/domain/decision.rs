@@ -376,9 +376,10 @@ reasons! {
     CannotDecode = "cannot-decode", "The pixel data cannot be decoded, or does not fit the header.";
     NoPixelData = "no-pixel-data", "A radiograph without pixel data.";
     DecoderCrashed = "decoder-crashed", "The decoder crashed on this file, twice.";
-    DecoderTimeout = "decoder-timeout", "Decoding took longer than the limit, twice.";
+    DecoderTimeout = "decoder-timeout", "Decoding took longer than the limit.";
     DecoderMemory = "decoder-memory", "Decoding needed more memory than the limit.";
     DecoderLied = "decoder-lied", "The decoder's answer does not fit the file; the file may be hostile.";
+    Executable = "executable", "The file's first bytes make it a program or a script as well.";
     NotDicom = "non-dicom", "Not a DICOM file.";
     OtherModality = "other-modality", "DICOM, but not a radiograph.";
     Media = "media", "Part of a DICOM medium (a folder with a DICOMDIR).";

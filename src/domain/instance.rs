@@ -95,6 +95,9 @@ pub struct Header {
     pub patient_id: String,
     /// Issuer of Patient ID (0010,0021).
     pub issuer_of_patient_id: String,
+    /// The bytes before the data set make the file a program or a script as well (PS3.10 §7.1 leaves them to anybody).
+    #[serde(default)]
+    pub executable: bool,
     /// What is not about who the patient is.
     pub description: Description,
 }

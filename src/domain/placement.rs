@@ -1,6 +1,6 @@
 //! Where a file goes: paths that cannot point outside their root, and the site's template that makes them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
@@ -110,10 +110,26 @@ impl From<RelPath> for String {
     }
 }
 
+/// Control characters, and those that turn the direction of writing around or have no width: as they are, a file's
+/// name could write to a terminal whatever it likes.
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
-            f.write_str(&chunk.valid().replace('%', "%25"))?;
+            for c in chunk.valid().chars() {
+                if c == '%' || is_invisible(c) {
+                    let mut bytes = [0; 4];
+                    c.encode_utf8(&mut bytes)
+                        .bytes()
+                        .try_for_each(|byte| write!(f, "%{byte:02X}"))?;
+                } else {
+                    f.write_char(c)?;
+                }
+            }
             for byte in chunk.invalid() {
                 write!(f, "%{byte:02X}")?;
             }
@@ -232,6 +248,12 @@ pub enum TemplateError {
     /// The category must come first, so that people find their folders.
     #[error("the first folder of the template must be exactly {{category}}")]
     CategoryFirst,
+    /// It would put line breaks and the like into file names, where they confuse whoever lists them.
+    #[error("the template holds a control character")]
+    ControlCharacter,
+    /// More folders than any filesystem has room for in one path.
+    #[error("the template has more than {MOST_FOLDERS} folders")]
+    TooDeep,
     /// Not a path below the library.
     #[error("the template is not a path inside the library: {0}")]
     NotAPath(RelPathError),
@@ -249,6 +271,9 @@ pub struct Filling<'a> {
     pub watch: &'a str,
 }
 
+/// How many folders deep a template may be: 200 bytes each, in a path of 4096.
+const MOST_FOLDERS: usize = 16;
+
 impl Template {
     /// Parses and checks a template.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
@@ -258,6 +283,12 @@ impl Template {
         }
         for literal in text.split(['{', '}', '/']).filter(|part| !part.is_empty()) {
             RelPath::new(literal).map_err(TemplateError::NotAPath)?;
+        }
+        if text.contains(char::is_control) {
+            return Err(TemplateError::ControlCharacter);
+        }
+        if components.len() > MOST_FOLDERS {
+            return Err(TemplateError::TooDeep);
         }
         if components.iter().any(Vec::is_empty) {
             return Err(TemplateError::NotAPath(RelPathError));
@@ -506,6 +537,8 @@ mod tests {
             "{category}/{sop_instance_uid",
             "{category}/sop_instance_uid}",
             "{category}/{sop_instance_uid}/x",
+            "{category}/line\nbreak/{sop_instance_uid}",
+            &format!("{{category}}/{}{{sop_instance_uid}}", "x/".repeat(16)),
             "",
         ] {
             assert!(Template::parse(text).is_err(), "{text}");

@@ -3,6 +3,8 @@
 //! Each file has one subject, keeps its `unsafe` blocks a few lines long, says in a `SAFETY` comment why each is
 //! sound, and exposes only safe functions.
 
+#[cfg(feature = "failpoints")]
+pub mod escape;
 pub mod lease;
 pub mod mask;
 pub mod openjpeg_encode;

@@ -168,9 +168,22 @@ pub fn stop_here() {
 /// the jail: with such arguments the calls tried there fail harmlessly where they are allowed.
 #[cfg(feature = "failpoints")]
 pub fn is_forbidden(number: libc::c_long) -> bool {
+    const NONE: libc::c_long = 0;
     // SAFETY: null pointers and zero lengths, which the kernel answers with an error and never follows.
-    let result = unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) };
+    let result = unsafe { libc::syscall(number, NONE, NONE, NONE, NONE, NONE, NONE) };
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+/// The most memory that any process below this one has had, of those that have ended, KiB. For the tests of bombs.
+#[cfg(feature = "failpoints")]
+pub fn peak_memory_below() -> u64 {
+    // SAFETY: zeroes are a valid structure of integers, and the kernel only writes to it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    u64::try_from(usage.ru_maxrss).unwrap_or(0)
 }
 
 /// Which of the first 1024 descriptors are open. For the tests of the jail.

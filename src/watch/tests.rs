@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command as Program;
 
 use super::*;
-use crate::config::settings::{Action, Media, NonDicom, OtherDicom, WatchMode};
+use crate::config::settings::{Action, Executables, Media, NonDicom, OtherDicom, WatchMode};
 
 const HOUR: Duration = Duration::from_hours(1);
 const LONG: Duration = Duration::from_mins(1);
@@ -52,8 +52,10 @@ fn settings(path: &Path, settle: Duration) -> WatchSettings {
         action: Action::Move,
         trusted: false,
         non_dicom: NonDicom::Leave,
+        executables: Executables::Quarantine,
         other: OtherDicom::Leave,
         media: Media::Leave,
+        max_size: 1 << 30,
         max_rate: None,
     }
 }

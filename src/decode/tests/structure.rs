@@ -391,6 +391,27 @@ fn texts_are_bounded_and_latin_1_survives() {
     assert_eq!(header.description.study_date, "");
 }
 
+#[test]
+fn a_preamble_that_makes_the_file_a_program_is_told() {
+    let preambles: [(&[u8], bool); 9] = [
+        (b"MZ\x90\0", true),
+        (b"\x7fELF\x02\x01\x01", true),
+        (b"\xcf\xfa\xed\xfe\x07", true),
+        (b"#!/bin/sh\n", true),
+        (b"\xef\xbb\xbf \n<ScRiPt>", true),
+        // What imaging itself makes of a preamble: TIFF of both kinds, and nothing.
+        (b"II*\0\x08\0\0\0", false),
+        (b"MM\0*\0\0\0\x08", false),
+        (b"\0\0\0\0", false),
+        (b"m z", false),
+    ];
+    for (preamble, executable) in preambles {
+        let mut bytes = plain().bytes();
+        bytes[..preamble.len()].copy_from_slice(preamble);
+        assert_eq!(header_of(&bytes).executable, executable, "{preamble:?}");
+    }
+}
+
 /// The bombs that were measured against dicom-rs cost it gigabytes, a stack overflow, or an abort.
 #[test]
 fn bombs_cost_nothing() {

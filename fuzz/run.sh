@@ -1,0 +1,42 @@
+#!/bin/bash
+# Runs each fuzz target for FUZZ_SECONDS (600), one after the other, from its seeds and corpus; ends with a table.
+# TARGETS="header jpeg" runs only these. What crashes lies in fuzz/artifacts/, and the exit status is 1.
+set -u
+cd "$(dirname "$0")/.."
+seconds=${FUZZ_SECONDS:-600}
+work=${FUZZ_WORK:-target/fuzz}
+bin=fuzz/target/x86_64-unknown-linux-gnu/release
+targets=${TARGETS:-$(sed -n '/^\[\[bin\]\]/{n;s/name = "\(.*\)"/\1/p}' fuzz/Cargo.toml)}
+if [ -z "${FUZZ_BUILT:-}" ]; then
+	cargo +nightly fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz || exit 2
+	(cd fuzz && cargo +nightly fuzz build) || exit 2
+	RADSORT_FUZZ_SEEDS="$PWD/$work" cargo test --quiet --locked --no-default-features --features failpoints \
+		--test fuzzing write_seeds -- --ignored >/dev/null || exit 2
+fi
+status=0
+printf '%-18s %9s %12s %8s %8s %7s  %s\n' target seconds executions a/s edges corpus result
+for target in $targets; do
+	mkdir -p "$work/$target" "fuzz/corpus/$target" "fuzz/artifacts/$target"
+	log=$work/$target.log
+	# CharLS is known to compute for ever over some streams (fuzz/jailed/): the jail's CPU limit is the wall, go on.
+	known=
+	[ "$target" = jpeg_ls ] && known="-fork=1 -ignore_timeouts=1 -timeout=5"
+	begun=$SECONDS
+	"$bin/$target" -max_total_time="$seconds" -timeout=20 $known -rss_limit_mb=3000 -max_len=20000 -use_value_profile=1 \
+		-print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/" "$work/$target" "fuzz/corpus/$target" >"$log" 2>&1
+	code=$?
+	took=$((SECONDS - begun))
+	executions=$(sed -n 's/^stat::number_of_executed_units: //p' "$log")
+	[ -n "$executions" ] || executions=$(sed -n 's/^#\([0-9]*\): .*/\1/p' "$log" | tail -1)
+	edges=$(grep -ao 'cov: [0-9]*' "$log" | tail -1 | cut -d' ' -f2)
+	result=clean
+	if [ -n "$known" ] && [ $code -eq 70 ]; then
+		result="only timeouts, as known"
+	elif [ $code -ne 0 ]; then
+		result="CRASHED, see $log"
+		status=1
+	fi
+	printf '%-18s %9s %12s %8s %8s %7s  %s\n' "$target" "$took" "${executions:-?}" \
+		"$((${executions:-0} / (took > 0 ? took : 1)))" "${edges:-?}" "$(ls "$work/$target" | wc -l)" "$result"
+done
+exit $status
