@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 
-.PHONY: help setup runtime build demo test lint doc model model-retrained trial bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
+.PHONY: help setup runtime build demo test lint doc model model-retrained trial bench bench-check endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +55,17 @@ trial: setup ## How often models/spine-phantom/ is right on 600 fresh normal pha
 	$(CARGO) build --release --locked
 	target/release/radsort phantom-trial --at-least 0.97
 	target/release/radsort phantom-trial --difficulty hard
+
+bench: setup ## What radsort costs on this machine, against Python and against ONNX Runtime alone: bench/results.json (PART=, COUNT=)
+	$(CARGO) build --release --locked --bin radsort --example random_network
+	python3 bench/bench.py
+
+bench-check: setup ## The same, and which ratios are worse by more than 15 % than those checked in
+	$(CARGO) build --release --locked --bin radsort --example random_network
+	python3 bench/bench.py --check
+
+endurance: setup ## A ledger of a million entries: its size, the index, the start
+	LEDGER_ENTRIES=$${ENTRIES:-1000000} $(CARGO) test --release --locked --test long_ledger -- --nocapture
 
 bench-train: setup ## Images a second of training, EfficientNet-B0 at 224, and PyTorch's beside it where it is installed
 	$(CARGO) build --release --locked

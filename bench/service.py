@@ -1,0 +1,115 @@
+"""A radsort to be measured: a directory with its configuration, the service started on it, and what it has used."""
+import json, os, shutil, signal, subprocess, tempfile, time
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def processes(root):
+    """A process and all below it."""
+    children = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                children.setdefault(int(file.read().rsplit(") ", 1)[1].split()[1]), []).append(int(pid))
+        except OSError:
+            pass
+    found, ahead = [], [root]
+    while ahead:
+        pid = ahead.pop()
+        found.append(pid)
+        ahead += children.get(pid, [])
+    return found
+
+
+class Site:
+    """One drop directory, in a scratch directory on the disk that is measured."""
+
+    def __init__(self, program, base, bundle=None, watches=1, extra=""):
+        self.program = program
+        self.dir = tempfile.mkdtemp(prefix="radsort-bench-", dir=base)
+        self.drops = [os.path.join(self.dir, f"drop{n}") for n in range(watches)]
+        self.library = os.path.join(self.dir, "library")
+        self.state = os.path.join(self.dir, "state")
+        for path in [*self.drops, self.library]:
+            os.mkdir(path)
+        os.mkdir(self.state, 0o700)
+        self.config = os.path.join(self.dir, "radsort.toml")
+        model = f'[model]\nbundle = "{bundle}"\n' if bundle else ""
+        with open(self.config, "w") as file:
+            for drop in self.drops:
+                file.write(f'[[watch]]\npath = "{drop}"\nrecursive = true\n')
+            file.write(f'[library]\npath = "{self.library}"\n[state]\npath = "{self.state}"\n')
+            file.write(f"[runtime]\nthreads = 1\n{model}{extra}\n")
+        self.child = None
+
+    def run(self, *words):
+        return subprocess.run([self.program, *words, "--config", self.config], check=True, capture_output=True, text=True).stdout
+
+    def start(self):
+        self.log = open(os.path.join(self.dir, "log"), "w")
+        self.child = subprocess.Popen([self.program, "run", "--config", self.config], stdout=self.log, stderr=self.log)
+        self.until(lambda: self.status() is not None, "it answers")
+
+    def status(self):
+        done = subprocess.run([self.program, "status", "--json", "--config", self.config], capture_output=True, text=True)
+        return json.loads(done.stdout) if done.returncode == 0 and '"service":null' not in done.stdout else None
+
+    def total(self):
+        status = self.status()
+        return sum(status["totals"].values()) if status else 0
+
+    def until(self, condition, what, patience=900):
+        end = time.monotonic() + patience
+        while not condition():
+            if self.child.poll() is not None or time.monotonic() > end:
+                with open(os.path.join(self.dir, "log")) as file:
+                    raise SystemExit(f"not in time: {what}\n{file.read()[-3000:]}")
+            time.sleep(0.05)
+
+    def cpu(self):
+        """CPU-seconds so far: the service, its decoders, and those that have ended."""
+        seconds = 0.0
+        for pid in processes(self.child.pid):
+            try:
+                with open(f"/proc/{pid}/stat") as file:
+                    fields = file.read().rsplit(") ", 1)[1].split()
+            except OSError:
+                continue
+            seconds += sum(map(int, fields[11:15])) / TICKS
+        return seconds
+
+    def memory(self):
+        """Proportional set size of the service and its decoders, MiB: shared pages count once."""
+        kilobytes = 0
+        for pid in processes(self.child.pid):
+            try:
+                with open(f"/proc/{pid}/smaps_rollup") as file:
+                    kilobytes += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+            except OSError:
+                pass
+        return kilobytes / 1024
+
+    def switches(self):
+        """Context switches of all its threads so far: each is a wake-up."""
+        count = 0
+        for pid in processes(self.child.pid):
+            try:
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    with open(f"/proc/{pid}/task/{task}/status") as file:
+                        count += sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+            except OSError:
+                pass
+        return count
+
+    def stop(self):
+        self.child.send_signal(signal.SIGTERM)
+        self.child.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.child and self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
