@@ -371,7 +371,7 @@ fn bombs_are_quarantined_with_a_reason_while_the_service_answers() {
         begun.elapsed()
     );
     assert!(
-        slowest < Duration::from_secs(5),
+        slowest < Duration::from_secs(10),
         "an answer took {slowest:?}"
     );
     let status = daemon.wait_until("the endless file is told of", |status| {

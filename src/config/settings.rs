@@ -273,7 +273,7 @@ impl Default for DecoderSettings {
         Self {
             count: cores,
             memory: 1 << 30,
-            cpu_time: Duration::from_secs(8),
+            cpu_time: Duration::from_secs(5),
             wall_time: Duration::from_mins(1),
             permits_per_watch: 2 * cores,
         }
