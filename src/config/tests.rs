@@ -44,7 +44,7 @@ fn the_smallest_file_works_and_moves() {
     );
     assert_eq!(
         (settings.decoders.memory, settings.decoders.cpu_time),
-        (1 << 30, Duration::from_secs(8))
+        (1 << 30, Duration::from_secs(5))
     );
     assert_eq!(
         (settings.runtime.device, settings.runtime.gpu),
