@@ -11,7 +11,11 @@ const CLASSES: usize = 5;
 fn main() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
     let usage = "usage: random_network b0…b7 SIDE OUT.onnx";
-    let variant = words.next().as_deref().and_then(Variant::named).context(usage)?;
+    let variant = words
+        .next()
+        .as_deref()
+        .and_then(Variant::named)
+        .context(usage)?;
     let side: usize = words.next().context(usage)?.parse().context(usage)?;
     let out = words.next().context(usage)?;
     let network = variant.build([1, side, side], CLASSES, 1);
