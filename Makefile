@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 
-.PHONY: help setup runtime build demo test lint doc model model-retrained trial bench bench-check endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
+.PHONY: help setup runtime build demo test lint doc model trial bench bench-check torture endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -34,22 +34,9 @@ test: lint ## Everything: lint, unit, property and integration tests
 		$(CARGO) test --locked --features failpoints; \
 	fi
 
-model: setup ## Train models/spine-phantom/ anew, from phantoms, in two rounds (about an hour on two cores)
+model: setup ## Train models/spine-phantom/ anew from phantoms: a first bundle, then `radsort retrain` (two to three hours)
 	$(CARGO) build --release --locked
-	target/release/radsort train-phantom-bundle --out target/first-round
-	target/release/radsort train-phantom-bundle --from target/first-round --seed 20262000 --epochs 8 \
-		--learning-rate 0.001 --out models/spine-phantom
-
-model-retrained: setup ## The shipped bundle through `retrain`, on 6000 phantoms with the paper's imbalance, into target/model/bundle
-	$(CARGO) build --release --locked
-	rm -rf target/model && mkdir -p target/model/library target/model/drop && mkdir -m 700 target/model/state
-	printf '[library]\npath = "%s/library"\n[state]\npath = "%s/state"\n[[watch]]\nname = "drop"\npath = "%s/drop"\n[model]\nbundle = "%s/models/spine-phantom"\n' \
-		"$(CURDIR)/target/model" "$(CURDIR)/target/model" "$(CURDIR)/target/model" "$(CURDIR)" >target/model/radsort.toml
-	target/release/radsort phantom --count 6000 --imbalance paper --seed 20263000 --size 1250x1800 --syntax explicit \
-		--layout by-category --out target/model/images
-	target/release/radsort retrain --config target/model/radsort.toml --labels target/model/images/labels.csv --complete \
-		--mode full --epochs 12 --batch 20 --learning-rate 0.0008 --backbone-rate 1 --device cpu --seed 7 \
-		--as-version 1.1.0 --out target/model/bundle
+	models/train.sh
 
 trial: setup ## How often models/spine-phantom/ is right on 600 fresh normal phantoms, and on 600 hard ones
 	$(CARGO) build --release --locked
@@ -63,6 +50,10 @@ bench: setup ## What radsort costs on this machine, against Python and against O
 bench-check: setup ## The same, and which ratios are worse by more than 15 % than those checked in
 	$(CARGO) build --release --locked --bin radsort --example random_network
 	python3 bench/bench.py --check
+
+torture: setup ## KILLS=1000 kills of the daemon under load, and after every eight: is every byte there once? (SEED= repeats)
+	TORTURE_KILLS=$${KILLS:-1000} TORTURE_SEED=$${SEED:-20261124} TORTURE_RESULTS=target/torture.json \
+		$(CARGO) test --locked --features failpoints --test torture -- --nocapture
 
 endurance: setup ## A ledger of a million entries: its size, the index, the start
 	LEDGER_ENTRIES=$${ENTRIES:-1000000} $(CARGO) test --release --locked --test long_ledger -- --nocapture

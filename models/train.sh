@@ -1,0 +1,53 @@
+#!/bin/sh
+# Makes models/spine-phantom/ anew, by what radsort itself brings: a first bundle from nothing (two rounds on phantoms drawn
+# alike under every treatment), then `radsort retrain` on 7650 other phantoms, most with the imbalance of Mulford et al. 2024.
+# Two to three hours on two cores, 8 GB of disk under target/model/. What is there already is not made again.
+set -eu
+cd "$(dirname "$0")/.."
+radsort=target/release/radsort
+work=$PWD/target/model
+mkdir -p "$work/library" "$work/drop" "$work/images"
+mkdir -p "$work/state" && chmod 700 "$work/state"
+
+if [ ! -d "$work/first" ]; then
+    $radsort train-phantom-bundle --out "$work/round"
+    $radsort train-phantom-bundle --from "$work/round" --seed 20262000 --epochs 8 --learning-rate 0.001 --out "$work/first.new"
+    mv "$work/first.new" "$work/first"
+fi
+
+# draw NAME COUNT IMBALANCE SEED SYNTAX [SIZE]
+draw() {
+    [ -d "$work/images/$1" ] && return
+    $radsort phantom --count "$2" --imbalance "$3" --seed "$4" --syntax "$5" ${6:+--size "$6"} --layout by-category \
+        --out "$work/images/$1.new"
+    mv "$work/images/$1.new" "$work/images/$1"
+}
+draw p1 2500 paper 20263100 explicit 500x750
+draw p2 2000 paper 20263200 explicit 600x850
+draw p3 1500 paper 20263300 explicit 700x950
+draw e1 1500 even 20263400 explicit 550x800
+draw f1 150 even 20263500 jpeg
+
+# One list; each set numbers its patients from 1, and they are not the same people.
+{
+    echo sop_instance_uid,category,patient,view
+    for set in p1 p2 p3 e1 f1; do
+        tail -n +2 "$work/images/$set/labels.csv" | awk -F, -v set="$set" 'BEGIN { OFS = "," } { $3 = set "-" $3; print }'
+    done
+} >"$work/images/labels.csv"
+
+cat >"$work/radsort.toml" <<TOML
+[library]
+path = "$work/library"
+[state]
+path = "$work/state"
+[[watch]]
+name = "drop"
+path = "$work/drop"
+[model]
+bundle = "$work/first"
+TOML
+$radsort retrain --config "$work/radsort.toml" --labels "$work/images/labels.csv" --complete --mode full --epochs 10 \
+    --batch 20 --learning-rate 0.0004 --backbone-rate 1 --device cpu --seed 7 --as-version 1.1.0 --out "$work/bundle"
+rm -rf models/spine-phantom
+cp -r "$work/bundle" models/spine-phantom
