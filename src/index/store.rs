@@ -60,7 +60,7 @@ pub(super) struct Trees {
     dir: PathBuf,
     /// Gone only while this is dropped.
     db: Option<Db>,
-    trees: Vec<Tree>,
+    parts: Vec<Tree>,
     /// Whether the files were left untouched since they were last closed.
     pub untouched: bool,
     /// Whether nothing is written any more.
@@ -69,7 +69,7 @@ pub(super) struct Trees {
 
 impl Drop for Trees {
     fn drop(&mut self) {
-        self.trees.clear();
+        self.parts.clear();
         drop(self.db.take());
         if *self.closed.get_mut() {
             untouched::note(&self.dir);
@@ -107,14 +107,14 @@ impl Trees {
         let open = || -> sled::Result<Self> {
             let untouched = untouched::take(dir);
             let db = sled::Config::new().path(dir).cache_capacity(CACHE).open()?;
-            let trees = Part::ALL
+            let parts = Part::ALL
                 .iter()
                 .map(|part| db.open_tree(part.name()))
                 .collect::<sled::Result<_>>()?;
             Ok(Self {
                 dir: dir.to_owned(),
                 db: Some(db),
-                trees,
+                parts,
                 untouched,
                 closed: AtomicBool::new(false),
             })
@@ -134,7 +134,7 @@ impl Trees {
     }
 
     pub(super) fn tree(&self, part: Part) -> &Tree {
-        &self.trees[part as usize]
+        &self.parts[part as usize]
     }
 
     pub(super) fn get<T: DeserializeOwned>(
@@ -150,7 +150,7 @@ impl Trees {
 
     /// Writes a group: all of it or nothing, also when the process is killed in between.
     pub(super) fn commit(&self, changes: &Changes<'_>) -> Result<(), IndexError> {
-        let result = self.trees.as_slice().transaction(|trees: &Vec<_>| {
+        let result = self.parts.as_slice().transaction(|trees: &Vec<_>| {
             for ((part, key), value) in &changes.writes {
                 let tree: &sled::transaction::TransactionalTree = &trees[*part as usize];
                 match value {
@@ -179,7 +179,7 @@ impl Trees {
                 None => batches[*part as usize].remove(key.as_slice()),
             }
         }
-        for (tree, batch) in self.trees.iter().zip(batches) {
+        for (tree, batch) in self.parts.iter().zip(batches) {
             tree.apply_batch(batch)?;
         }
         Ok(())
