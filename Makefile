@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 
-.PHONY: help setup runtime build demo test lint doc model trial bench bench-check torture endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
+.PHONY: help setup runtime build demo test lint doc model trial bench bench-check torture power-cuts endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,6 +54,10 @@ bench-check: setup ## The same, and which ratios are worse by more than 15 % tha
 torture: setup ## KILLS=1000 kills of the daemon under load, and after every eight: is every byte there once? (SEED= repeats)
 	TORTURE_KILLS=$${KILLS:-1000} TORTURE_SEED=$${SEED:-20261124} TORTURE_RESULTS=target/torture.json \
 		$(CARGO) test --locked --features failpoints --test torture -- --nocapture
+
+power-cuts: setup ## POWER_CUTS=200 times the power goes under load, on ext4 and on xfs, and everything is looked at (as root)
+	POWER_CUTS=$${POWER_CUTS:-200} unshare --mount \
+		$(CARGO) test --locked --features failpoints --test power_cut -- --nocapture
 
 endurance: setup ## A ledger of a million entries: its size, the index, the start
 	LEDGER_ENTRIES=$${ENTRIES:-1000000} $(CARGO) test --release --locked --test long_ledger -- --nocapture

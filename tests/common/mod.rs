@@ -52,9 +52,19 @@ impl Site {
 
     /// The same with more lines in its `[[watch]]` section, and more sections.
     pub fn with(watch: &str, sections: &str) -> Self {
+        let base = std::env::temp_dir();
+        Self::at(&base, watch, sections)
+    }
+
+    /// A site whose directories all lie below that one.
+    pub fn in_directory(base: &Path) -> Self {
+        Self::at(base, "", "")
+    }
+
+    fn at(base: &Path, watch: &str, sections: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("radsort-test-")
-            .tempdir()
+            .tempdir_in(base)
             .unwrap();
         let path = dir.path().canonicalize().unwrap();
         let site = Self {
@@ -167,17 +177,26 @@ impl Site {
         self.spawn_command(command)
     }
 
+    /// The same with its log in another directory: on a disk that works.
+    pub fn spawn_logging_to(&self, logs: &Path) -> Daemon {
+        self.spawn_with_log(self.command(&["run"]), logs)
+    }
+
     /// The same by a command that ends up as the daemon.
-    pub fn spawn_command(&self, mut command: Command) -> Daemon {
+    pub fn spawn_command(&self, command: Command) -> Daemon {
+        self.spawn_with_log(command, self.dir.path())
+    }
+
+    fn spawn_with_log(&self, mut command: Command, logs: &Path) -> Daemon {
         let notify = tempfile::Builder::new()
             .prefix("notify-")
             .tempdir()
             .unwrap();
         let socket = UnixDatagram::bind(notify.path().join("socket")).unwrap();
         socket.set_read_timeout(Some(TURN)).unwrap();
-        let log = self.dir.path().join(format!(
+        let log = logs.join(format!(
             "daemon-{}.log",
-            fs::read_dir(self.dir.path()).unwrap().count()
+            fs::read_dir(logs).unwrap().count()
         ));
         let file = fs::File::create(&log).unwrap();
         let child = command
