@@ -71,8 +71,8 @@ def images(syntax, count=COUNT, seed=77):
 def site_with(onnx):
     """A site whose bundle is that network and nothing else: the header tells the view."""
     site = Site(PROGRAM, WORK, extra="[review]\nuncertified = \"file\"\n")
-    site.run("models", "import", onnx, "--classes", CLASSES, "--threshold", "0", "--name", "bench")
-    site.run("models", "promote", site.run("models", "list").split("\n")[1].split()[0])
+    site.run("models", "import", onnx, "--classes", CLASSES, "--threshold", "0.5", "--name", "bench")
+    site.run("models", "promote", "bench-1")
     return site
 
 

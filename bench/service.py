@@ -43,7 +43,10 @@ class Site:
         self.child = None
 
     def run(self, *words):
-        return subprocess.run([self.program, *words, "--config", self.config], check=True, capture_output=True, text=True).stdout
+        done = subprocess.run([self.program, *words, "--config", self.config], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"radsort {' '.join(words)}: {done.stderr}")
+        return done.stdout
 
     def start(self):
         self.log = open(os.path.join(self.dir, "log"), "w")

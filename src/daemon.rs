@@ -356,7 +356,11 @@ async fn look_after(
         };
         if now && !there {
             match engine.state.recover_share(&name, path.clone()).await {
-                Ok(alarm) => alarm.iter().for_each(|alarm| engine.note_error(alarm)),
+                Ok(report) => {
+                    if let Some(alarm) = report.alarm(&name) {
+                        engine.note_error(&alarm);
+                    }
+                }
                 Err(error) => engine.note_error(&format!("{name}: {error:#}")),
             }
         }

@@ -112,6 +112,11 @@ impl Answers {
             .collect();
         let why = why
             .or((!held.is_empty()).then(|| held.join("; ")))
+            .or(now
+                .last_error
+                .map(|error| format!("not all of it can be read: {error}")))
+            .or((now.unreadable > 0)
+                .then(|| format!("{} of its entries cannot be read", now.unreadable)))
             .or(polling.clone().flatten());
         WatchStatus {
             name: now.name,

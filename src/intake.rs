@@ -3,7 +3,7 @@
 //! A permit is taken before the next settled file is: pixels in memory never exceed the permits, and a share that hangs
 //! keeps its own permits only.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -137,7 +137,12 @@ impl Intake {
         } else {
             tracing::debug!(watch, reason, "intake stops again: {why}");
         }
-        pause(&self.watcher, why);
+        self.watcher.pause(why);
+        tokio::spawn(resume(
+            Arc::clone(&self.engine),
+            Arc::clone(&self.drop),
+            Arc::downgrade(&self.watcher),
+        ));
     }
 
     fn goes_on(&self) {
@@ -148,15 +153,27 @@ impl Intake {
     }
 }
 
-fn pause(watcher: &Arc<Watcher>, why: String) {
-    watcher.pause(why);
-    let watcher = Arc::downgrade(watcher);
-    tokio::spawn(async move {
+/// Gives files out again after a while: when what the trouble left half done is finished.
+async fn resume(engine: Arc<Engine>, drop: Arc<Drop>, watcher: Weak<Watcher>) {
+    let settings = &drop.settings;
+    loop {
         tokio::time::sleep(RETRY_SHARE).await;
-        if let Some(watcher) = watcher.upgrade() {
-            watcher.resume();
+        let Some(watcher) = watcher.upgrade() else {
+            return;
+        };
+        match engine
+            .state
+            .recover_share(&settings.name, settings.path.clone())
+            .await
+        {
+            Ok(report) if !report.waiting.is_empty() => {}
+            Ok(_) => return watcher.resume(),
+            Err(error) => {
+                engine.note_error(&format!("{}: {error:#}", settings.name));
+                return watcher.resume();
+            }
         }
-    });
+    }
 }
 
 /// What the watcher is to do with the file from now on.

@@ -14,6 +14,7 @@ use crate::config::Settings;
 use crate::domain::placement::RootId;
 use crate::filing::destinations::Destinations;
 use crate::filing::filer::Filer;
+use crate::filing::recover::RecoverReport;
 use crate::filing::replay;
 use crate::filing::secrets::Secrets;
 use crate::index::Index;
@@ -104,7 +105,8 @@ impl State {
     pub async fn recover(&self) -> anyhow::Result<Vec<String>> {
         let mut alarms = Vec::new();
         for (name, path) in self.roots.all() {
-            alarms.extend(self.recover_share(&name, path).await?);
+            let report = self.recover_share(&name, path).await?;
+            alarms.extend(report.alarm(&name));
         }
         let filer = self.filer.clone();
         std::thread::Builder::new()
@@ -121,12 +123,12 @@ impl State {
         Ok(alarms)
     }
 
-    /// The same for one drop directory, if it is there and answers; otherwise this waits until it is back. Gives what a
-    /// person should know.
-    pub async fn recover_share(&self, name: &str, path: PathBuf) -> anyhow::Result<Option<String>> {
+    /// The same for one drop directory, if it is there and answers; otherwise this waits until it is back. Gives what
+    /// became of what was open.
+    pub async fn recover_share(&self, name: &str, path: PathBuf) -> anyhow::Result<RecoverReport> {
         let opening = tokio::task::spawn_blocking(move || Root::open(&path));
         let Ok(Ok(Ok(root))) = tokio::time::timeout(SHARE_ANSWERS, opening).await else {
-            return Ok(None);
+            return Ok(RecoverReport::default());
         };
         let report = self.filer.share_online(name, Arc::new(root)).await?;
         if report.finished + report.abandoned > 0 {
@@ -139,12 +141,7 @@ impl State {
                 "after an interruption: {finished} finished, {abandoned} to do again"
             );
         }
-        if report.missing == 0 {
-            return Ok(None);
-        }
-        let alarm = format!("{name}: {} files are nowhere to be found", report.missing);
-        tracing::error!(event = %Event::Missing, watch = name, "{alarm}");
-        Ok(Some(alarm))
+        Ok(report)
     }
 
     /// Every root with its path, to make sense of paths that people give.

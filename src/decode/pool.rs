@@ -38,6 +38,11 @@ use crate::telemetry::Event;
 const START: Duration = Duration::from_secs(20);
 /// How much longer than its child's wall-clock limit (at most a quarter of that) a zygote may take to say how it ended.
 const GRACE: Duration = Duration::from_secs(5);
+/// After how long without an answer a child's place is lent to another: it may be waiting for a share that hangs, which
+/// must not keep other shares' files waiting. How many wait at most is for their callers to bound.
+const LEND_AFTER: Duration = Duration::from_secs(5);
+/// A socket's timeout of zero would be none.
+const SHORTEST: Duration = Duration::from_millis(1);
 /// How often a file is tried.
 const TRIES: u32 = 2;
 
@@ -226,8 +231,11 @@ impl Pool {
                 Ok(answer) => return Ok((answer, start.elapsed())),
                 Err(failed) => failure = failed,
             }
-            if matches!(failure, Failure::Child { busy: true, .. }) {
-                break;
+            match failure {
+                Failure::Child { busy: true, .. } => break,
+                // If it is the share that hangs, this hangs, too, and no second child need be kept waiting.
+                Failure::Child { idle: true, .. } => self.blame_the_disk(file, size, true)?,
+                _ => {}
             }
         }
         match failure {
@@ -250,7 +258,7 @@ impl Pool {
                     .0
             }
         };
-        let answer = zygote.run(file, packet, request);
+        let answer = zygote.run(file, packet, request, &mut || place.lend());
         if zygote.in_step {
             place.idle = Some(zygote);
         } else {
@@ -268,6 +276,7 @@ impl Pool {
                 return Place {
                     pool: self,
                     idle: Some(zygote),
+                    lent: false,
                 };
             }
             if zygotes.all < self.count {
@@ -275,6 +284,7 @@ impl Pool {
                 return Place {
                     pool: self,
                     idle: None,
+                    lent: false,
                 };
             }
             zygotes = self
@@ -325,14 +335,30 @@ impl Pool {
 struct Place<'a> {
     pool: &'a Pool,
     idle: Option<Zygote>,
+    lent: bool,
+}
+
+impl Place<'_> {
+    /// Lets another have it.
+    fn lend(&mut self) {
+        self.lent = true;
+        self.pool.lock().all -= 1;
+        self.pool.returned.notify_one();
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut zygotes = self.pool.lock();
-        match self.idle.take() {
-            Some(zygote) => zygotes.idle.push(zygote),
-            None => zygotes.all -= 1,
+        if self.lent && zygotes.all < self.pool.count && self.idle.is_some() {
+            self.lent = false;
+            zygotes.all += 1;
+        }
+        if !self.lent {
+            match self.idle.take() {
+                Some(zygote) => zygotes.idle.push(zygote),
+                None => zygotes.all -= 1,
+            }
         }
         drop(zygotes);
         self.pool.returned.notify_one();
@@ -386,7 +412,14 @@ impl Zygote {
     }
 
     /// Hands a file to a child, and listens until both have said what they have to say or time is up.
-    fn run(&mut self, file: &File, packet: &[u8], request: &Request) -> Result<Answer, Failure> {
+    /// `waits` is called once if that takes long.
+    fn run(
+        &mut self,
+        file: &File,
+        packet: &[u8],
+        request: &Request,
+        waits: &mut dyn FnMut(),
+    ) -> Result<Answer, Failure> {
         self.in_step = false;
         let limits = &request.limits;
         let wall = Duration::from_millis(limits.wall_ms);
@@ -402,6 +435,7 @@ impl Zygote {
             &mut Listener {
                 stream: &listen,
                 deadline,
+                waits: Some((Instant::now() + LEND_AFTER, waits)),
             },
             &request.ask,
         );
@@ -474,10 +508,23 @@ impl Drop for Zygote {
 struct Listener<'a> {
     stream: &'a UnixStream,
     deadline: Instant,
+    /// What is called once if nothing has come by then.
+    waits: Option<(Instant, &'a mut dyn FnMut())>,
 }
 
 impl Read for Listener<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some((patience, waits)) = self.waits.take() {
+            let first = remaining(patience.min(self.deadline)).unwrap_or(SHORTEST);
+            self.stream.set_read_timeout(Some(first))?;
+            match self.stream.read(buffer) {
+                Err(error) if is_timeout(&error) => waits(),
+                other => {
+                    self.waits = Some((patience, waits));
+                    return other;
+                }
+            }
+        }
         self.stream
             .set_read_timeout(Some(remaining(self.deadline)?))?;
         self.stream.read(buffer)
@@ -487,7 +534,7 @@ impl Read for Listener<'_> {
 /// The time that is left, at least a millisecond; an error when there is none.
 fn remaining(deadline: Instant) -> io::Result<Duration> {
     match deadline.checked_duration_since(Instant::now()) {
-        Some(left) if !left.is_zero() => Ok(left.max(Duration::from_millis(1))),
+        Some(left) if !left.is_zero() => Ok(left.max(SHORTEST)),
         _ => Err(io::ErrorKind::TimedOut.into()),
     }
 }

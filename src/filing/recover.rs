@@ -60,6 +60,14 @@ pub struct RecoverReport {
     pub waiting: Vec<String>,
 }
 
+impl RecoverReport {
+    /// What a person should know of that watch.
+    pub fn alarm(&self, watch: &str) -> Option<String> {
+        let missing = self.missing;
+        (missing > 0).then(|| format!("{watch}: {missing} files are nowhere to be found"))
+    }
+}
+
 /// Finishes or undoes one Intent. `source` is the root of its watch.
 pub fn resolve(intent: &Intent, roots: &Roots, source: &Root) -> Resolution {
     let Some(target) = roots.get(&intent.to.root) else {

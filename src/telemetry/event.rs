@@ -60,6 +60,7 @@ events! {
     ShareOnline = "share-online", "a451cde141244b7ca5bbbb61bc752aa4", "A drop directory is there.";
     ShareOffline = "share-offline", "0a3b29e062c440ccbc31f8921ffac781", "A drop directory is gone.";
     ShareNotAnswering = "share-not-answering", "ee6bcf91499a48c6a54d11eb6b053b8e", "A drop directory does not answer.";
+    ShareUnreadable = "share-unreadable", "bb21ff5ed08965f1582b0a852498773e", "Not all of a drop directory can be read.";
     EventsLost = "events-lost", "f8468c3e909e48f09295120442fb09c0", "The kernel lost events of a drop directory.";
     DiskLow = "disk-low", "42f1da2dd5134539a09442a4ea79203c", "A disk is getting full.";
     DiskEnough = "disk-enough", "b820facc0c10446293f7b030526f1185", "A disk has room again.";

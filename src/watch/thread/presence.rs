@@ -115,7 +115,12 @@ impl IoThread {
 
     /// An error in the directory: is it the file's, or is the whole directory away?
     pub(super) fn trouble(&mut self, error: &io::Error) {
-        self.status.last_error = Some(error.to_string());
+        let error_now = Some(error.to_string());
+        if self.status.last_error != error_now {
+            let watch = self.status.name.as_str();
+            tracing::warn!(event = %Event::ShareUnreadable, watch, "not all of the drop directory can be read: {error}");
+            self.status.last_error = error_now;
+        }
         let Ok(online) = &self.online else { return };
         match online.root.open_dir(None) {
             Ok(_) if online.root.is_current() => {}

@@ -122,6 +122,7 @@ impl IoThread {
         self.asks
             .extend(self.queue.end_scan(scan.passed_over.unreadable > 0));
         self.media = std::mem::take(&mut self.media_found);
+        self.status.last_error = None;
         self.status.full_scans += 1;
         self.status.last_full_scan_us = Some(now_us());
         self.status.unreadable = scan.passed_over.unreadable;
