@@ -79,15 +79,16 @@ def site_with(onnx):
 def one_run(onnx, files):
     """Wall and CPU seconds from the first file's appearance to the last on record."""
     with site_with(onnx) as site:
+        # As a writer that is done: copies on the same disk, then renames.
+        staged = os.path.join(site.dir, "staged")
+        os.mkdir(staged)
+        for path in files:
+            subprocess.run(["cp", "--reflink=never", path, staged], check=True)
         site.start()
         before, started = site.cpu(), time.perf_counter()
-        for path in files:
-            name = os.path.basename(path)
-            # As a writer that is done: a copy on the same disk, then a rename.
-            staged = os.path.join(site.dir, name)
-            subprocess.run(["cp", "--reflink=never", path, staged], check=True)
-            os.rename(staged, os.path.join(site.drops[0], name))
-        site.until(lambda: site.total() >= len(files), "all files on record")
+        for name in os.listdir(staged):
+            os.rename(os.path.join(staged, name), os.path.join(site.drops[0], name))
+        site.until(lambda: site.filed() >= len(files), "all files on record")
         result = {"wall_s": time.perf_counter() - started, "cpu_s": site.cpu() - before}
         site.stop()
         return result

@@ -61,13 +61,21 @@ class Site:
         status = self.status()
         return sum(status["totals"].values()) if status else 0
 
+    def filed(self):
+        """Files that the ledger says are filed; read from the ledger itself, which costs the service nothing."""
+        count, folder = 0, os.path.join(self.state, "ledger")
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), "rb") as file:
+                count += file.read().count(b'"kind":"filed"')
+        return count
+
     def until(self, condition, what, patience=900):
         end = time.monotonic() + patience
         while not condition():
             if self.child.poll() is not None or time.monotonic() > end:
                 with open(os.path.join(self.dir, "log")) as file:
                     raise SystemExit(f"not in time: {what}\n{file.read()[-3000:]}")
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def cpu(self):
         """CPU-seconds so far: the service, its decoders, and those that have ended."""
