@@ -60,7 +60,10 @@ def network(name, side):
 
 
 def images(syntax, count=COUNT, seed=77):
-    """Phantoms at their detectors' own sizes."""
+    """Phantoms at their detectors' own sizes; mixed are as many, of each syntax in turn."""
+    if syntax == "mixed":
+        # Deflated files are left out: their structure does not tell when they are complete, they wait the settle time.
+        return [path for turn in zip(*(images(other, count, seed) for other in SYNTAXES[:-1])) for path in turn][:count]
     path = os.path.join(WORK, f"phantoms-{syntax}-{count}")
     if not os.path.isdir(path):
         shell(PROGRAM, "phantom", "--out", path + ".new", "--count", str(count), "--seed", str(seed), "--syntax", syntax)
