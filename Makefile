@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 
-.PHONY: help setup runtime build demo test lint doc model trial bench bench-check torture power-cuts endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
+.PHONY: help setup runtime build demo test lint doc model trial bench bench-check bench-gpu torture power-cuts endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,13 +43,17 @@ trial: setup ## How often models/spine-phantom/ is right on 600 fresh normal pha
 	target/release/radsort phantom-trial --at-least 0.97
 	target/release/radsort phantom-trial --difficulty hard
 
-bench: setup ## What radsort costs on this machine, against Python and against ONNX Runtime alone: bench/results.json (PART=, COUNT=)
-	$(CARGO) build --release --locked --bin radsort --example random_network
+bench: setup ## What radsort costs on this machine, against Python, ONNX Runtime alone, dicom-rs, mv and cp: bench/results.json (PART=, COUNT=)
+	$(CARGO) build --release --locked --bin radsort --examples
 	python3 bench/bench.py
 
 bench-check: setup ## The same, and which ratios are worse by more than 15 % than those checked in
-	$(CARGO) build --release --locked --bin radsort --example random_network
+	$(CARGO) build --release --locked --bin radsort --examples
 	python3 bench/bench.py --check
+
+bench-gpu: setup ## The same end to end and raw on CUDA, where there is a GPU (RADSORT_GPU_RUNTIME= the folder of make gpu-runtime)
+	$(CARGO) build --release --locked --bin radsort --examples
+	PART=gpu,gpu-memory python3 bench/bench.py
 
 torture: setup ## KILLS=1000 kills of the daemon under load, and after every eight: is every byte there once? (SEED= repeats)
 	TORTURE_KILLS=$${KILLS:-1000} TORTURE_SEED=$${SEED:-20261124} TORTURE_RESULTS=target/torture.json \

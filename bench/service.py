@@ -1,5 +1,5 @@
 """A radsort to be measured: a directory with its configuration, the service started on it, and what it has used."""
-import json, os, shutil, signal, subprocess, tempfile, time
+import json, os, shutil, signal, socket, subprocess, tempfile, time
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -24,10 +24,10 @@ def processes(root):
 class Site:
     """One drop directory, in a scratch directory on the disk that is measured."""
 
-    def __init__(self, program, base, bundle=None, watches=1, extra=""):
+    def __init__(self, program, base, bundle=None, watches=1, watch="", runtime="threads = 1\n", extra="", drop_base=None):
         self.program = program
         self.dir = tempfile.mkdtemp(prefix="radsort-bench-", dir=base)
-        self.drops = [os.path.join(self.dir, f"drop{n}") for n in range(watches)]
+        self.drops = [os.path.join(drop_base or self.dir, f"drop{n}") for n in range(watches)]
         self.library = os.path.join(self.dir, "library")
         self.state = os.path.join(self.dir, "state")
         for path in [*self.drops, self.library]:
@@ -37,10 +37,12 @@ class Site:
         model = f'[model]\nbundle = "{bundle}"\n' if bundle else ""
         with open(self.config, "w") as file:
             for drop in self.drops:
-                file.write(f'[[watch]]\npath = "{drop}"\nrecursive = true\n')
+                file.write(f'[[watch]]\npath = "{drop}"\nrecursive = true\n{watch}')
             file.write(f'[library]\npath = "{self.library}"\n[state]\npath = "{self.state}"\n')
-            file.write(f"[runtime]\nthreads = 1\n{model}{extra}\n")
+            file.write(f"[runtime]\n{runtime}{model}{extra}\n")
         self.child = None
+        # How far each segment of the ledger has been read, and how many files were found to have a fate.
+        self.read = {}
 
     def run(self, *words):
         done = subprocess.run([self.program, *words, "--config", self.config], capture_output=True, text=True)
@@ -57,25 +59,54 @@ class Site:
         done = subprocess.run([self.program, "status", "--json", "--config", self.config], capture_output=True, text=True)
         return json.loads(done.stdout) if done.returncode == 0 and '"service":null' not in done.stdout else None
 
-    def total(self):
-        status = self.status()
-        return sum(status["totals"].values()) if status else 0
+    def stage(self, files):
+        """Copies of the files on the disk that is measured, to be renamed into a drop directory as a writer does that is done."""
+        staged = os.path.join(self.dir, "staged")
+        os.makedirs(staged, exist_ok=True)
+        copies = [os.path.join(staged, os.path.basename(path)) for path in files]
+        for path, copy in zip(files, copies):
+            subprocess.run(["cp", "--reflink=never", path, copy], check=True)
+        return copies
 
-    def filed(self):
-        """Files that the ledger says are filed; read from the ledger itself, which costs the service nothing."""
-        count, folder = 0, os.path.join(self.state, "ledger")
-        for name in os.listdir(folder):
+    def decided(self):
+        """Files that have a fate, by the ledger itself: reading it costs the service nothing."""
+        folder = os.path.join(self.state, "ledger")
+        for name in sorted(os.listdir(folder)):
+            read, count = self.read.get(name, (0, 0))
             with open(os.path.join(folder, name), "rb") as file:
-                count += file.read().count(b'"kind":"filed"')
-        return count
+                file.seek(read)
+                text = file.read()
+            whole = text.rfind(b"\n") + 1
+            found = sum(text.count(b'"kind":"%s"' % kind, 0, whole) for kind in (b"filed", b"quarantined", b"observed"))
+            self.read[name] = (read + whole, count + found)
+        return sum(count for _, count in self.read.values())
 
-    def until(self, condition, what, patience=900):
+    def metrics(self):
+        """Prometheus's text, from the Unix socket."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(os.path.join(self.state, "metrics.sock"))
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            text = b""
+            while part := client.recv(65536):
+                text += part
+        return text.decode()
+
+    def subscribe(self):
+        """Every file that gets its fate from now on, as the control socket tells it: one dict each."""
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(os.path.join(self.state, "control.sock"))
+        lines = client.makefile("rw")
+        lines.write('{"v":1,"request":"subscribe"}\n')
+        lines.flush()
+        return (reply["entry"] if "entry" in reply else reply for reply in map(json.loads, lines) if reply["reply"] == "entry")
+
+    def until(self, condition, what, patience=900, pause=0.02):
         end = time.monotonic() + patience
         while not condition():
             if self.child.poll() is not None or time.monotonic() > end:
                 with open(os.path.join(self.dir, "log")) as file:
                     raise SystemExit(f"not in time: {what}\n{file.read()[-3000:]}")
-            time.sleep(0.02)
+            time.sleep(pause)
 
     def cpu(self):
         """CPU-seconds so far: the service, its decoders, and those that have ended."""

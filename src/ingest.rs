@@ -24,7 +24,8 @@ use crate::domain::{
 use crate::filing::filer::{Filer, FilingError, FilingRequest, HoldReason, Outcome};
 use crate::filing::record::{Digest, Fate, RecordId};
 use crate::filing::secrets::Secrets;
-use crate::model::{Classify, Model, ModelError};
+use crate::model::{Classified, Classify, Model, ModelError};
+use crate::sys::writeback;
 use crate::watch::Settled;
 
 /// What every file's way needs. Cheap to share; a reload makes a new one, files under way keep the old.
@@ -128,6 +129,8 @@ pub struct Took {
     pub decode: Option<Duration>,
     /// Waiting for and running the model.
     pub infer: Option<Duration>,
+    /// Running the model alone.
+    pub model: Option<Duration>,
     /// From handed to the filer to on record.
     pub file: Option<Duration>,
 }
@@ -141,6 +144,7 @@ impl Took {
             read: millis(dossier.ms.read),
             decode: millis(dossier.ms.decode),
             infer: dossier.prediction.as_ref().and(millis(dossier.ms.infer)),
+            model: None,
             file: None,
         }
     }
@@ -163,8 +167,12 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
         let why = format!("it has {size} bytes, more than max-size allows ({most})");
         return Ok(Ending::CannotTake(why));
     }
-    let reading = read(&file).await?;
-    let decoded = decode(services, &file, fingerprint.size).await?;
+    let moves = drop.settings.action == Action::Move && !drop.dry_run;
+    let (reading, decoded) = tokio::join!(
+        read(&file, moves),
+        decode(services, &file, fingerprint.size)
+    );
+    let (reading, decoded) = (reading?, decoded?);
     if now_at(&file) != Some(fingerprint) {
         return Ok(Ending::Changed);
     }
@@ -177,13 +185,15 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
     };
     let verdict = judge(drop, settled, decoded, services)?;
     let waiting = Instant::now();
+    let mut in_model = None;
     let (decision, prediction, detail) = match verdict.decision {
         Some(decision) => (decision, None, verdict.detail),
         None => {
             let answer = classify(services, &verdict).await?;
             ms.infer = millis(waiting.elapsed());
             match answer {
-                Ok(prediction) => {
+                Ok(Classified { prediction, took }) => {
+                    in_model = Some(took);
                     let decision = decide(&prediction, services.model.thresholds());
                     (decision, Some(prediction), None)
                 }
@@ -218,6 +228,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
     )
     .map_err(|error| Ending::CannotTake(error.to_string()))?;
     let mut told = told(drop, fate, &dossier, detail.clone(), placement.clone());
+    told.took.model = in_model;
 
     // File, and tell.
     if !drop.dry_run {
@@ -292,11 +303,18 @@ struct Reading {
     ms: f32,
 }
 
-/// Computes the digest over the whole file: by the parent, which trusts no child with it.
-async fn read(file: &Arc<File>) -> Result<Reading, Ending> {
+/// Computes the digest over the whole file: by the parent, which trusts no child with it. A file that will be renamed must
+/// be on its disk before (see [`FilingRequest`]): that begins meanwhile.
+async fn read(file: &Arc<File>, moves: bool) -> Result<Reading, Ending> {
     let file = Arc::clone(file);
     let started = Instant::now();
-    let digest = blocking(move || Digest::of_file(&file)).await?;
+    let digest = blocking(move || {
+        if moves {
+            writeback::begin(&file);
+        }
+        Digest::of_file(&file)
+    })
+    .await?;
     match digest {
         Ok(digest) => Ok(Reading {
             digest,
@@ -460,7 +478,7 @@ fn uid_reason(error: &UidError) -> Reason {
 async fn classify(
     services: &Services,
     verdict: &Verdict,
-) -> Result<Result<Prediction, String>, Ending> {
+) -> Result<Result<Classified, String>, Ending> {
     let description = verdict
         .instance
         .as_ref()
@@ -471,7 +489,7 @@ async fn classify(
         .classify(&description, verdict.radiographs.clone())
         .await
     {
-        Ok(prediction) => Ok(Ok(prediction)),
+        Ok(classified) => Ok(Ok(classified)),
         Err(error) if error.is_about_one_image() => Ok(Err(error.to_string())),
         Err(error) => Err(Ending::Failed(error.into())),
     }

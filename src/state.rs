@@ -19,7 +19,7 @@ use crate::filing::replay;
 use crate::filing::secrets::Secrets;
 use crate::index::Index;
 use crate::index::start::Start;
-use crate::metrics::{Metrics, Timed};
+use crate::metrics::{Metrics, Timed, timing};
 use crate::root::Root;
 use crate::telemetry::Event;
 
@@ -84,7 +84,12 @@ impl State {
             inner: Arc::clone(&index) as _,
             metrics: Arc::clone(&metrics),
         };
-        let filer = Filer::start(opened, Arc::new(catalogue), Arc::clone(&destinations))?;
+        let filer = Filer::start(
+            opened,
+            Arc::new(catalogue),
+            Arc::clone(&destinations),
+            timing(&metrics),
+        )?;
         let roots = Roots::open(dir).context("roots.json in the state directory")?;
         for watch in &settings.watches {
             roots.remember(&watch.name, &watch.path)?;

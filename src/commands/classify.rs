@@ -195,7 +195,8 @@ impl Tools {
         let prediction = self
             .waiting
             .block_on(answer)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.to_string())?
+            .prediction;
         result.ms.infer = millis(started.elapsed());
         result.decision = Some(match Uid::parse(&header.sop_instance_uid) {
             Ok(_) => decide(&prediction, &self.thresholds),

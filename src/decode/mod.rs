@@ -193,15 +193,34 @@ pub struct Decoded {
 /// A radiograph that cannot be decoded, and a damaged file, is a fault; what is no radiograph comes back with its
 /// inspection and without pictures. Of several frames the first is taken.
 pub fn decode(file: &File, size: u64, specs: &[RenderSpec]) -> Result<Decoded, Fault> {
-    decode_from(&Bytes::File { file, len: size }, specs)
+    let bytes = Bytes::File { file, len: size };
+    decode_from(&bytes, specs, Resolution::AsNeeded)
 }
 
 /// [`decode`] for bytes in memory.
 pub fn decode_bytes(bytes: &[u8], specs: &[RenderSpec]) -> Result<Decoded, Fault> {
-    decode_from(&Bytes::Memory(bytes), specs)
+    decode_from(&Bytes::Memory(bytes), specs, Resolution::AsNeeded)
 }
 
-fn decode_from(bytes: &Bytes, specs: &[RenderSpec]) -> Result<Decoded, Fault> {
+/// [`decode_bytes`] without taking advantage of reduced resolutions: slow, to show that these do no harm.
+pub fn decode_bytes_in_full(bytes: &[u8], specs: &[RenderSpec]) -> Result<Decoded, Fault> {
+    decode_from(&Bytes::Memory(bytes), specs, Resolution::Full)
+}
+
+/// How much of the image a codec is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Resolution {
+    /// No more than the specs need.
+    AsNeeded,
+    /// Every pixel.
+    Full,
+}
+
+fn decode_from(
+    bytes: &Bytes,
+    specs: &[RenderSpec],
+    resolution: Resolution,
+) -> Result<Decoded, Fault> {
     let begun = Instant::now();
     let header::Examined { inspection, pixels } = header::examine(bytes, header::INFLATED_WHOLE);
     let radiographs = match &inspection.content {
@@ -209,8 +228,11 @@ fn decode_from(bytes: &Bytes, specs: &[RenderSpec]) -> Result<Decoded, Fault> {
         Content::Radiograph { .. } if !specs.is_empty() => {
             let truncated = || Fault::new(Reason::Truncated, "the file ends before its pixels do");
             let pixels = pixels.ok_or_else(truncated)?;
-            let scale =
-                render::needed_scale(pixels.description.columns, pixels.description.rows, specs);
+            let (columns, rows) = (pixels.description.columns, pixels.description.rows);
+            let scale = match resolution {
+                Resolution::AsNeeded => render::needed_scale(columns, rows, specs),
+                Resolution::Full => 1.0,
+            };
             let mut frame = pixels::first_frame(bytes, &pixels, scale)?;
             render::render(&mut frame, specs)?
         }

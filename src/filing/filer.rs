@@ -22,6 +22,7 @@ pub use super::recover::RecoverReport;
 use super::replay::Opened;
 pub use super::request::{FilingError, FilingRequest, HoldReason, Outcome};
 use super::share::Share;
+use super::timing::Timing;
 use super::worker::{Message, Worker};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
@@ -83,6 +84,7 @@ impl Filer {
         opened: Opened,
         catalogue: Arc<dyn Catalogue>,
         destinations: Arc<Destinations>,
+        timing: Timing,
     ) -> Result<Self, FilingError> {
         let shares = Shares::default();
         let failure = Arc::new(Mutex::new(None));
@@ -97,6 +99,7 @@ impl Filer {
             Arc::clone(&destinations),
             shares.clone(),
             Arc::clone(&failure),
+            timing,
         )?;
         thread::Builder::new()
             .name("filer".into())

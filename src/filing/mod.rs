@@ -23,6 +23,7 @@ pub mod replay;
 pub mod request;
 pub mod secrets;
 mod share;
+pub mod timing;
 mod worker;
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use super::record::{Intent, Record, RecordId};
 use super::recover::{RecoverReport, Resolution};
 use super::replay::{Opened, Replay};
 use super::request::{FilingError, FilingRequest, HoldReason, Outcome};
+use super::timing::Timing;
 use crate::root::Root;
 
 /// The most messages that one group takes in.
@@ -120,6 +121,7 @@ pub(super) struct Worker {
     destinations: Arc<Destinations>,
     shares: Shares,
     failure: Arc<Mutex<Option<FilingError>>>,
+    timing: Timing,
     inbox: Receiver<Message>,
     messages: Sender<Message>,
     /// What goes into the next group.
@@ -147,6 +149,7 @@ impl Worker {
         destinations: Arc<Destinations>,
         shares: Shares,
         failure: Arc<Mutex<Option<FilingError>>>,
+        timing: Timing,
     ) -> Result<(Self, Sender<Message>), FilingError> {
         let (messages, inbox) = mpsc::channel();
         let mut worker = Self {
@@ -158,6 +161,7 @@ impl Worker {
             destinations,
             shares,
             failure,
+            timing,
             inbox,
             messages: messages.clone(),
             entries: Vec::new(),

@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 
 use crate::ingest::{Told, Took};
 pub use recent::{Rates, RecentFiles};
-pub use timed::Timed;
+pub use timed::{Timed, timing};
 
 /// Label names with their values.
 pub type Labels = Vec<(&'static str, String)>;
@@ -38,8 +38,14 @@ pub enum Stage {
     Decode,
     /// Waiting for and running the model.
     Infer,
+    /// Running the model alone (part of inferring).
+    Model,
     /// From handed to the filer to on disk and in ledger and index.
     File,
+    /// Writing one group of records to the ledger and waiting for the disk (part of filing).
+    Ledger,
+    /// Renaming or copying, and waiting for the disk (part of filing).
+    Carry,
     /// Applying one group of records to the index (part of filing).
     Index,
 }
@@ -51,7 +57,10 @@ impl Stage {
         Self::Read,
         Self::Decode,
         Self::Infer,
+        Self::Model,
         Self::File,
+        Self::Ledger,
+        Self::Carry,
         Self::Index,
     ];
 
@@ -62,7 +71,10 @@ impl Stage {
             Self::Read => "read",
             Self::Decode => "decode",
             Self::Infer => "infer",
+            Self::Model => "model",
             Self::File => "file",
+            Self::Ledger => "ledger",
+            Self::Carry => "carry",
             Self::Index => "index",
         }
     }
@@ -171,6 +183,7 @@ impl Metrics {
             read,
             decode,
             infer,
+            model,
             file,
         } = told.took;
         let stages = [
@@ -178,6 +191,7 @@ impl Metrics {
             (Stage::Read, read),
             (Stage::Decode, decode),
             (Stage::Infer, infer),
+            (Stage::Model, model),
             (Stage::File, file),
         ];
         for (stage, took) in stages {

@@ -1,4 +1,4 @@
-//! The index with a clock: how long it takes to take in a group of records.
+//! Filing with a clock: how long the index takes for a group of records, and the filer for its steps.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,6 +7,19 @@ use super::{Metrics, Stage};
 use crate::domain::Uid;
 use crate::filing::catalogue::{Catalogue, CatalogueError, Known};
 use crate::filing::record::{Position, Record};
+use crate::filing::timing::{Step, Timing};
+
+/// Puts the times of the filer's steps into the metrics.
+pub fn timing(metrics: &Arc<Metrics>) -> Timing {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move |step, took| {
+        let stage = match step {
+            Step::Ledger => Stage::Ledger,
+            Step::Carry => Stage::Carry,
+        };
+        metrics.took(stage, took);
+    })
+}
 
 /// A catalogue whose groups are timed.
 pub struct Timed {

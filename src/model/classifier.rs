@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -139,7 +139,16 @@ pub trait Classify: Clone + Send + Sync + 'static {
         &self,
         header: &Description,
         radiographs: Vec<Radiograph>,
-    ) -> impl Future<Output = Result<Prediction, ModelError>> + Send;
+    ) -> impl Future<Output = Result<Classified, ModelError>> + Send;
+}
+
+/// The model's answer for one image.
+#[derive(Clone, Debug)]
+pub struct Classified {
+    /// What it said.
+    pub prediction: Prediction,
+    /// Its share of the time that the networks ran for its batch; waiting is not in it.
+    pub took: Duration,
 }
 
 /// What runs, for `status` and `check`.
@@ -185,7 +194,7 @@ enum Job {
     Classify {
         header: HeaderView,
         radiographs: Vec<Radiograph>,
-        reply: oneshot::Sender<Result<Prediction, ModelError>>,
+        reply: oneshot::Sender<Result<Classified, ModelError>>,
     },
     Ping {
         reply: oneshot::Sender<()>,
@@ -265,7 +274,7 @@ impl Classify for Classifier {
         &self,
         header: &Description,
         radiographs: Vec<Radiograph>,
-    ) -> Result<Prediction, ModelError> {
+    ) -> Result<Classified, ModelError> {
         let (reply, answer) = oneshot::channel();
         let header = HeaderView::of(header);
         self.send(Job::Classify {
@@ -367,9 +376,11 @@ fn answer(cascade: &mut Cascade, batch: Vec<Job>) {
             radiographs,
         })
         .collect();
+    let started = Instant::now();
     let predictions = cascade.classify(&images);
+    let took = started.elapsed() / images.len().max(1) as u32;
     for ((_, _, reply), prediction) in waiting.into_iter().zip(predictions) {
-        let _ = reply.send(prediction);
+        let _ = reply.send(prediction.map(|prediction| Classified { prediction, took }));
     }
 }
 

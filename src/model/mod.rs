@@ -22,7 +22,7 @@ pub mod trial;
 pub(crate) mod tests;
 
 pub use bundle::{Bundle, BundleError};
-pub use classifier::{Classifier, Classify, ModelError, ModelInfo};
+pub use classifier::{Classified, Classifier, Classify, ModelError, ModelInfo};
 pub use manifest::Manifest;
 pub use thresholds::Thresholds;
 

@@ -11,3 +11,4 @@ pub mod openjpeg_encode;
 pub mod process;
 pub mod turbojpeg;
 pub mod turbojpeg_encode;
+pub mod writeback;

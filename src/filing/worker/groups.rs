@@ -1,6 +1,9 @@
 //! Group commits: the ledger first, then the index, and only then what follows from each record.
 
+use std::time::Instant;
+
 use super::super::checkpoint;
+use super::super::timing::Step;
 use super::{After, Entry, Reply, Worker};
 use crate::filing::ledger::LedgerError;
 use crate::filing::record::{Intent, Record};
@@ -20,7 +23,10 @@ impl Worker {
             .any(|record| matches!(record, Record::Filed { .. } | Record::Quarantined { .. }));
         place(begins, "before-intent");
         place(ends, "before-filed");
-        let positions = match self.ledger.append_group(&records) {
+        let started = Instant::now();
+        let appended = self.ledger.append_group(&records);
+        (self.timing)(Step::Ledger, started.elapsed());
+        let positions = match appended {
             Ok(positions) => positions,
             Err(LedgerError::Poisoned(why)) => return Err(FilingError::Ledger(why)),
             Err(error) => {

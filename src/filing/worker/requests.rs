@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use super::{After, Entry, Message, Pending, Reply, Underway, Worker};
 use crate::config::settings::Action;
@@ -12,6 +13,7 @@ use crate::filing::names;
 use crate::filing::prepare::{Checked, Question, Source, Way, check};
 use crate::filing::record::{Fate, Intent, Record};
 use crate::filing::request::{FilingError, FilingRequest, HoldReason, Outcome};
+use crate::filing::timing::Step;
 
 impl Worker {
     /// Takes a request in hand, unless one with the same UID or bytes is: then it waits for that one's end.
@@ -185,8 +187,9 @@ impl Worker {
             Err(reason) => return self.carried(*underway, Carried::Back(Outcome::Held(reason))),
         };
         self.attended.insert(underway.intent.id.clone());
-        let messages = self.messages.clone();
+        let (messages, timing) = (self.messages.clone(), Arc::clone(&self.timing));
         share.submit(move || {
+            let started = Instant::now();
             let job = Job {
                 intent: &underway.intent,
                 source: &underway.root,
@@ -201,6 +204,7 @@ impl Worker {
                     "a step of filing panicked".into(),
                 )))
             });
+            timing(Step::Carry, started.elapsed());
             let _ = messages.send(Message::Carried { underway, carried });
         });
     }

@@ -348,7 +348,8 @@ async fn preferring_a_gpu_runs_on_the_cpu_and_says_so() {
     let prediction = classifier
         .classify(&header, vec![frontal_top()])
         .await
-        .unwrap();
+        .unwrap()
+        .prediction;
     if classifier.info().provider == "cpu" {
         assert!(classifier.info().gpu_refused.is_some());
         assert_eq!(
@@ -377,7 +378,8 @@ async fn many_ask_the_one_thread_at_the_same_time() {
             let prediction = classifier
                 .classify(&Description::default(), vec![image])
                 .await
-                .unwrap();
+                .unwrap()
+                .prediction;
             (i, prediction.view)
         });
     }

@@ -1,0 +1,144 @@
+"""`make bench-gpu`: raw and end to end on CUDA, where there is a GPU and ONNX Runtime's GPU library.
+
+RADSORT_GPU_RUNTIME names the folder that `make gpu-runtime` made (/usr/local/lib/radsort-gpu if not given). BENCH_GPU_DEVICE=cpu
+runs the same on the CPU, to try the harness itself; its rows say so and are no figures of a GPU.
+"""
+import json, os, subprocess, time
+
+from inputs import CLASSES, COUNT, PROGRAM, WORK, example, images, phantoms, shell
+from service import Site
+
+RUNTIME = os.environ.get("RADSORT_GPU_RUNTIME", "/usr/local/lib/radsort-gpu")
+DEVICE = os.environ.get("BENCH_GPU_DEVICE", "cuda")
+NETWORKS = [("b0", 224), ("b6", 528)]
+BATCHES = [int(word) for word in os.environ.get("BATCHES", "1,8,32").split(",")]
+IMAGES = int(os.environ.get("GPU_IMAGES", "50000"))
+
+
+def what_is_missing():
+    """Why this cannot run here; None when it can."""
+    if DEVICE != "cuda":
+        return None
+    if not os.path.exists(os.path.join(RUNTIME, "libonnxruntime.so")):
+        return f"{RUNTIME} has no libonnxruntime.so (make gpu-runtime WHEELS=DIR OUT=DIR makes such a folder; docs/offline-gpu.md)"
+    try:
+        shell("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    except (OSError, subprocess.CalledProcessError):
+        return "nvidia-smi finds no GPU"
+    return None
+
+
+def gpu_memory():
+    """MiB in use on the first GPU by everybody; 0 without one."""
+    try:
+        return int(shell("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"))
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return 0
+
+
+def settings(batch, decoders=None):
+    library = f'library = "{RUNTIME}/libonnxruntime.so"\n' if DEVICE == "cuda" else ""
+    text = f'device = "{DEVICE}"\ngpu = "require"\nbatch = {batch}\n{library}'
+    return text + (f"[decoders]\ncount = {decoders}\npermits-per-watch = {max(2 * decoders, 2 * batch)}\n" if decoders else "")
+
+
+def site_with(onnx, batch, decoders=None):
+    site = Site(PROGRAM, WORK, runtime=settings(batch, decoders), extra='[review]\nuncertified = "file"\n')
+    site.run("models", "import", onnx, "--classes", CLASSES, "--threshold", "0.5", "--name", "bench")
+    site.run("models", "promote", "bench-1")
+    return site
+
+
+def bundle_of(site):
+    return json.loads(site.run("models", "show", "bench-1", "--json"))["path"]
+
+
+def proven(site):
+    """The provider as the service reports it after it has proven it."""
+    return site.status()["model"]["provider"]
+
+
+def fill(site, files):
+    staged = site.stage(files)
+    began, cpu = time.perf_counter(), site.cpu()
+    before = site.decided()
+    for path in staged:
+        os.rename(path, os.path.join(site.drops[0], os.path.basename(path)))
+    site.until(lambda: site.decided() - before >= len(files), "all files on record", patience=3000)
+    return time.perf_counter() - began, site.cpu() - cpu
+
+
+def network(name, side, precision):
+    path = os.path.join(WORK, f"{name}-{side}-{precision}.onnx")
+    if not os.path.exists(path):
+        shell(example("random_network"), name, str(side), path, *(["fp16"] if precision == "fp16" else []))
+    return path
+
+
+def gpu():
+    """Raw ONNX Runtime on ready tensors and end to end from files, by network, precision, batch and number of decoders."""
+    missing = what_is_missing()
+    if missing:
+        print(f"NOT RUN: no GPU was measured: {missing}")
+        return []
+    rows, cores = [], os.cpu_count()
+    files = images("mixed", COUNT * 8)
+    for name, side in NETWORKS:
+        for precision in ("fp32", "fp16"):
+            onnx = network(name, side, precision)
+            for batch in BATCHES:
+                with site_with(onnx, batch) as site:
+                    count = max(COUNT * 8, 4 * batch)
+                    library = [f"{RUNTIME}/libonnxruntime.so"] if DEVICE == "cuda" else []
+                    raw = json.loads(shell(example("raw_network"), bundle_of(site), str(count), str(batch), DEVICE, *library))
+                alone = raw["images"] / raw["wall_s"]
+                for decoders in sorted({max(cores // 4, 1), max(cores // 2, 1), cores}):
+                    with site_with(onnx, batch, decoders) as site:
+                        site.start()
+                        wall, cpu = fill(site, files)
+                        rows.append({
+                            "network": f"{name}@{side} {precision}", "batch": batch, "decoders": decoders, "provider": proven(site),
+                            "raw images/s": alone, "radsort images/s": len(files) / wall, "share kept, ratio": len(files) / wall / alone,
+                            "cores busy": cpu / wall, "GPU MiB": gpu_memory(),
+                        })
+                        site.stop()
+    return rows
+
+
+def copies_with_new_uids(path, count, folder, first):
+    """The same small image so many times, each with a SOP Instance UID of its own."""
+    with open(path, "rb") as file:
+        content = file.read()
+    at = content.index(b"\x08\x00\x18\x00UI")
+    length = int.from_bytes(content[at + 6:at + 8], "little")
+    for number in range(first, first + count):
+        uid = f"1.2.826.0.1.3680043.10.9999.9.{number}".ljust(length, "\0").encode()[:length]
+        with open(os.path.join(folder, f"{number}.dcm"), "wb") as file:
+            file.write(content[:at + 8] + uid + content[at + 8 + length:])
+
+
+def gpu_memory_over_time():
+    """One service over many images: GPU memory, its own memory, and the rate, at the beginning and later."""
+    missing = what_is_missing()
+    if missing:
+        print(f"NOT RUN: no GPU was measured: {missing}")
+        return []
+    rows, done = [], 0
+    [small, *_] = phantoms("explicit", 2, "240x400")
+    with site_with(network("b0", 224, "fp32"), 32, os.cpu_count()) as site:
+        site.start()
+        inbox = os.path.join(site.dir, "inbox")
+        while done < IMAGES:
+            step = min(max(IMAGES // 10, 1), IMAGES - done)
+            os.makedirs(inbox, exist_ok=True)
+            copies_with_new_uids(small, step, inbox, done)
+            began, before = time.perf_counter(), site.decided()
+            os.rename(inbox, os.path.join(site.drops[0], f"inbox-{done}"))
+            site.until(lambda: site.decided() - before >= step, "all files on record", patience=3000, pause=0.2)
+            done += step
+            rows.append({
+                "images so far": done, "provider": proven(site), "images/s": step / (time.perf_counter() - began),
+                "GPU MiB": gpu_memory(), "memory MiB": site.memory(),
+            })
+        site.stop()
+    return rows

@@ -1,0 +1,81 @@
+"""What is measured with: the programs, the Python that the baseline runs in, networks, and images."""
+import os, platform, subprocess, sys, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+RELEASE = os.path.join(ROOT, "target/release")
+PROGRAM = os.environ.get("RADSORT", os.path.join(RELEASE, "radsort"))
+WORK = os.path.join(ROOT, "target/bench")
+BUNDLE = os.path.join(ROOT, "models/spine-phantom")
+COUNT = int(os.environ.get("COUNT", "24"))
+# Deflated files are left out: their structure does not tell when they are complete, they wait the settle time.
+SYNTAXES = ["explicit", "rle", "jpeg", "jpeg-extended", "jpeg-lossless", "jpegls", "j2k", "j2k-lossless"]
+CLASSES = "a:frontal,b:frontal,c:frontal,d:frontal,e:frontal"
+
+
+def shell(*words, **options):
+    done = subprocess.run(words, capture_output=True, text=True, **options)
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, words, done.stdout, done.stderr)
+    return done.stdout
+
+
+def example(name):
+    """A program of examples/, which `make bench` has built."""
+    return os.path.join(RELEASE, "examples", name)
+
+
+def python():
+    """The baseline's interpreter with its packages; None where they cannot be had."""
+    venv = os.path.join(WORK, "venv")
+    interpreter = os.path.join(venv, "bin/python")
+    with open(os.path.join(HERE, "requirements.txt")) as file:
+        wanted = file.read()
+    marker = os.path.join(venv, "complete")
+    if not os.path.exists(marker) or open(marker).read() != wanted:
+        try:
+            shell(sys.executable, "-m", "venv", venv)
+            shell(interpreter, "-m", "pip", "install", "-q", "-r", os.path.join(HERE, "requirements.txt"))
+            with open(marker, "w") as file:
+                file.write(wanted)
+        except (subprocess.CalledProcessError, OSError) as error:
+            print(f"NOT RUN: the Python baseline cannot be installed: {getattr(error, 'stderr', '') or error}")
+            return None
+    return interpreter
+
+
+def network(name, side):
+    """An EfficientNet with random weights: what it takes does not depend on what it has learned."""
+    path = os.path.join(WORK, f"{name}-{side}.onnx")
+    if not os.path.exists(path):
+        shell(example("random_network"), name, str(side), path)
+    return path
+
+
+def phantoms(syntax, count, size=None, seed=77):
+    """Phantoms in one transfer syntax, at their detectors' own sizes or at `size` (columns x rows)."""
+    path = os.path.join(WORK, "-".join(["phantoms", syntax, str(count), *([size] if size else [])]))
+    if not os.path.isdir(path):
+        words = ["--out", path + ".new", "--count", str(count), "--seed", str(seed), "--syntax", syntax]
+        shell(PROGRAM, "phantom", *words, *(["--size", size] if size else []))
+        os.rename(path + ".new", path)
+    return sorted(os.path.join(path, name) for name in os.listdir(path) if name.endswith(".dcm"))
+
+
+def images(syntax, count=COUNT):
+    """Phantoms at their detectors' own sizes; mixed are as many, of each syntax in turn."""
+    if syntax != "mixed":
+        return phantoms(syntax, count)
+    turns = zip(*(phantoms(other, count) for other in SYNTAXES))
+    # Of each turn another syntax, so that no image comes twice.
+    return [turn[n % len(SYNTAXES)] for n, turn in enumerate(turns)]
+
+
+def machine():
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+    return {
+        "cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(),
+        "radsort": shell(PROGRAM, "--version").strip(), "load": os.getloadavg()[0],
+        "commit": shell("git", "-C", ROOT, "describe", "--always", "--dirty").strip(), "date": time.strftime("%Y-%m-%d"),
+    }

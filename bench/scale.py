@@ -1,0 +1,79 @@
+"""Large trees and long records: how time and memory grow from 10,000 to 1,000,000."""
+import json, os, shutil, time
+
+from inputs import BUNDLE, PROGRAM, ROOT, WORK, example, shell
+from service import Site
+
+LARGEST = int(os.environ.get("SCALE", "1000000"))
+SIZES = [size for size in (10_000, 100_000, 1_000_000) if size <= LARGEST] or [LARGEST]
+A_DIRECTORY = 1000
+
+
+def tree(folder, count):
+    """Small files, a thousand in each directory."""
+    for first in range(0, count, A_DIRECTORY):
+        directory = os.path.join(folder, f"{first // A_DIRECTORY:04}")
+        os.makedirs(directory)
+        for number in range(first, min(first + A_DIRECTORY, count)):
+            with open(os.path.join(directory, f"{number}.dcm"), "wb") as file:
+                file.write(b"x")
+
+
+def waiting(site):
+    status = site.status()
+    return status["watches"][0]["waiting"] if status else 0
+
+
+def first_scans():
+    """A tree that is there before the service starts, and as many files that appear at once (a directory renamed in): until all are known."""
+    rows = []
+    for count in SIZES:
+        with Site(PROGRAM, WORK, bundle=BUNDLE, watch='settle = "2h"\n') as site:
+            tree(site.drops[0], count)
+            began = time.perf_counter()
+            site.start()
+            site.until(lambda: site.status()["watches"][0]["last_scan_us"] and waiting(site) >= count, "the first scan", pause=0.1)
+            scan, cpu, memory = time.perf_counter() - began, site.cpu(), site.memory()
+            # The same number again, at once.
+            appearing = os.path.join(site.dir, "appearing")
+            tree(appearing, min(count, 100_000))
+            began = time.perf_counter()
+            os.rename(appearing, os.path.join(site.drops[0], "appearing"))
+            site.until(lambda: waiting(site) >= count + min(count, 100_000), "what has appeared", pause=0.1)
+            rows.append({
+                "files": count, "first scan s": scan, "CPU s": cpu, "memory MiB": memory, "bytes a file": (memory - 75) * 2**20 / count,
+                "at once": min(count, 100_000), "known after s": time.perf_counter() - began, "missed": count + min(count, 100_000) - waiting(site),
+            })
+            site.stop()
+    return rows
+
+
+def growth(rows, across, figures, path):
+    """A log-log picture of how figures grow, as SVG."""
+    import math
+    width, height, left, top = 640, 360, 70, 30
+    values = [row[figure] for row in rows for figure in figures if row.get(figure)]
+    if len(rows) < 2 or not values:
+        return
+    x0, x1 = math.log10(rows[0][across]), math.log10(rows[-1][across])
+    y0, y1 = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    x = lambda value: left + (width - left - 150) * (math.log10(value) - x0) / (x1 - x0)
+    y = lambda value: top + (height - top - 50) * (1 - (math.log10(value) - y0) / max(y1 - y0, 1))
+    colours = ["#1b6ca8", "#c0504d", "#4f9d4f", "#8064a2", "#d08a2e", "#555555"]
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+             f'<rect width="{width}" height="{height}" fill="white"/>']
+    for power in range(y0, y1 + 1):
+        at = y(10.0**power)
+        parts.append(f'<line x1="{left}" x2="{width - 150}" y1="{at:.1f}" y2="{at:.1f}" stroke="#ddd"/>'
+                     f'<text x="{left - 6}" y="{at + 4:.1f}" text-anchor="end">{10.0**power:g}</text>')
+    for row in rows:
+        parts.append(f'<text x="{x(row[across]):.1f}" y="{height - 28}" text-anchor="middle">{row[across]:,}</text>')
+    parts.append(f'<text x="{(left + width - 150) / 2}" y="{height - 8}" text-anchor="middle">{across}</text>')
+    for number, figure in enumerate(figures):
+        points = [(x(row[across]), y(row[figure])) for row in rows if row.get(figure)]
+        colour = colours[number % len(colours)]
+        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="' + " ".join(f"{a:.1f},{b:.1f}" for a, b in points) + '"/>')
+        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in points]
+        parts.append(f'<text x="{width - 142}" y="{top + 18 * number + 10}" fill="{colour}">{figure}</text>')
+    with open(path, "w") as file:
+        file.write("\n".join([*parts, "</svg>", ""]))

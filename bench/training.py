@@ -1,0 +1,18 @@
+"""Training: images a second of `head` and `full`, and the same full step in PyTorch where that is installed."""
+import json, os, subprocess, sys
+
+from inputs import HERE, PROGRAM, python, shell
+
+
+def training():
+    """EfficientNet-B0 at 224, batches of 8, all cores: CPU-seconds and seconds a full step; images a second of the head's fit."""
+    ours = json.loads(shell(PROGRAM, "bench-train", "--json"))
+    rows = [{"what": "radsort", **{key: value for key, value in ours.items() if isinstance(value, (int, float))}}]
+    for interpreter in filter(None, [os.environ.get("TORCH_PYTHON"), sys.executable, python()]):
+        if subprocess.run([interpreter, "-c", "import torch, torchvision"], capture_output=True).returncode == 0:
+            rows.append({"what": "PyTorch", **json.loads(shell(interpreter, os.path.join(HERE, "train_pytorch.py")))})
+            break
+    else:
+        print("NOT RUN: PyTorch is not installed (pip install torch torchvision; TORCH_PYTHON=INTERPRETER names another one)")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in names} for row in rows]
