@@ -1,12 +1,9 @@
 //! From a file's bytes to a model-ready tensor, by transfer syntax, and rendering alone: `cargo bench --bench decode`.
 
-#![allow(missing_docs)] // criterion's macros
 #![allow(clippy::expect_used)] // a benchmark may fail
 
-use std::hint::black_box;
-use std::time::Duration;
-
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
 use radsort::decode::attributes::PixelDescription;
 use radsort::decode::header::inspect_bytes;
 use radsort::decode::render::render_plane;
@@ -15,6 +12,11 @@ use radsort::phantom::{Difficulty, Imbalance, Phantom, PlanOptions, Syntax, plan
 
 const COLUMNS: u32 = 2140;
 const ROWS: u32 = 1760;
+const PIXELS: ItemsCount = ItemsCount::new((COLUMNS * ROWS) as usize);
+
+fn main() {
+    divan::main();
+}
 
 fn spec() -> RenderSpec {
     RenderSpec {
@@ -40,44 +42,35 @@ fn phantom() -> Phantom {
     plans[0].draw()
 }
 
-fn file(phantom: &Phantom, syntax: Syntax) -> Vec<u8> {
+fn file(syntax: &str) -> Vec<u8> {
+    let syntax: Syntax = syntax.parse().expect("a syntax");
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let path = scratch.path().join("phantom.dcm");
-    phantom.write(&path, syntax).expect("a phantom is written");
+    phantom()
+        .write(&path, syntax)
+        .expect("a phantom is written");
     std::fs::read(&path).expect("it is read back")
 }
 
-fn decoding(criterion: &mut Criterion) {
-    let phantom = phantom();
-    let mut group = criterion.benchmark_group("decode");
-    group.throughput(Throughput::Elements(u64::from(COLUMNS) * u64::from(ROWS)));
-    group
-        .sample_size(10)
-        .measurement_time(Duration::from_secs(3));
-    for syntax in Syntax::ALL {
-        let bytes = file(&phantom, syntax);
-        group.bench_function(syntax.name(), |bencher| {
-            bencher.iter(|| decode_bytes(black_box(&bytes), &[spec()]));
-        });
-    }
-    group.finish();
-    let bytes = file(&phantom, Syntax::ExplicitLe);
-    criterion.bench_function("header pass", |bencher| {
-        bencher.iter(|| inspect_bytes(black_box(&bytes)));
-    });
+#[divan::bench(args = Syntax::ALL.map(Syntax::name), sample_count = 10)]
+fn decode(bencher: Bencher, syntax: &str) {
+    let bytes = file(syntax);
+    bencher
+        .counter(PIXELS)
+        .bench(|| decode_bytes(black_box(&bytes), &[spec()]).map(|decoded| decoded.radiographs));
 }
 
-fn rendering(criterion: &mut Criterion) {
+#[divan::bench]
+fn header_pass(bencher: Bencher) {
+    let bytes = file("explicit");
+    bencher.bench(|| inspect_bytes(black_box(&bytes)).completeness);
+}
+
+#[divan::bench(sample_count = 20)]
+fn render(bencher: Bencher) {
     let phantom = phantom();
     let description = PixelDescription::monochrome2(ROWS, COLUMNS, phantom.bits_stored);
-    let mut group = criterion.benchmark_group("render");
-    group.throughput(Throughput::Elements(u64::from(COLUMNS) * u64::from(ROWS)));
-    group.sample_size(20);
-    group.bench_function("whole range", |bencher| {
-        bencher.iter(|| render_plane(black_box(&phantom.pixels), &description, &spec()));
-    });
-    group.finish();
+    bencher
+        .counter(PIXELS)
+        .bench(|| render_plane(black_box(&phantom.pixels), &description, &spec()));
 }
-
-criterion_group!(benches, decoding, rendering);
-criterion_main!(benches);

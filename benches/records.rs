@@ -1,14 +1,12 @@
 //! What one file costs on record: appending to the ledger, taking a group into the index, asking the index:
 //! `cargo bench --bench records`.
 
-#![allow(missing_docs)] // criterion's macros
 #![allow(clippy::expect_used)] // a benchmark may fail
 
 use std::convert::Infallible;
-use std::hint::black_box;
-use std::path::Path;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
 use radsort::domain::{RelPath, Uid};
 use radsort::filing::ledger::Ledger;
 use radsort::filing::record::{Intent, Position, Record, RecordId};
@@ -18,6 +16,10 @@ use radsort::index::{Index, Query};
 const GROUP: u64 = 100;
 /// Files that the index knows when it is asked.
 const KNOWN: u64 = 20_000;
+
+fn main() {
+    divan::main();
+}
 
 /// The intent of a phantom that was filed once, as the ledger had it.
 fn intent() -> Intent {
@@ -70,69 +72,84 @@ fn group(intent: &Intent, files: std::ops::Range<u64>) -> Vec<(Position, i64, Re
     placed.collect()
 }
 
-fn index_with(dir: &Path, intent: &Intent, files: u64) -> Index {
-    let ledger = group(intent, 0..files).into_iter().map(Ok::<_, Infallible>);
-    Index::rebuild(dir, ledger, |_| ()).expect("an index")
+/// An index that knows [`KNOWN`] files.
+struct Known {
+    index: Index,
+    _scratch: tempfile::TempDir,
 }
 
-fn ledger(criterion: &mut Criterion) {
+impl Known {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let ledger = group(&intent(), 0..KNOWN)
+            .into_iter()
+            .map(Ok::<_, Infallible>);
+        let index =
+            Index::rebuild(&scratch.path().join("index"), ledger, |_| ()).expect("an index");
+        Self {
+            index,
+            _scratch: scratch,
+        }
+    }
+}
+
+#[divan::bench(args = [1, GROUP], sample_count = 20)]
+fn append_and_sync(bencher: Bencher, files: u64) {
     let intent = intent();
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let (mut ledger, _) = Ledger::open(scratch.path()).expect("a ledger");
-    let mut bench = criterion.benchmark_group("ledger");
-    bench.sample_size(20);
-    for files in [1, GROUP] {
-        let records: Vec<Record> = (0..files).flat_map(|n| filed(&intent, n)).collect();
-        bench.throughput(Throughput::Elements(files));
-        bench.bench_function(format!("append and sync {files}"), |bencher| {
-            bencher.iter(|| ledger.append_group(black_box(&records)));
-        });
-    }
-    bench.finish();
+    let records: Vec<Record> = (0..files).flat_map(|n| filed(&intent, n)).collect();
+    bencher.counter(ItemsCount::new(files)).bench_local(|| {
+        ledger
+            .append_group(black_box(&records))
+            .map(|placed| placed.len())
+    });
 }
 
-fn index(criterion: &mut Criterion) {
+#[divan::bench(args = [1, GROUP], sample_count = 20)]
+fn take_in(bencher: Bencher, files: u64) {
     let intent = intent();
-    let scratch = tempfile::tempdir().expect("a scratch directory");
-    let index = index_with(&scratch.path().join("index"), &intent, KNOWN);
-    let mut bench = criterion.benchmark_group("index");
-    bench.sample_size(20);
+    let known = Known::new();
     let mut next = KNOWN;
-    for files in [1, GROUP] {
-        bench.throughput(Throughput::Elements(files));
-        bench.bench_function(format!("take in {files}"), |bencher| {
-            let fresh = || {
-                next += files;
-                group(&intent, next - files..next)
-            };
-            bencher.iter_batched(fresh, |group| index.apply(&group), BatchSize::PerIteration);
-        });
-    }
-    bench.throughput(Throughput::Elements(1));
+    bencher
+        .counter(ItemsCount::new(files))
+        .with_inputs(|| {
+            next += files;
+            group(&intent, next - files..next)
+        })
+        .bench_local_values(|group| known.index.apply(&group));
+}
+
+#[divan::bench]
+fn find_a_uid(bencher: Bencher) {
+    let known = Known::new();
     let mut n = 0;
-    bench.bench_function("find a UID", |bencher| {
-        bencher.iter(|| {
-            n = (n + 7919) % KNOWN;
-            index.find_uid(black_box(&uid(n)))
-        });
+    bencher.bench_local(|| {
+        n = (n + 7919) % KNOWN;
+        known
+            .index
+            .find_uid(black_box(&uid(n)))
+            .map(|found| found.is_some())
     });
-    let newest = Query {
-        category: intent.dossier.decision.category().cloned(),
+}
+
+#[divan::bench]
+fn the_newest_100_of_a_category(bencher: Bencher) {
+    let known = Known::new();
+    let query = Query {
+        category: intent().dossier.decision.category().cloned(),
         limit: Some(100),
         ..Query::default()
     };
-    bench.bench_function("the newest 100 of a category", |bencher| {
-        bencher.iter(|| index.query(black_box(&newest)).count());
-    });
-    let count = Query {
-        limit: None,
-        ..newest
-    };
-    bench.bench_function("count a category", |bencher| {
-        bencher.iter(|| index.count(black_box(&count)));
-    });
-    bench.finish();
+    bencher.bench_local(|| known.index.query(black_box(&query)).count());
 }
 
-criterion_group!(benches, ledger, index);
-criterion_main!(benches);
+#[divan::bench]
+fn count_a_category(bencher: Bencher) {
+    let known = Known::new();
+    let query = Query {
+        category: intent().dossier.decision.category().cloned(),
+        ..Query::default()
+    };
+    bencher.bench_local(|| known.index.count(black_box(&query)).unwrap_or_default());
+}

@@ -1,5 +1,7 @@
 //! Uncompressed pixels, read in strips of a few hundred kilobytes and never held as a whole.
 
+use zerocopy::IntoBytes as _;
+
 use super::{Cells, Frame, Grid, Rows, luminance, luminance_of};
 use crate::decode::Fault;
 use crate::decode::attributes::{Photometric, PixelDescription};
@@ -115,15 +117,16 @@ impl Native<'_> {
         let bytes = self.memory.as_ref().unwrap_or(self.file);
         let at = self.at + offset as u64;
         if self.description.bits_allocated == 16 {
-            let raw = &mut raw[..len];
-            bytes.read_at(at, raw)?;
-            let from = if self.big_endian {
-                u16::from_be_bytes
+            let cells = &mut cells[..len / 2];
+            bytes.read_at(at, cells.as_mut_bytes())?;
+            if self.big_endian {
+                cells
+                    .iter_mut()
+                    .for_each(|cell| *cell = u16::from_be(*cell));
             } else {
-                u16::from_le_bytes
-            };
-            for (cell, pair) in cells.iter_mut().zip(raw.as_chunks().0) {
-                *cell = from(*pair);
+                cells
+                    .iter_mut()
+                    .for_each(|cell| *cell = u16::from_le(*cell));
             }
             return Ok(());
         }

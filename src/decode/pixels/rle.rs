@@ -31,13 +31,19 @@ pub(super) fn frame(
         1
     };
     let mut cells = vec![0_u16; pixels * used];
+    let mut plane = vec![0_u8; pixels];
     for (index, segment) in segments.iter().take(used * bytes_each).enumerate() {
         let (sample, byte) = (index / bytes_each, index % bytes_each);
         // The most significant byte comes first.
         let shift = 8 * (bytes_each - 1 - byte);
-        unpack(segment, pixels, |at, value| {
-            cells[at * used + sample] |= u16::from(value) << shift;
-        })?;
+        unpack(segment, &mut plane)?;
+        let add = |(cell, value): (&mut u16, &u8)| *cell |= u16::from(*value) << shift;
+        if used == 1 {
+            cells.iter_mut().zip(&plane).for_each(add);
+        } else {
+            let of_sample = cells[sample..].iter_mut().step_by(used);
+            of_sample.zip(&plane).for_each(add);
+        }
     }
     let samples = if used == 3 {
         luminance_of_triples(description, &cells)
@@ -89,37 +95,29 @@ fn segments(codestream: &[u8]) -> Result<Vec<&[u8]>, Fault> {
         .ok_or_else(|| fault("a segment lies outside the codestream"))
 }
 
-/// Unpacks exactly `count` bytes (PS3.5 §G.3.2) and gives each with its place.
-fn unpack(packed: &[u8], count: usize, mut put: impl FnMut(usize, u8)) -> Result<(), Fault> {
-    let mut rest = packed;
-    let mut at = 0;
-    while at < count {
-        let [control, tail @ ..] = rest else {
-            return Err(fault("a segment ends too early"));
-        };
-        rest = tail;
+/// Unpacks exactly as many bytes as the plane has (PS3.5 §G.3.2); what a segment holds beyond is left alone.
+fn unpack(packed: &[u8], plane: &mut [u8]) -> Result<(), Fault> {
+    let too_early = || fault("a segment ends too early");
+    let (mut rest, mut missing) = (packed, plane);
+    while !missing.is_empty() {
+        let (control, tail) = rest.split_first().ok_or_else(too_early)?;
         match *control {
-            128 => {}
+            128 => rest = tail,
             literal @ 0..128 => {
-                let len = usize::from(literal) + 1;
-                let (run, tail) = rest
-                    .split_at_checked(len)
-                    .ok_or_else(|| fault("a segment ends too early"))?;
-                for value in run.iter().take(count - at) {
-                    put(at, *value);
-                    at += 1;
-                }
-                rest = tail;
+                let (run, tail) = tail
+                    .split_at_checked(usize::from(literal) + 1)
+                    .ok_or_else(too_early)?;
+                let len = run.len().min(missing.len());
+                let (now, later) = missing.split_at_mut(len);
+                now.copy_from_slice(&run[..len]);
+                (rest, missing) = (tail, later);
             }
             repeat => {
-                let [value, tail @ ..] = rest else {
-                    return Err(fault("a segment ends too early"));
-                };
-                for _ in 0..(257 - usize::from(repeat)).min(count - at) {
-                    put(at, *value);
-                    at += 1;
-                }
-                rest = tail;
+                let (value, tail) = tail.split_first().ok_or_else(too_early)?;
+                let len = (257 - usize::from(repeat)).min(missing.len());
+                let (now, later) = missing.split_at_mut(len);
+                now.fill(*value);
+                (rest, missing) = (tail, later);
             }
         }
     }

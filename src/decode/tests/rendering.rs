@@ -2,7 +2,7 @@
 
 use super::synthetic::{Content as Value, Dicom, IMPLICIT};
 use super::{decoded, difference, picture};
-use crate::decode::attributes::PixelDescription;
+use crate::decode::attributes::{Function, PixelDescription, Voi};
 use crate::decode::render::{picture_spec, render_plane};
 use crate::decode::{Fit, Intensity, Polarity, RenderSpec, decode_bytes};
 
@@ -357,6 +357,31 @@ fn a_window_clips_before_averaging() {
             .pixels,
         &[0.5],
     );
+}
+
+#[test]
+fn a_saturated_image_stays_within_0_and_1_at_every_size() {
+    for (rows, columns) in [(250, 300), (176, 214), (430, 299), (97, 131)] {
+        let mut white = PixelDescription::monochrome2(rows, columns, 12);
+        white.voi = Voi::Window {
+            center: 100.0,
+            width: 50.0,
+            function: Function::Linear,
+        };
+        let stored = vec![4000; rows as usize * columns as usize];
+        for side in 20..90 {
+            let spec = RenderSpec {
+                pad: 1.0,
+                ..spec(side, side, Fit::Letterbox)
+            };
+            let picture = render_plane(&stored, &white, &spec).unwrap();
+            // The jail's parent takes anything beyond for a lie.
+            assert!(
+                picture.pixels.iter().all(|grey| (0.0..=1.0).contains(grey)),
+                "{rows} x {columns} at {side}"
+            );
+        }
+    }
 }
 
 #[test]
