@@ -13,7 +13,7 @@ from filing import filing
 from gpu import gpu, gpu_memory_over_time
 from inputs import HERE, ROOT, WORK, machine
 from latency import idle, latency
-from scale import first_scans
+from scale import first_scans, long_records
 from training import training
 import report
 
@@ -21,7 +21,7 @@ RESULTS = os.path.join(HERE, "results.json")
 WORSE = 1.15
 PARTS = {
     "python": against_python, "limit": against_the_limit, "decoding": decoding, "harm": harm, "latency": latency, "idle": idle,
-    "scans": first_scans, "filing": filing, "training": training,
+    "scans": first_scans, "records": long_records, "filing": filing, "training": training,
 }
 # Only where they are asked for: `make bench-gpu`.
 GPU_PARTS = {"gpu": gpu, "gpu-memory": gpu_memory_over_time}

@@ -12,7 +12,9 @@ RUNTIME = os.environ.get("RADSORT_GPU_RUNTIME", "/usr/local/lib/radsort-gpu")
 DEVICE = os.environ.get("BENCH_GPU_DEVICE", "cuda")
 NETWORKS = [("b0", 224), ("b6", 528)]
 BATCHES = [int(word) for word in os.environ.get("BATCHES", "1,8,32").split(",")]
+UNCERTIFIED = '[review]\nuncertified = "file"\n'
 IMAGES = int(os.environ.get("GPU_IMAGES", "50000"))
+FILES = int(os.environ.get("GPU_FILES", "800"))
 
 
 def what_is_missing():
@@ -43,14 +45,11 @@ def settings(batch, decoders=None):
 
 
 def site_with(onnx, batch, decoders=None):
-    site = Site(PROGRAM, WORK, runtime=settings(batch, decoders), extra='[review]\nuncertified = "file"\n')
+    """A site whose bundle is that network and nothing else."""
+    site = Site(PROGRAM, WORK, runtime=settings(batch, decoders), extra=UNCERTIFIED)
     site.run("models", "import", onnx, "--classes", CLASSES, "--threshold", "0.5", "--name", "bench")
     site.run("models", "promote", "bench-1")
     return site
-
-
-def bundle_of(site):
-    return json.loads(site.run("models", "show", "bench-1", "--json"))["path"]
 
 
 def proven(site):
@@ -58,13 +57,12 @@ def proven(site):
     return site.status()["model"]["provider"]
 
 
-def fill(site, files):
-    staged = site.stage(files)
-    began, cpu = time.perf_counter(), site.cpu()
-    before = site.decided()
+def fill(site, staged):
+    """Wall and CPU seconds from the first of these files in the drop directory to the last on record."""
+    began, cpu, before = time.perf_counter(), site.cpu(), site.decided()
     for path in staged:
         os.rename(path, os.path.join(site.drops[0], os.path.basename(path)))
-    site.until(lambda: site.decided() - before >= len(files), "all files on record", patience=3000)
+    site.until(lambda: site.decided() - before >= len(staged), "all files on record", patience=3000)
     return time.perf_counter() - began, site.cpu() - cpu
 
 
@@ -75,46 +73,64 @@ def network(name, side, precision):
     return path
 
 
+def raw(bundle, batch):
+    """Images a second of ONNX Runtime alone, on ready tensors."""
+    library = [f"{RUNTIME}/libonnxruntime.so"] if DEVICE == "cuda" else []
+    done = json.loads(shell(example("raw_network"), bundle, str(max(COUNT * 8, 8 * batch)), str(batch), DEVICE, *library))
+    return done["images"] / done["wall_s"]
+
+
 def gpu():
-    """Raw ONNX Runtime on ready tensors and end to end from files, by network, precision, batch and number of decoders."""
+    """Raw ONNX Runtime on ready tensors, by network, precision and batch; from files, with the best batch, by number of decoders."""
     missing = what_is_missing()
     if missing:
         print(f"NOT RUN: no GPU was measured: {missing}")
         return []
-    rows, cores = [], os.cpu_count()
-    files = images("mixed", COUNT * 8)
+    rows, done, cores = [], 0, os.cpu_count()
+    patterns = images("mixed", 64, size="2140x1760")
     for name, side in NETWORKS:
         for precision in ("fp32", "fp16"):
-            onnx = network(name, side, precision)
-            for batch in BATCHES:
-                with site_with(onnx, batch) as site:
-                    count = max(COUNT * 8, 4 * batch)
-                    library = [f"{RUNTIME}/libonnxruntime.so"] if DEVICE == "cuda" else []
-                    raw = json.loads(shell(example("raw_network"), bundle_of(site), str(count), str(batch), DEVICE, *library))
-                alone = raw["images"] / raw["wall_s"]
+            with site_with(network(name, side, precision), BATCHES[-1]) as site:
+                bundle, called, alone = json.loads(site.run("models", "show", "bench-1", "--json"))["path"], f"{name}@{side} {precision}", {}
+                for batch in BATCHES:
+                    alone[batch] = raw(bundle, batch)
+                    rows.append(row(called, batch, **{"raw images/s": alone[batch]}))
+                best = max(alone, key=alone.get)
                 for decoders in sorted({max(cores // 4, 1), max(cores // 2, 1), cores}):
-                    with site_with(onnx, batch, decoders) as site:
-                        site.start()
-                        wall, cpu = fill(site, files)
-                        rows.append({
-                            "network": f"{name}@{side} {precision}", "batch": batch, "decoders": decoders, "provider": proven(site),
-                            "raw images/s": alone, "radsort images/s": len(files) / wall, "share kept, ratio": len(files) / wall / alone,
-                            "cores busy": cpu / wall, "GPU MiB": gpu_memory(),
-                        })
-                        site.stop()
+                    site.configure(settings(best, decoders), UNCERTIFIED)
+                    site.start()
+                    files = copies_with_new_uids(patterns, FILES, os.path.join(site.dir, "staged"), done)
+                    done += FILES
+                    wall, cpu = fill(site, files)
+                    rate = len(files) / wall
+                    rows.append(row(called, best, **{
+                        "decoders": decoders, "provider": proven(site), "raw images/s": alone[best], "radsort images/s": rate,
+                        "share kept, ratio": rate / alone[best], "cores busy": cpu / wall, "GPU MiB": gpu_memory(),
+                    }))
+                    site.stop()
     return rows
 
 
-def copies_with_new_uids(path, count, folder, first):
-    """The same small image so many times, each with a SOP Instance UID of its own."""
-    with open(path, "rb") as file:
-        content = file.read()
-    at = content.index(b"\x08\x00\x18\x00UI")
-    length = int.from_bytes(content[at + 6:at + 8], "little")
+def row(network, batch, **figures):
+    """One row of the table, told at once: a lent machine may go before the last."""
+    names = ["decoders", "provider", "raw images/s", "radsort images/s", "share kept, ratio", "cores busy", "GPU MiB"]
+    found = {"network": network, "batch": batch, **{name: figures.get(name) for name in names}}
+    print("  " + ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in found.items() if value is not None), flush=True)
+    return found
+
+
+def copies_with_new_uids(paths, count, folder, first=0):
+    """The same images again and again, each with a SOP Instance UID of its own."""
+    os.makedirs(folder, exist_ok=True)
+    contents = [open(path, "rb").read() for path in paths]
     for number in range(first, first + count):
+        content = contents[number % len(contents)]
+        at = content.index(b"\x08\x00\x18\x00UI")
+        length = int.from_bytes(content[at + 6:at + 8], "little")
         uid = f"1.2.826.0.1.3680043.10.9999.9.{number}".ljust(length, "\0").encode()[:length]
         with open(os.path.join(folder, f"{number}.dcm"), "wb") as file:
             file.write(content[:at + 8] + uid + content[at + 8 + length:])
+    return [os.path.join(folder, f"{number}.dcm") for number in range(first, first + count)]
 
 
 def gpu_memory_over_time():
@@ -130,8 +146,7 @@ def gpu_memory_over_time():
         inbox = os.path.join(site.dir, "inbox")
         while done < IMAGES:
             step = min(max(IMAGES // 10, 1), IMAGES - done)
-            os.makedirs(inbox, exist_ok=True)
-            copies_with_new_uids(small, step, inbox, done)
+            copies_with_new_uids([small], step, inbox, done)
             began, before = time.perf_counter(), site.decided()
             os.rename(inbox, os.path.join(site.drops[0], f"inbox-{done}"))
             site.until(lambda: site.decided() - before >= step, "all files on record", patience=3000, pause=0.2)

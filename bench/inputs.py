@@ -54,7 +54,7 @@ def network(name, side):
 
 def phantoms(syntax, count, size=None, seed=77):
     """Phantoms in one transfer syntax, at their detectors' own sizes or at `size` (columns x rows)."""
-    path = os.path.join(WORK, "-".join(["phantoms", syntax, str(count), *([size] if size else [])]))
+    path = os.path.join(WORK, "-".join(["phantoms", syntax, str(count), str(seed), *([size] if size else [])]))
     if not os.path.isdir(path):
         words = ["--out", path + ".new", "--count", str(count), "--seed", str(seed), "--syntax", syntax]
         shell(PROGRAM, "phantom", *words, *(["--size", size] if size else []))
@@ -62,20 +62,30 @@ def phantoms(syntax, count, size=None, seed=77):
     return sorted(os.path.join(path, name) for name in os.listdir(path) if name.endswith(".dcm"))
 
 
-def images(syntax, count=COUNT):
-    """Phantoms at their detectors' own sizes; mixed are as many, of each syntax in turn."""
+def images(syntax, count=COUNT, size=None):
+    """Phantoms at their detectors' own sizes, or at `size`; mixed are each syntax in turn, and no image comes twice."""
     if syntax != "mixed":
-        return phantoms(syntax, count)
-    turns = zip(*(phantoms(other, count) for other in SYNTAXES))
-    # Of each turn another syntax, so that no image comes twice.
-    return [turn[n % len(SYNTAXES)] for n, turn in enumerate(turns)]
+        return phantoms(syntax, count, size)
+    each = -(-count // len(SYNTAXES))
+    turns = zip(*(phantoms(other, each, size, seed=100 + n) for n, other in enumerate(SYNTAXES)))
+    return [path for turn in turns for path in turn][:count]
+
+
+def said(*words):
+    """What a program says of the machine; None where it is not there."""
+    try:
+        return shell(*words).strip() or None
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def machine():
     with open("/proc/cpuinfo") as file:
         model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
-    return {
+    found = {
         "cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(),
-        "radsort": shell(PROGRAM, "--version").strip(), "load": os.getloadavg()[0],
-        "commit": shell("git", "-C", ROOT, "describe", "--always", "--dirty").strip(), "date": time.strftime("%Y-%m-%d"),
+        "radsort": shell(PROGRAM, "--version").strip(), "load": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d"),
+        "commit": os.environ.get("COMMIT") or said("git", "-C", ROOT, "describe", "--always", "--dirty") or "unknown",
     }
+    gpu = said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "-i", "0")
+    return found | ({"gpu": gpu} if gpu else {})

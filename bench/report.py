@@ -24,7 +24,7 @@ def table(part):
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(cell(row.get(name)) for name in names) + " |" for row in rows]
     where = part["machine"]
-    note = f"{where['date']}, commit {where['commit']}, {where['cores']} × {where['cpu']}, load {where['load']:.1f} at the start, {part['seconds']} s"
+    note = f"{where['date']}, commit {where['commit']}, {where['cores']} × {where['cpu']}{', ' + where['gpu'] if where.get('gpu') else ''}, load {where['load']:.1f} at the start, {part['seconds']} s"
     return "\n".join(["", *lines, "", f"*{note}*", ""])
 
 

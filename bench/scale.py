@@ -1,7 +1,8 @@
 """Large trees and long records: how time and memory grow from 10,000 to 1,000,000."""
-import json, os, shutil, time
+import json, os, random, resource, subprocess, time
 
 from inputs import BUNDLE, PROGRAM, ROOT, WORK, example, shell
+from latency import quantile
 from service import Site
 
 LARGEST = int(os.environ.get("SCALE", "1000000"))
@@ -45,6 +46,73 @@ def first_scans():
                 "at once": min(count, 100_000), "known after s": time.perf_counter() - began, "missed": count + min(count, 100_000) - waiting(site),
             })
             site.stop()
+    return rows
+
+
+def size_of(folder):
+    return sum(os.stat(os.path.join(where, name)).st_size for where, _, names in os.walk(folder) for name in names)
+
+
+def asked(lines, request, **what):
+    """Milliseconds from a request on the control socket to its last reply, and how many replies came."""
+    began, replies = time.perf_counter(), 0
+    lines.write(json.dumps({"v": 1, "request": request, **what}) + "\n")
+    lines.flush()
+    while (reply := json.loads(lines.readline()))["reply"] != "done":
+        if reply["reply"] == "error":
+            raise SystemExit(f"{request} {what}: {reply}")
+        replies += reply["reply"] != "alive"
+    return 1000 * (time.perf_counter() - began), replies
+
+
+def times(lines, count, request, what):
+    """p50 and p99 of so many questions, each about something else."""
+    took = []
+    for number in range(count):
+        ms, replies = asked(lines, request, **what(number))
+        assert replies, (request, what(number))
+        took.append(ms)
+    return quantile(took, 0.5), quantile(took, 0.99)
+
+
+def long_records():
+    """A ledger of so many filed files: its size, the index built from it, the service's start, and questions over the control socket."""
+    rows, choice = [], random.Random(1)
+    for count in SIZES:
+        with Site(PROGRAM, WORK, bundle=BUNDLE) as site:
+            site.start()
+            site.stop()
+            shell(example("long_ledger"), site.state, str(count))
+            ledger = size_of(os.path.join(site.state, "ledger"))
+            before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            # It says, rightly, that none of these files is there; what counts is the index.
+            subprocess.run([PROGRAM, "reindex", "--config", site.config], capture_output=True)
+            rebuild = time.perf_counter() - began
+            cpu = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before.ru_utime
+            index = sum(size_of(entry.path) for entry in os.scandir(site.state) if entry.name.startswith("index") and entry.is_dir())
+            began = time.perf_counter()
+            site.start()
+            whole = time.perf_counter() - began
+            site.stop()
+            began = time.perf_counter()
+            site.start()
+            short = time.perf_counter() - began
+            memory = site.memory()
+            lines = site.connect()
+            some = lambda number: f"1.2.826.0.1.3680043.10.9999.1.{choice.randrange(count)}"
+            uid = times(lines, 500, "show", lambda number: {"what": some(number)})
+            category = times(lines, 50, "query", lambda number: {"query": {"category": f"category-{number % 5}", "limit": 100}})
+            date = times(lines, 50, "query", lambda number: {"query": {"since_us": 1, "limit": 100}})
+            counted = times(lines, 200, "count", lambda number: {"query": {"category": f"category-{number % 5}"}})
+            rows.append({
+                "entries": count, "ledger bytes each": ledger / count, "index bytes each": index / count, "rebuild s": rebuild,
+                "rebuilt a second": count / rebuild, "rebuild CPU s": cpu, "start s, whole ledger": whole, "start s, checkpoint": short,
+                "memory MiB": memory, "by UID p50 ms": uid[0], "by UID p99 ms": uid[1], "100 of a category p99 ms": category[1],
+                "100 since a date p99 ms": date[1], "count p99 ms": counted[1],
+            })
+            site.stop()
+    figures = ["rebuild s", "start s, whole ledger", "start s, checkpoint", "memory MiB", "by UID p99 ms", "count p99 ms"]
+    growth(rows, "entries", figures, os.path.join(ROOT, "docs/pictures/scale.svg"))
     return rows
 
 

@@ -34,15 +34,20 @@ class Site:
             os.mkdir(path)
         os.mkdir(self.state, 0o700)
         self.config = os.path.join(self.dir, "radsort.toml")
-        model = f'[model]\nbundle = "{bundle}"\n' if bundle else ""
-        with open(self.config, "w") as file:
-            for drop in self.drops:
-                file.write(f'[[watch]]\npath = "{drop}"\nrecursive = true\n{watch}')
-            file.write(f'[library]\npath = "{self.library}"\n[state]\npath = "{self.state}"\n')
-            file.write(f"[runtime]\n{runtime}{model}{extra}\n")
+        self.bundle, self.watch = bundle, watch
+        self.configure(runtime, extra)
         self.child = None
         # How far each segment of the ledger has been read, and how many files were found to have a fate.
         self.read = {}
+
+    def configure(self, runtime, extra=""):
+        """Writes the configuration; a service that runs does not read it."""
+        model = f'[model]\nbundle = "{self.bundle}"\n' if self.bundle else ""
+        with open(self.config, "w") as file:
+            for drop in self.drops:
+                file.write(f'[[watch]]\npath = "{drop}"\nrecursive = true\n{self.watch}')
+            file.write(f'[library]\npath = "{self.library}"\n[state]\npath = "{self.state}"\n')
+            file.write(f"[runtime]\n{runtime}{model}{extra}\n")
 
     def run(self, *words):
         done = subprocess.run([self.program, *words, "--config", self.config], capture_output=True, text=True)
@@ -91,11 +96,15 @@ class Site:
                 text += part
         return text.decode()
 
-    def subscribe(self):
-        """Every file that gets its fate from now on, as the control socket tells it: one dict each."""
+    def connect(self):
+        """The control socket, as a file of JSON lines to be written and read."""
         client = socket.socket(socket.AF_UNIX)
         client.connect(os.path.join(self.state, "control.sock"))
-        lines = client.makefile("rw")
+        return client.makefile("rw")
+
+    def subscribe(self):
+        """Every file that gets its fate from now on, as the control socket tells it: one dict each."""
+        lines = self.connect()
         lines.write('{"v":1,"request":"subscribe"}\n')
         lines.flush()
         return (reply["entry"] if "entry" in reply else reply for reply in map(json.loads, lines) if reply["reply"] == "entry")

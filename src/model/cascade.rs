@@ -54,9 +54,11 @@ impl Cascade {
         let runtime = Runtime::load(settings)?;
         let mut gpu_refused = None;
         if let Some(number) = wish.gpu() {
-            let tried = match runtime.lacks_cuda() {
-                Some(why) => Err(why),
-                None => match Self::networks(&bundle, &runtime, settings, Provider::Cuda(number)) {
+            let lacks = runtime.lacks_cuda().map_or(Ok(()), Err);
+            let tried = match lacks.and_then(|()| runtime.preload_cuda()) {
+                Err(why) => Err(why),
+                Ok(()) => match Self::networks(&bundle, &runtime, settings, Provider::Cuda(number))
+                {
                     Ok(networks) => Ok(networks),
                     // The bundle itself is at fault: the CPU would not help.
                     Err(error @ ModelError::Bundle(_)) => return Err(error),

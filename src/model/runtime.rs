@@ -103,6 +103,19 @@ impl Runtime {
         Ok(runtime)
     }
 
+    /// Loads what the CUDA provider needs from beside the library (the folder of `make gpu-runtime`), so that commands find it
+    /// without `LD_LIBRARY_PATH`: the provider's file names no folder of its own. What does not lie there is left to the
+    /// dynamic loader.
+    pub fn preload_cuda(&self) -> Result<(), String> {
+        let beside = self.library.parent().unwrap_or(Path::new("/"));
+        let names = ep::cuda::CUDA_DYLIBS.iter().chain(ep::cuda::CUDNN_DYLIBS);
+        for file in names.map(|name| beside.join(name)).filter(|it| it.exists()) {
+            ort::util::preload_dylib(&file)
+                .map_err(|error| format!("{} cannot be loaded: {error}", file.display()))?;
+        }
+        Ok(())
+    }
+
     /// The library's path.
     pub fn library(&self) -> &Path {
         &self.library

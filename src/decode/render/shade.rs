@@ -119,16 +119,16 @@ impl Ramp {
         let (left, right) = (self.left, self.right);
         match (self.cells, self.signed) {
             (Cells::Stored, false) => {
-                self.fill(cells, values, |cell| f32::from((cell << left) >> right))
+                self.fill(cells, values, |cell| f32::from((cell << left) >> right));
             }
             (Cells::Stored, true) => self.fill(cells, values, |cell| {
                 f32::from(((cell << left) as i16) >> right)
             }),
             (Cells::Number, false) => {
-                self.fill(cells, values, |cell| self.allowed(f32::from(cell)))
+                self.fill(cells, values, |cell| self.allowed(f32::from(cell)));
             }
             (Cells::Number, true) => {
-                self.fill(cells, values, |cell| self.allowed(f32::from(cell as i16)))
+                self.fill(cells, values, |cell| self.allowed(f32::from(cell as i16)));
             }
         }
     }
