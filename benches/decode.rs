@@ -12,7 +12,7 @@ use radsort::phantom::{Difficulty, Imbalance, Phantom, PlanOptions, Syntax, plan
 
 const COLUMNS: u32 = 2140;
 const ROWS: u32 = 1760;
-const PIXELS: ItemsCount = ItemsCount::new((COLUMNS * ROWS) as usize);
+const PIXELS: u32 = COLUMNS * ROWS;
 
 fn main() {
     divan::main();
@@ -56,7 +56,7 @@ fn file(syntax: &str) -> Vec<u8> {
 fn decode(bencher: Bencher, syntax: &str) {
     let bytes = file(syntax);
     bencher
-        .counter(PIXELS)
+        .counter(ItemsCount::new(PIXELS))
         .bench(|| decode_bytes(black_box(&bytes), &[spec()]).map(|decoded| decoded.radiographs));
 }
 
@@ -71,6 +71,6 @@ fn render(bencher: Bencher) {
     let phantom = phantom();
     let description = PixelDescription::monochrome2(ROWS, COLUMNS, phantom.bits_stored);
     bencher
-        .counter(PIXELS)
+        .counter(ItemsCount::new(PIXELS))
         .bench(|| render_plane(black_box(&phantom.pixels), &description, &spec()));
 }
