@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
+# For tests that load ONNX Runtime into their own process; radsort itself sees to it at its start.
+export ORT_DISABLE_TELEMETRY = 1
 
 .PHONY: help setup runtime build demo test lint doc model trial bench bench-check bench-gpu torture power-cuts endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
 

@@ -14,6 +14,10 @@ fn main() -> ExitCode {
     {
         return commands::decode_worker::main();
     }
+    if let Err(error) = radsort::model::runtime::without_telemetry() {
+        eprintln!("radsort: /proc/self/task: {error}");
+        return ExitCode::FAILURE;
+    }
     #[cfg(feature = "failpoints")]
     if let Err(error) = radsort::filing::failpoints::arm_from_environment() {
         eprintln!("radsort: {error}");

@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use common::{Mould, Site, put, uid};
 use dicom_core::VR;
@@ -218,4 +219,36 @@ fn assert_private(dir: &Path) {
             assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
     }
+}
+
+/// ONNX Runtime's library would look up its makers' address as soon as it is loaded, and again while it works.
+#[test]
+fn nothing_calls_home() {
+    let site = Site::new();
+    site.put("1.dcm", &Mould::new(41).bytes(&uid(1)));
+    let file = site.drop.join("1.dcm");
+    let traced = site.dir.path().join("calls");
+    let radsort = site.command(&["classify", "--json", file.to_str().unwrap()]);
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "-e", "trace=socket,socketpair", "-o"])
+        .arg(&traced)
+        .arg(radsort.get_program())
+        .args(radsort.get_args())
+        .env_remove("ORT_DISABLE_TELEMETRY")
+        .stdin(Stdio::null());
+    let Ok(output) = strace.output() else {
+        return eprintln!("SKIPPED: needs strace");
+    };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if said.contains("PTRACE") {
+        return eprintln!("SKIPPED: strace is not allowed here: {said}");
+    }
+    assert!(output.status.success(), "{said}");
+    let calls = fs::read_to_string(traced).unwrap();
+    assert!(
+        calls.contains("socketpair(AF_UNIX"),
+        "the decoders' pipes are not seen: {calls}"
+    );
+    assert!(!calls.contains("AF_INET"), "{calls}");
 }

@@ -13,6 +13,7 @@ use ort::ep::{self, ExecutionProvider as _};
 use ort::logging::LogLevel;
 
 use crate::config::settings::{Device, GpuPolicy, RuntimeSettings};
+use crate::sys::process::{SingleThreaded, set_variable};
 
 /// How to get the library, for messages.
 pub const ADVICE: &str = "Get it with `make runtime` (source tree) or the package radsort-onnxruntime, or unpack the PyPI \
@@ -54,6 +55,13 @@ pub enum RuntimeError {
         /// Why not.
         why: String,
     },
+}
+
+/// Keeps ONNX Runtime from reporting to its makers: since 1.29 its library for Linux does so from the moment that its
+/// environment is made, which `DisableTelemetryEvents` is too late for. To be called before there are threads.
+pub fn without_telemetry() -> std::io::Result<()> {
+    set_variable(&SingleThreaded::prove()?, "ORT_DISABLE_TELEMETRY", "1");
+    Ok(())
 }
 
 /// ONNX Runtime, loaded.

@@ -49,6 +49,12 @@ impl SingleThreaded {
     }
 }
 
+/// Sets a variable of this process's environment, for the C libraries that it will load and the processes that it starts.
+pub fn set_variable(_alone: &SingleThreaded, name: &str, value: &str) {
+    // SAFETY: there is one thread, so nobody reads the environment meanwhile.
+    unsafe { std::env::set_var(name, value) };
+}
+
 /// Ends the process at once: no destructors, no `atexit`, nothing flushed (`_exit`).
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any number, has no precondition and does not return.
