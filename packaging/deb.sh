@@ -2,8 +2,9 @@
 # Builds the Debian package into target/debian/. `packaging/deb.sh dev` takes the development profile: slower code, quicker
 # to build; for tests of the package only.
 #
-# It runs on Debian 12 and later and Ubuntu 22.04 and later, if it is built on one that is at least as old as where it is to
-# run: the program needs the C library that it was built with (the package's dependencies say which).
+# It runs on Debian 12 and later and Ubuntu 22.04 and later, if it is built on Debian 12 or Ubuntu 22.04: the program needs
+# symbols of the C and C++ libraries that it was built with. packaging/portable.sh looks at each, and at the package's
+# dependencies; on a newer system there is no package, unless RADSORT_DEB_FOR_HERE=1 asks for one that runs there alone.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -77,5 +78,14 @@ for name, version, licence in sorted(packages):
 compress=--compress-type=xz
 [ "$profile" = release ] || compress=--fast
 package=$(cargo deb --no-build --no-strip --no-dbgsym $compress --quiet ${RADSORT_DEB_VERSION:+--deb-version "$RADSORT_DEB_VERSION"})
+portable="Debian 12 and Ubuntu 22.04 or later"
+if ! packaging/portable.sh "$tree/usr/bin/radsort" "$tree"/usr/lib/radsort/*.so "$package"; then
+    if [ "${RADSORT_DEB_FOR_HERE:-}" != 1 ]; then
+        rm -f "$package"
+        echo "There is no package. RADSORT_DEB_FOR_HERE=1 makes one for systems like this one alone." >&2
+        exit 1
+    fi
+    portable="systems like this one alone"
+fi
 glibc=$(objdump -T "$tree/usr/bin/radsort" | sed -n 's/.*GLIBC_\([0-9.]*\).*/\1/p' | sort -Vu | tail -n 1)
-echo "$package ($(dpkg-deb --field "$package" Depends); symbols up to GLIBC_$glibc)"
+echo "$package ($(dpkg-deb --field "$package" Depends); symbols up to GLIBC_$glibc; for $portable)"

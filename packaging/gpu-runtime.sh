@@ -46,6 +46,25 @@ if [ -z "$library" ]; then
     exit 1
 fi
 [ -e "$part/libonnxruntime.so" ] || ln -s "$(basename "$library")" "$part/libonnxruntime.so"
+# Complete? Each library that one of them asks for is in the folder, belongs to any system, or to NVIDIA's driver. (TensorRT's
+# own, which radsort does not use, does not count.)
+if command -v readelf >/dev/null; then
+    for file in "$part"/*.so*; do
+        case "$file" in *tensorrt*) continue ;; esac
+        readelf -d "$file" 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'
+    done | sort -u | while read -r needed; do
+        case "$needed" in
+        libc.so.6 | libm.so.6 | libdl.so.2 | libpthread.so.0 | librt.so.1 | ld-linux-* | libgcc_s.so.1 | libstdc++.so.6 | libz.so.1) ;;
+        libcuda.so.1) ;;
+        *)
+            [ -e "$part/$needed" ] || {
+                echo "$needed is missing: a wheel that brings it has to be added to $list." >&2
+                exit 1
+            }
+            ;;
+        esac
+    done
+fi
 # shellcheck disable=SC2094 # it is not among what is read
 (cd "$part" && find . -type f ! -name SHA256SUMS -exec sha256sum {} + | sort -k 2 >SHA256SUMS)
 mv "$part" "$out"

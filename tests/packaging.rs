@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn packaging() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging")
@@ -94,6 +95,7 @@ fn systemd_has_nothing_to_say_about_the_units() {
     for unit in [
         "radsort.service",
         "radsort@x.service",
+        "radsort-retrain@x.service",
         "radsort-retrain@x.timer",
     ] {
         let verified = Command::new("systemd-analyze")
@@ -112,6 +114,183 @@ fn systemd_has_nothing_to_say_about_the_units() {
             .filter(|line| line.contains("radsort"))
             .collect();
         assert!(ours.is_empty(), "{unit}: {said}");
+    }
+}
+
+/// `systemd-analyze security` on files alone: 5 means 0.5 of 10. tests/systemd asks the booted systems as well.
+#[test]
+fn the_sandbox_is_as_tight_as_promised() {
+    let units = packaging().join("usr/lib/systemd/system");
+    let exposed = |unit: &str, drop_in: Option<&str>, most: u32| {
+        let root = tempfile::tempdir().unwrap();
+        let system = root.path().join("etc/systemd/system");
+        fs::create_dir_all(&system).unwrap();
+        fs::copy(units.join(unit), system.join(unit)).unwrap();
+        if let Some(drop_in) = drop_in {
+            let folder = system.join(format!("{unit}.d"));
+            fs::create_dir(&folder).unwrap();
+            fs::copy(
+                packaging().join("usr/share/radsort/systemd").join(drop_in),
+                folder.join(drop_in),
+            )
+            .unwrap();
+        }
+        let output = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager"])
+            .arg(format!("--threshold={most}"))
+            .arg("--root")
+            .arg(root.path())
+            .arg(unit)
+            .output();
+        let Ok(output) = output else {
+            eprintln!("SKIPPED: there is no systemd-analyze here");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if said.contains("unrecognized option") {
+            eprintln!("SKIPPED: this systemd-analyze is too old");
+            return;
+        }
+        let table = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{unit} {drop_in:?}: {table}{said}");
+        assert!(table.contains("Overall exposure level"), "{table}{said}");
+    };
+    exposed("radsort.service", None, 5);
+    exposed("radsort@.service", None, 5);
+    exposed("radsort-retrain@.service", None, 5);
+    exposed("radsort.service", Some("gpu.conf"), 10);
+}
+
+#[test]
+fn manual_pages_are_read_without_a_complaint_and_have_their_sections() {
+    let man = packaging().join("usr/share/man");
+    for (path, text) in tree(&man) {
+        let headings: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(".SH "))
+            .map(|heading| heading.trim_matches('"'))
+            .collect();
+        for heading in ["NAME", "SYNOPSIS", "DESCRIPTION", "FILES", "SEE ALSO"] {
+            let spared = match heading {
+                "SYNOPSIS" => path.ends_with("radsort-bundle.5"),
+                "FILES" => path.ends_with("radsort-phantom.1") || path.ends_with("radsort-demo.1"),
+                _ => false,
+            };
+            assert!(
+                spared || headings.contains(&heading),
+                "{}: no {heading}: {headings:?}",
+                path.display()
+            );
+        }
+        let is_command = path.starts_with("man1");
+        assert_eq!(headings.contains(&"EXIT STATUS"), is_command, "{path:?}");
+        assert!(!text.contains('`'), "{}: a backtick", path.display());
+        let output = Command::new("man")
+            .args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"])
+            .arg(man.join(&path))
+            .env("MANROFFSEQ", "")
+            .env("LC_ALL", "C.UTF-8")
+            .output();
+        match output {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(
+                    output.status.success() && said.is_empty(),
+                    "{}: {said}",
+                    path.display()
+                );
+            }
+            Err(_) => eprintln!("SKIPPED: there is no man here"),
+        }
+    }
+}
+
+/// A package that was built too late for Ubuntu 22.04 is not made.
+#[test]
+fn what_a_newer_system_needs_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let portable = |program: &Path, symbols: &str| {
+        // Stands in for binutils'.
+        let objdump = dir.path().join("objdump");
+        fs::write(
+            &objdump,
+            format!("#!/bin/sh\ncat <<'END'\n{symbols}\nEND\n"),
+        )
+        .unwrap();
+        fs::set_permissions(&objdump, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!(
+            "{}:{}",
+            dir.path().display(),
+            std::env::var("PATH").unwrap()
+        );
+        let output = Command::new(packaging().join("portable.sh"))
+            .arg(program)
+            .env("PATH", path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said)
+    };
+    let symbol = |version: &str| format!("0000 DF *UND*  0000 ({version}) some_call");
+    let program = dir.path().join("program");
+    for good in [
+        "GLIBC_2.35",
+        "GLIBC_2.2.5",
+        "GLIBCXX_3.4.30",
+        "CXXABI_1.3.13",
+        "GCC_3.0",
+    ] {
+        assert_eq!(
+            portable(&program, &symbol(good)),
+            (true, String::new()),
+            "{good}"
+        );
+    }
+    for bad in [
+        "GLIBC_2.36",
+        "GLIBC_2.38",
+        "GLIBCXX_3.4.31",
+        "CXXABI_1.3.15",
+        "GCC_14.0.0",
+    ] {
+        let symbols = format!("{}\n{}", symbol("GLIBC_2.4"), symbol(bad));
+        let (fine, said) = portable(&program, &symbols);
+        assert!(
+            !fine && said.contains(bad) && said.contains("some_call"),
+            "{bad}: {said}"
+        );
+    }
+
+    let package = |depends: &str| {
+        let tree = dir.path().join("tree");
+        fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+        let control = format!(
+            "Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x <x@localhost>\nDescription: x\nDepends: {depends}\n"
+        );
+        fs::write(tree.join("DEBIAN/control"), control).unwrap();
+        let file = dir.path().join("x.deb");
+        let mut build = Command::new("dpkg-deb");
+        build
+            .args(["-b"])
+            .arg(&tree)
+            .arg(&file)
+            .stdout(Stdio::null());
+        let built = build.status().is_ok_and(|status| status.success());
+        built.then(|| portable(&file, ""))
+    };
+    let Some(good) =
+        package("libc6 (>= 2.34), libgcc-s1 (>= 4.2), libstdc++6 (>= 12), systemd (>= 249)")
+    else {
+        return eprintln!("SKIPPED: there is no dpkg-deb here");
+    };
+    assert_eq!(good, (true, String::new()));
+    for bad in [
+        "libc6 (>= 2.38)",
+        "libstdc++6 (>= 13.1)",
+        "libc6 (>= 2.34), libssl3t64 (>= 3.0)",
+    ] {
+        let (fine, said) = package(bad).unwrap();
+        assert!(!fine && said.contains("Ubuntu 22.04"), "{bad}: {said}");
     }
 }
 
