@@ -429,6 +429,77 @@ fn status_goes_on_while_it_is_watched_as_lines_or_as_objects() {
     daemon.stop();
 }
 
+/// What a terminal of that size shows of a shell's commands.
+fn on_a_terminal(site: &Site, columns: u16, lines: u16, commands: &str) -> Option<String> {
+    let (config, shown) = (site.config.display(), site.dir.path().join("shown"));
+    let shell = format!(
+        "stty cols {columns} rows {lines}; watch=\"{} status --config {config} --watch\"
+        frames() {{ until [ $(grep -o 2026l {} | wc -l) -ge $1 ]; do sleep 0.1; done; }}
+        {commands}",
+        common::RADSORT,
+        shown.display()
+    );
+    let script = std::process::Command::new("script")
+        .args([
+            "-qefc",
+            &format!("timeout --foreground 100 bash -c '{shell}'"),
+        ])
+        .arg(&shown)
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output();
+    let Ok(output) = script else {
+        eprintln!("SKIPPED: needs script(1)");
+        return None;
+    };
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn a_narrow_terminal_is_enough_and_is_left_as_it_was() {
+    const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+    let site = Site::new();
+    let daemon = site.start();
+    // By its count, while it waits for a key.
+    let Some(shown) = on_a_terminal(&site, 40, 12, "$watch --count 2 --interval 0.2; stty -a")
+    else {
+        return;
+    };
+    let (view, after) = shown.split_once(LEAVE).unwrap();
+    assert!(
+        after.contains(" icanon") && after.contains(" echo "),
+        "{shown:?}"
+    );
+    let last = view.rsplit("\x1b[H").next().unwrap();
+    let rows: Vec<&str> = last.split("\r\n").collect();
+    assert!(rows.len() <= 12, "{rows:?}");
+    assert!(
+        rows.iter().any(|row| row.contains("drop: online")),
+        "{rows:?}"
+    );
+    for row in rows {
+        let bare = row.replace("\x1b[K", "");
+        let bare = bare.split('\x1b').next().unwrap();
+        assert!(bare.chars().count() <= 40, "{bare:?}");
+    }
+    // By a signal, in the middle of a long pause; and drawn anew as soon as the size has changed.
+    let commands =
+        "$watch --interval 3600 & frames 1; stty cols 50; frames 2; kill $!; wait; stty -a";
+    let shown = on_a_terminal(&site, 100, 20, commands).unwrap();
+    let (view, after) = shown.split_once(LEAVE).unwrap();
+    assert!(
+        after.contains(" icanon") && after.contains(" echo "),
+        "{shown:?}"
+    );
+    let frames: Vec<&str> = view.split("\x1b[H").skip(1).collect();
+    assert_eq!(frames.len(), 2, "{view:?}");
+    assert!(
+        frames[0].contains('─') && !frames[1].contains('─'),
+        "{view:?}"
+    );
+    daemon.stop();
+}
+
 #[test]
 fn a_watched_status_ends_when_nobody_reads_it_any_more() {
     let site = Site::new();

@@ -7,14 +7,16 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use console::{Key, Term};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::status::{StatusArgs, ask};
 use crate::control::client::Client;
 use crate::control::status::Status;
+use crate::sys::terminal::Kept;
 
 /// Looks until told to end.
 pub fn run(socket: &Path, args: &StatusArgs) -> anyhow::Result<ExitCode> {
@@ -112,64 +114,115 @@ impl Output for Lines {
 /// The terminal's other screen.
 struct Screen {
     term: Term,
-    keys: Receiver<()>,
+    /// A key or a signal that ends it.
+    ended: Receiver<()>,
     /// What was seen last, to be shown while no daemon answers.
     last: Option<Status>,
+    /// Why nothing newer is known.
+    trouble: Option<String>,
+    /// Height and width that were drawn for.
+    size: (u16, u16),
+    /// Put back after everything else.
+    _kept: Kept,
 }
 
 /// The other screen on and off, with the cursor hidden and shown.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+/// How soon a terminal that has changed its size is drawn anew.
+const RESIZED: Duration = Duration::from_millis(100);
 
 impl Screen {
     fn open() -> io::Result<Self> {
         let term = Term::stdout();
-        term.write_str(ENTER)?;
-        let (pressed, keys) = channel();
+        let kept = Kept::now();
+        let (end, ended) = channel();
+        signals(end.clone())?;
         if io::stdin().is_terminal() {
             let reader = term.clone();
-            // Ends with a key that ends it all; the terminal is as it was after each key.
             std::thread::spawn(move || {
                 while let Ok(key) = reader.read_key_raw() {
                     if matches!(key, Key::Char('q' | 'Q') | Key::CtrlC | Key::Escape) {
-                        let _ = pressed.send(());
+                        let _ = end.send(());
                         return;
                     }
                 }
             });
-        } else {
-            std::mem::forget(pressed);
         }
+        term.write_str(ENTER)?;
         Ok(Self {
             term,
-            keys,
+            ended,
             last: None,
+            trouble: None,
+            size: (0, 0),
+            _kept: kept,
         })
     }
-}
 
-impl Output for Screen {
-    fn show(&mut self, looked: Result<&Status, &String>) -> io::Result<()> {
-        let (height, width) = self.term.size();
-        let text = match looked {
-            Ok(status) => {
-                self.last = Some(status.clone());
-                status.to_text(width)
+    fn draw(&mut self) -> io::Result<()> {
+        self.size = self.term.size();
+        let (height, width) = self.size;
+        let text = match (&self.last, &self.trouble) {
+            (Some(status), None) => status.to_text(width),
+            (Some(last), Some(why)) => {
+                format!("{why}; as it was before:\n\n{}", last.to_text(width))
             }
-            Err(why) => match &self.last {
-                Some(last) => format!("{why}; as it was before:\n\n{}", last.to_text(width)),
-                None => format!("{why}\n"),
-            },
+            (None, why) => format!("{}\n", why.as_deref().unwrap_or_default()),
         };
         self.term.write_str(&frame(&text, width, height))?;
         self.term.flush()
     }
+}
+
+/// Ctrl-C where no key can be read, `kill`, a terminal that is closed: the screen is left in order.
+fn signals(end: Sender<()>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let (mut interrupt, mut terminate, mut hang_up) = {
+        let _inside = runtime.enter();
+        (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        )
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+        });
+        let _ = end.send(());
+    });
+    Ok(())
+}
+
+impl Output for Screen {
+    fn show(&mut self, looked: Result<&Status, &String>) -> io::Result<()> {
+        match looked {
+            Ok(status) => (self.last, self.trouble) = (Some(status.clone()), None),
+            Err(why) => self.trouble = Some(why.clone()),
+        }
+        self.draw()
+    }
 
     fn wait(&mut self, pause: Duration) -> bool {
-        match self.keys.recv_timeout(pause) {
-            Err(RecvTimeoutError::Timeout) => true,
-            // Without a reader of keys there is only Ctrl-C's signal.
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => false,
+        let until = Instant::now() + pause;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.ended.recv_timeout(left.min(RESIZED)) {
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return true,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.term.size() != self.size && self.draw().is_err() {
+                        return false;
+                    }
+                }
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return false,
+            }
         }
     }
 }
@@ -181,10 +234,10 @@ impl Drop for Screen {
 }
 
 /// A frame that is drawn over the one before: each line to its end, then nothing below; as one update where the terminal
-/// can (mode 2026). What does not fit is cut, with a last line that says so.
+/// can (mode 2026). Lines that are too long go on below, further in; what does not fit is cut, with a last line that says so.
 fn frame(text: &str, width: u16, height: u16) -> String {
     let (width, height) = (usize::from(width.max(1)), usize::from(height.max(2)));
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<String> = text.lines().flat_map(|line| folded(line, width)).collect();
     // The last line is for the help.
     let room = height - 1;
     let shown = if lines.len() > room {
@@ -194,20 +247,48 @@ fn frame(text: &str, width: u16, height: u16) -> String {
     };
     let mut frame = "\x1b[?2026h\x1b[H".to_owned();
     for line in &lines[..shown] {
-        let cut: String = line.chars().take(width).collect();
-        let _ = write!(frame, "{cut}\x1b[K\r\n");
+        let _ = write!(frame, "{line}\x1b[K\r\n");
     }
     let hidden = lines.len() - shown;
     if hidden > 0 {
-        let _ = write!(frame, "… {hidden} more lines\x1b[K\r\n");
+        let more: String = format!("… {hidden} more lines")
+            .chars()
+            .take(width)
+            .collect();
+        let _ = write!(frame, "{more}\x1b[K\r\n");
     }
-    let _ = write!(frame, "\x1b[2mq ends\x1b[0m\x1b[K\x1b[J\x1b[?2026l");
+    let help: String = "q ends".chars().take(width).collect();
+    let _ = write!(frame, "\x1b[2m{help}\x1b[0m\x1b[K\x1b[J\x1b[?2026l");
     frame
+}
+
+/// A line in pieces of at most `width` columns, broken between words where it can be.
+fn folded(line: &str, width: usize) -> Vec<String> {
+    let chars: Vec<char> = line.chars().collect();
+    let lead = chars.iter().take_while(|it| **it == ' ').count();
+    let indent = if lead + 2 < width / 2 { lead + 2 } else { 0 };
+    let (mut pieces, mut rest) = (Vec::new(), chars.as_slice());
+    loop {
+        let before = if pieces.is_empty() { 0 } else { indent };
+        let room = width - before;
+        let margin = " ".repeat(before);
+        if rest.len() <= room {
+            pieces.push(margin + &rest.iter().collect::<String>());
+            return pieces;
+        }
+        let blank = rest[..=room].iter().rposition(|it| *it == ' ');
+        let end = blank.filter(|at| *at > lead).unwrap_or(room);
+        pieces.push(margin + &rest[..end].iter().collect::<String>());
+        rest = &rest[end..];
+        while rest.first() == Some(&' ') {
+            rest = &rest[1..];
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::frame;
+    use super::{folded, frame};
 
     #[test]
     fn a_frame_fills_the_screen_and_no_more() {
@@ -221,7 +302,7 @@ mod tests {
             9,
             "ten lines: the help is the last"
         );
-        assert!(drawn.contains("… 22 more lines"), "{drawn}");
+        assert!(drawn.contains(" more lines\x1b[K"), "{drawn}");
         let widest = drawn
             .split("\r\n")
             .skip(1)
@@ -229,6 +310,24 @@ mod tests {
         assert!(widest.take(8).all(|width| width <= 40));
         // Nothing is cleared before it is drawn over.
         assert!(!drawn.contains("\x1b[2J") && drawn.ends_with("\x1b[J\x1b[?2026l"));
+    }
+
+    #[test]
+    fn a_long_line_goes_on_below_between_words() {
+        assert_eq!(folded("one two three", 8), ["one two", "  three"]);
+        assert_eq!(folded("  one two three", 12), ["  one two", "    three"]);
+        assert_eq!(folded("abcdefghij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(folded("", 4), [""]);
+        for width in 1..40 {
+            let line = "   what waits, and why: /srv/a/very/long/path of someone";
+            let pieces = folded(line, width);
+            assert!(
+                pieces.iter().all(|it| it.chars().count() <= width),
+                "{pieces:?}"
+            );
+            let letters = |text: &str| text.replace(' ', "");
+            assert_eq!(letters(&pieces.concat()), letters(line));
+        }
     }
 
     #[test]

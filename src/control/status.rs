@@ -13,6 +13,12 @@ use crate::config::settings::Action;
 /// Why a drop directory is offline whose filesystem does not return.
 pub const NOT_ANSWERING: &str = "its filesystem does not answer";
 
+/// Below so many columns there is no room for a table.
+const NARROW: u16 = 76;
+
+/// What files are counted as that are only decided on: nobody is told that they were filed.
+pub const OBSERVED: &str = "observed";
+
 /// How the daemon is. Times are microseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -29,7 +35,7 @@ pub struct Status {
     pub model: Option<ModelStatus>,
     /// Every drop directory.
     pub watches: Vec<WatchStatus>,
-    /// Live entries of the index by fate.
+    /// Live entries of the index by fate; those only decided on together as [`OBSERVED`].
     pub totals: BTreeMap<String, u64>,
     /// Room on the disks that are written to.
     pub disks: Vec<DiskStatus>,
@@ -103,7 +109,7 @@ pub struct WatchStatus {
     /// When the last complete scan ended.
     #[serde(default)]
     pub last_scan_us: Option<i64>,
-    /// Live entries of the index by fate.
+    /// Live entries of the index by fate, as in [`Status::totals`].
     #[serde(default)]
     pub counts: BTreeMap<String, u64>,
     /// The share of the last classified files that went to review, 0 to 1; `None` while there are too few.
@@ -138,6 +144,17 @@ pub enum WatchState {
     Offline,
     /// Intake has stopped: a full disk, a read-only share, a library that is offline.
     Held,
+}
+
+impl WatchState {
+    /// For people: in capitals what is wrong.
+    fn in_capitals(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "OFFLINE",
+            Self::Held => "HELD",
+        }
+    }
 }
 
 /// Room on a disk.
@@ -287,7 +304,11 @@ impl Status {
             );
         }
         text.push('\n');
-        text.push_str(&self.watch_table(width));
+        if width < NARROW {
+            text.push_str(&self.watch_lines());
+        } else {
+            text.push_str(&self.watch_table(width));
+        }
         for watch in &self.watches {
             if let Some(why) = &watch.why {
                 let _ = writeln!(text, "{}: {why}", watch.name);
@@ -338,6 +359,32 @@ impl Status {
         text
     }
 
+    /// What the table says, where it has no room.
+    fn watch_lines(&self) -> String {
+        let mut text = String::new();
+        for watch in &self.watches {
+            let counts = counts(watch).join(", ");
+            let _ = writeln!(
+                text,
+                "{}: {}, {} waiting, oldest {}\n  {}, {}, last scan {}{}{counts}",
+                watch.name,
+                watch.state.in_capitals(),
+                watch.waiting,
+                self.since(watch.oldest_waiting_us),
+                watch.path,
+                watch.share,
+                self.since(watch.last_scan_us),
+                if counts.is_empty() { "" } else { "\n  " },
+            );
+        }
+        text
+    }
+
+    /// How long ago.
+    fn since(&self, time: Option<i64>) -> String {
+        time.map_or_else(|| "–".to_owned(), |time| age(self.now_us - time))
+    }
+
     fn watch_table(&self, width: u16) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
@@ -354,34 +401,30 @@ impl Status {
             "files",
         ]);
         for watch in &self.watches {
-            let state = match watch.state {
-                WatchState::Online => "online",
-                WatchState::Offline => "OFFLINE",
-                WatchState::Held => "HELD",
-            };
             let noticing = match watch.noticing {
                 Noticing::Events => "events",
                 Noticing::Polling => "polling",
             };
-            let since = |time: Option<i64>| {
-                time.map_or_else(|| "–".to_owned(), |time| age(self.now_us - time))
-            };
-            let counts = watch
-                .counts
-                .iter()
-                .map(|(fate, count)| format!("{count} {fate}"));
             table.add_row([
                 format!("{}\n{}", watch.name, watch.path),
                 format!("{}\n{noticing}", watch.share),
-                state.to_owned(),
+                watch.state.in_capitals().to_owned(),
                 watch.waiting.to_string(),
-                since(watch.oldest_waiting_us),
-                since(watch.last_scan_us),
-                counts.collect::<Vec<_>>().join("\n"),
+                self.since(watch.oldest_waiting_us),
+                self.since(watch.last_scan_us),
+                counts(watch).join("\n"),
             ]);
         }
         format!("{table}\n")
     }
+}
+
+/// Its entries by fate.
+fn counts(watch: &WatchStatus) -> Vec<String> {
+    let counts = watch.counts.iter();
+    counts
+        .map(|(fate, count)| format!("{count} {fate}"))
+        .collect()
 }
 
 /// How its files fare, where enough have come to say.
@@ -499,6 +542,19 @@ pub(crate) mod tests {
         }
         let widest = text.lines().map(|line| line.chars().count()).max();
         assert!(widest <= Some(100), "{text}");
+    }
+
+    #[test]
+    fn where_a_table_has_no_room_lines_say_the_same() {
+        let text = status().to_text(50);
+        for part in [
+            "north: OFFLINE, 12 waiting, oldest 16 min\n",
+            "  /srv/north, nfs, last scan –\n  5 filed\n",
+            "the share is gone",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+        }
+        assert!(!text.contains('─'), "{text}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod lease;
 pub mod mask;
 pub mod openjpeg_encode;
 pub mod process;
+pub mod terminal;
 pub mod turbojpeg;
 pub mod turbojpeg_encode;
 pub mod writeback;
