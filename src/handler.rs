@@ -14,7 +14,7 @@ use crate::control::protocol::{
 };
 use crate::control::server::{Handler, Peer};
 use crate::control::status::{
-    Disk, ErrorLine, GpuMemory, ModelStatus, NOT_ANSWERING, Noticing, Status, WatchState,
+    Disk, ErrorLine, GpuMemory, ModelStatus, NOT_ANSWERING, Noticing, OBSERVED, Status, WatchState,
     WatchStatus,
 };
 use crate::daemon::{ReloadRequest, Tended, Watches};
@@ -155,16 +155,19 @@ impl Answers {
             tended.values().map(status).collect()
         };
         let index = Arc::clone(&self.engine.state.index);
-        let (totals, counts) = blocking(move || {
-            let counters = index
-                .counters("fate/")
-                .map_err(|error| Refusal::failed(&error))?;
-            let by_watch = index
-                .counters("watch/")
-                .map_err(|error| Refusal::failed(&error))?;
-            Ok::<_, Refusal>((counters, by_watch))
+        let (mut totals, counts, observed) = blocking(move || {
+            let counters = |prefix| {
+                let counters = index.counters(prefix);
+                counters.map_err(|error| Refusal::failed(&error))
+            };
+            let (totals, by_watch) = (counters("fate/")?, counters("watch/")?);
+            Ok::<_, Refusal>((totals, by_watch, counters("observed/")?))
         })
         .await??;
+        for (key, count) in &observed {
+            let fate = key.rsplit('/').next().unwrap_or_default();
+            only_observed(&mut totals, fate, *count);
+        }
         let mut disks = Vec::new();
         for disk in &self.disks {
             disks.push(disk.status().await);
@@ -175,6 +178,11 @@ impl Answers {
                 .iter()
                 .filter_map(|(key, count)| Some((key.strip_prefix(&prefix)?.to_owned(), *count)))
                 .collect();
+            for (key, count) in &observed {
+                if let Some(fate) = key.strip_prefix(&prefix) {
+                    only_observed(&mut watch.counts, fate, *count);
+                }
+            }
         }
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -204,6 +212,17 @@ impl Answers {
                 .clone(),
         })
     }
+}
+
+/// Counts files apart that were only decided on.
+fn only_observed(counts: &mut BTreeMap<String, u64>, fate: &str, count: u64) {
+    if let Some(all) = counts.get_mut(fate) {
+        *all = all.saturating_sub(count);
+        if *all == 0 {
+            counts.remove(fate);
+        }
+    }
+    *counts.entry(OBSERVED.to_owned()).or_default() += count;
 }
 
 impl Handler for Answers {

@@ -97,6 +97,9 @@ pub struct Told {
     pub watch: String,
     /// What became of it.
     pub fate: Fate,
+    /// It was only decided on (`action = "observe"`, a dry run): the fate is the one that it would have had.
+    #[serde(default)]
+    pub observed: bool,
     /// Its SOP Instance UID, when it has one.
     pub sop_instance_uid: Option<String>,
     /// The category it was filed under, or would have been.
@@ -116,6 +119,13 @@ pub struct Told {
     /// What its stages took.
     #[serde(skip)]
     pub took: Took,
+}
+
+impl Told {
+    /// Whether it would have gone elsewhere, were it not only observed. What stays where it is does so either way.
+    pub fn only_observed(&self) -> bool {
+        self.observed && self.fate != Fate::Left
+    }
 }
 
 /// How long the stages of one file's way took; `None` for those that it did not go through.
@@ -574,6 +584,7 @@ fn told(drop: &Drop, fate: Fate, dossier: &Dossier, detail: Option<String>, to: 
         id: None,
         watch: drop.settings.name.clone(),
         fate,
+        observed: drop.dry_run || drop.settings.action == Action::Observe,
         sop_instance_uid: dossier
             .instance
             .as_ref()

@@ -211,7 +211,7 @@ fn log(engine: &Engine, told: &Told) {
     let reason = told.reason.map(crate::domain::Reason::code);
     let confidence = told.confidence.map(four_digits);
     tracing::info!(
-        event = %event_of(told.fate),
+        event = %event_of(told),
         record = told.id.as_ref().map(tracing::field::display),
         sop_instance_uid = uid,
         watch = told.watch,
@@ -221,22 +221,30 @@ fn log(engine: &Engine, told: &Told) {
         model = told.model,
         duration_ms = told.ms.round() as u64,
         "{}",
-        match (told.fate, told.category.as_deref()) {
-            (Fate::Filed, Some(category)) => format!("filed as {category}"),
-            (fate, _) => format!("{} ({})", fate.as_str(), reason.unwrap_or_default()),
-        },
+        in_words(told),
     );
 }
 
-fn event_of(fate: Fate) -> Event {
-    match fate {
+fn in_words(told: &Told) -> String {
+    let reason = told.reason.map_or("", crate::domain::Reason::code);
+    match (told.fate, told.category.as_deref()) {
+        (Fate::Filed, Some(category)) if told.observed => format!("would be filed as {category}"),
+        (Fate::Filed, Some(category)) => format!("filed as {category}"),
+        (fate, _) if told.only_observed() => format!("would be: {fate} ({reason})"),
+        (fate, _) => format!("{fate} ({reason})"),
+    }
+}
+
+fn event_of(told: &Told) -> Event {
+    match told.fate {
+        Fate::Left => Event::Left,
+        _ if told.observed => Event::Observed,
         Fate::Filed => Event::Filed,
         Fate::Review => Event::Review,
         Fate::Other => Event::Other,
         Fate::Quarantined => Event::Quarantined,
         Fate::Duplicate => Event::Duplicate,
         Fate::Conflict => Event::Conflict,
-        Fate::Left => Event::Left,
     }
 }
 

@@ -172,6 +172,7 @@ pub fn accounted(summary: &SortSummary) -> u64 {
 }
 
 fn count(summary: &mut SortSummary, told: &Told) {
+    summary.observed += u64::from(told.only_observed());
     *match told.fate {
         Fate::Filed => &mut summary.filed,
         Fate::Review | Fate::Conflict => &mut summary.review,

@@ -105,6 +105,11 @@ fn observe_mode_decides_and_records_and_touches_nothing() {
     for _ in 0..2 {
         let mut daemon = site.start();
         daemon.wait_total(3);
+        // Nobody is told that anything was filed.
+        let status = site.json(&["status", "--json"]);
+        let observed = serde_json::json!({"observed": 3});
+        assert_eq!(status["totals"], observed);
+        assert_eq!(status["watches"][0]["counts"], observed);
         daemon.stop();
     }
     assert_eq!(site.records().len(), 3);

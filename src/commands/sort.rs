@@ -188,6 +188,8 @@ impl Shown {
 fn print(summary: &SortSummary, dry_run: bool) {
     let would = if dry_run {
         " (nothing was touched: --dry-run)"
+    } else if summary.observed > 0 {
+        " (nothing was touched: action = \"observe\"; this is what would become of them)"
     } else {
         ""
     };

@@ -230,6 +230,9 @@ pub struct SortSummary {
     pub quarantined: u64,
     /// Known already.
     pub duplicates: u64,
+    /// Of all these, only decided on: nothing was touched.
+    #[serde(default)]
+    pub observed: u64,
     /// Not settled, or not ours to take.
     pub waiting: u64,
     /// How long it took.

@@ -1,6 +1,8 @@
 //! How the service is, in one line: what `systemctl status` shows, and `radsort status --watch` where there is no terminal.
 
-use super::status::{Status, WatchState, age};
+use std::fmt::Write as _;
+
+use super::status::{OBSERVED, Status, WatchState, age};
 
 impl Status {
     /// One line: what is wrong first, then what waits, what has been done, and what classifies.
@@ -31,12 +33,16 @@ impl Status {
         parts.push(format!("{online} of {all} drop directories online"));
         parts.push(self.waiting());
         let of = |fate: &str| self.totals.get(fate).copied().unwrap_or(0);
-        parts.push(format!(
+        let mut done = format!(
             "{} filed, {} for review, {} quarantined",
             of("filed"),
             of("review") + of("conflict"),
             of("quarantined")
-        ));
+        );
+        if of(OBSERVED) > 0 {
+            let _ = write!(done, ", {} only observed", of(OBSERVED));
+        }
+        parts.push(done);
         if let Some(model) = &self.model {
             parts.push(format!("{} on {}", model.name, model.provider));
         }
@@ -88,6 +94,12 @@ mod tests {
         assert_eq!(
             status.line(),
             "2 of 2 drop directories online; nothing waiting; 12 filed, 3 for review, 0 quarantined; spine 1 on cpu"
+        );
+        status.totals.insert(OBSERVED.into(), 7);
+        assert!(
+            status.line().contains("0 quarantined, 7 only observed; "),
+            "{}",
+            status.line()
         );
         let north = &mut status.watches[0];
         (north.state, north.waiting, north.oldest_waiting_us) =

@@ -230,6 +230,11 @@ impl Entry {
         }
     }
 
+    /// Whether its fate is the one that it would have had: its drop directory is only observed.
+    pub fn only_observed(&self) -> bool {
+        !self.placed && self.action == Some(Action::Observe) && self.fate != Fate::Left
+    }
+
     /// Size in bytes, when it is known.
     pub fn size(&self) -> Option<u64> {
         self.fingerprint.map(|seen| seen.size)

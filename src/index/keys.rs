@@ -105,7 +105,8 @@ pub(super) fn of(entry: &Entry) -> Vec<Vec<u8>> {
     keys
 }
 
-/// The counters that an entry counts in: `fate/…`, `category/…`, `reason/…`, `model/…`, `label/…`, and `watch/<name>/<fate>`.
+/// The counters that an entry counts in: `fate/…`, `category/…`, `reason/…`, `model/…`, `label/…`, `watch/<name>/<fate>`, and
+/// of these `observed/<name>/<fate>` if it was only decided on.
 pub(super) fn counters(entry: &Entry) -> Vec<String> {
     if entry.state != State::Live {
         return Vec::new();
@@ -131,5 +132,9 @@ pub(super) fn counters(entry: &Entry) -> Vec<String> {
             .as_ref()
             .map(|watch| format!("watch/{watch}/{fate}")),
     );
+    if entry.only_observed() {
+        let watch = entry.watch.as_deref().unwrap_or_default();
+        counters.push(format!("observed/{watch}/{fate}"));
+    }
     counters
 }

@@ -38,7 +38,7 @@ use keys::Kind;
 use store::{OpenFault, Part, Trees};
 
 /// Raised whenever the same ledger would give another index.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 const CURSOR: &[u8] = b"cursor";
 const SESSION: &[u8] = b"session";
@@ -332,7 +332,7 @@ impl Index {
     }
 
     /// The maintained counters whose name begins with `prefix`: `fate/`, `category/`, `reason/`, `model/`,
-    /// `watch/<name>/` (by fate). Live entries only.
+    /// `watch/<name>/` (by fate), `observed/<name>/` (those of them that were only decided on). Live entries only.
     pub fn counters(&self, prefix: &str) -> Result<BTreeMap<String, u64>> {
         let trees = self.trees();
         let mut counters = BTreeMap::new();

@@ -433,6 +433,26 @@ fn only_a_live_copy_in_the_library_stands_for_its_uid() {
 }
 
 #[test]
+fn what_was_only_observed_is_counted_apart_too() {
+    let one = |n, fate, action| Record::Observed(Box::new(intent(n, fate, action)));
+    let Fixture { index, dir: _dir } = fixture([
+        one(1, Fate::Filed, Action::Observe),
+        one(2, Fate::Review, Action::Observe),
+        one(3, Fate::Left, Action::Observe),
+        one(4, Fate::Duplicate, Action::Copy),
+    ]);
+    let watch = index.get(&id(1)).unwrap().unwrap().watch.unwrap();
+    assert_eq!(
+        index.counters("observed/").unwrap(),
+        BTreeMap::from([
+            (format!("{watch}/filed"), 1),
+            (format!("{watch}/review"), 1)
+        ])
+    );
+    assert_eq!(index.counters("fate/").unwrap().values().sum::<u64>(), 4);
+}
+
+#[test]
 fn a_persons_move_and_label_change_what_the_file_counts_as() {
     let review = [
         Record::Intent(Box::new(intent(1, Fate::Review, Action::Move))),

@@ -20,6 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::control::status::OBSERVED;
 use crate::ingest::{Told, Took};
 pub use recent::{Rates, RecentFiles};
 pub use timed::{Timed, timing};
@@ -199,11 +200,16 @@ impl Metrics {
                 self.took(stage, took);
             }
         }
+        let decision = if told.only_observed() {
+            OBSERVED
+        } else {
+            told.fate.as_str()
+        };
         let filed = told.reason.is_none();
         let category = told.category.as_deref().filter(|_| filed);
         let labels = vec![
             ("watch", watch_label(&told.watch)),
-            ("decision", told.fate.as_str().to_owned()),
+            ("decision", decision.to_owned()),
             (
                 "category",
                 category.map_or_else(String::new, |it| self.category_label(it)),

@@ -106,6 +106,7 @@ fn told(watch: &str, fate: Fate, reason: Option<Reason>) -> Told {
         id: None,
         watch: watch.into(),
         fate,
+        observed: false,
         sop_instance_uid: None,
         category: Some("frontal-fusion".into()),
         reason,
@@ -184,6 +185,10 @@ fn what_happened_is_what_is_written() {
         Fate::Quarantined,
         Some(Reason::Truncated),
     ));
+    metrics.told(&Told {
+        observed: true,
+        ..told("south", Fate::Filed, None)
+    });
     metrics.retried("north", Retry::Held);
     metrics.vanished("north");
     let samples = parse(&exposition::text(&metrics, &status()));
@@ -204,6 +209,16 @@ fn what_happened_is_what_is_written() {
             ("reason", "low-confidence")
         ]),
         Some(1.0)
+    );
+    assert_eq!(
+        files(&[
+            ("watch", "south"),
+            ("decision", "observed"),
+            ("category", "frontal-fusion"),
+            ("reason", "")
+        ]),
+        Some(1.0),
+        "nobody is told that it was filed"
     );
     assert_eq!(
         files(&[

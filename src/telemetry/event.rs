@@ -54,6 +54,7 @@ events! {
     Duplicate = "duplicate", "ed40416a50ee4b129faba47d4007871b", "The same file is already in the library.";
     Conflict = "conflict", "420d2dcecc7f4ae3a693134c502a9a9a", "Two different files claim the same SOP Instance UID.";
     Left = "left", "b2628067f5984157afe53981e9a35838", "A file was left where it is.";
+    Observed = "observed", "5bd37c59040a4dc2852560c6b4cdf3e8", "A file was only decided on, and not touched.";
     CannotTake = "cannot-take", "aaeb843abea44e92bb53b1df3a0a2e27", "A file cannot be taken.";
     IntakePaused = "intake-paused", "7d0ec2c9ff024b3ca9800f11cc123300", "Intake is paused.";
     IntakeResumed = "intake-resumed", "700b1ccb70404336bc0e6b60075a3252", "Intake goes on.";
