@@ -6,6 +6,7 @@
 
 mod manual;
 mod roff;
+mod verb;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -129,24 +130,9 @@ fn pages(
         .render(&mut page)?;
     files.push((
         format!("usr/share/man/man1/{name}.1").into(),
-        with_lines_kept(&String::from_utf8(page)?),
+        verb::page(&String::from_utf8(page)?, name),
     ));
     Ok(())
-}
-
-/// What stands below the help (examples, exit status) is set in lines; under its own title they stay lines.
-fn with_lines_kept(page: &str) -> String {
-    let Some((before, rest)) = page.split_once(".SH EXTRA\n") else {
-        return page.to_owned();
-    };
-    let end = rest.find(".SH ").unwrap_or(rest.len());
-    let (extra, after) = rest.split_at(end);
-    let title = if extra.contains("Exam") {
-        "EXAMPLES"
-    } else {
-        "NOTES"
-    };
-    format!("{before}.SH {title}\n.nf\n{extra}.fi\n{after}")
 }
 
 /// The commented configuration with what a packaged service needs beside its defaults: the control socket where every

@@ -6,16 +6,22 @@ use std::fmt::Write as _;
 pub struct Page(String);
 
 impl Page {
+    /// Where the package puts the longer documents.
+    pub const DOCUMENTS: &'static str = "/usr/share/doc/radsort/";
+
     /// Begins a page: its name in capitals, section, and one line on what it is about.
     pub fn new(name: &str, section: u8, about: &str) -> Self {
-        let version = env!("CARGO_PKG_VERSION");
-        let mut page = Self(format!(
-            ".TH \"{}\" {section} \"\" \"radsort {version}\" \"radsort\"\n",
-            name.to_uppercase()
-        ));
+        let mut page = Self(Self::title(&name.to_uppercase(), section));
         page.heading("NAME");
         let _ = writeln!(page.0, "{} \\- {}", plain(name), plain(about));
         page
+    }
+
+    /// The line that a page begins with. Without a date: the same source gives the same page.
+    pub fn title(name: &str, section: u8) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        let name = plain(name);
+        format!(".TH \"{name}\" {section} \"\" \"radsort {version}\" \"radsort\"\n")
     }
 
     /// A section.
@@ -30,7 +36,16 @@ impl Page {
 
     /// A paragraph; `code` in backticks is bold.
     pub fn paragraph(&mut self, text: &str) {
-        let _ = writeln!(self.0, ".PP\n{}", inline(text));
+        self.apart();
+        let _ = writeln!(self.0, "{}", inline(text));
+    }
+
+    /// A paragraph begins; the first below a heading does so by itself.
+    fn apart(&mut self) {
+        let last = self.0.lines().next_back().unwrap_or_default();
+        if !last.starts_with(".SH ") && !last.starts_with(".SS ") {
+            self.0 += ".PP\n";
+        }
     }
 
     /// One or more terms (each with what follows it on its line) and their explanation.
@@ -44,12 +59,23 @@ impl Page {
             };
             let _ = writeln!(self.0, "{macro_name}\n\\fB{}\\fR{aside}", plain(term));
         }
-        let _ = writeln!(self.0, "{}", inline(explanation));
+        if !explanation.is_empty() {
+            let _ = writeln!(self.0, "{}", inline(explanation));
+        }
+    }
+
+    /// Files, and what each is.
+    pub fn files(&mut self, files: &[(&str, &str)]) {
+        self.heading("FILES");
+        for (path, what) in files {
+            let _ = writeln!(self.0, ".TP\n\\fI{}\\fR\n{}", plain(path), inline(what));
+        }
     }
 
     /// Lines as they are.
     pub fn verbatim(&mut self, text: &str) {
-        let _ = writeln!(self.0, ".PP\n.nf\n{}\n.fi", lines(text));
+        self.apart();
+        let _ = writeln!(self.0, ".nf\n{}\n.fi", lines(text));
     }
 
     /// The text.
@@ -59,7 +85,7 @@ impl Page {
 }
 
 /// Text without any meaning for roff, in a line of its own or within one.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) {
         format!("\\&{text}")
@@ -73,7 +99,7 @@ fn lines(text: &str) -> String {
 }
 
 /// Text with `code` in backticks.
-fn inline(text: &str) -> String {
+pub fn inline(text: &str) -> String {
     let parts = text.split('`').enumerate().map(|(n, part)| {
         if n % 2 == 0 {
             plain(part)
