@@ -86,7 +86,9 @@ grep -q 'not started yet' "$root/../apt" || fail "the installation does not say 
 in_ systemctl is-enabled radsort >/dev/null && fail "it is enabled before it is configured"
 said=$(in_ systemd-analyze verify --man=no radsort.service radsort@x.service radsort-retrain@radsort.service radsort-retrain@radsort.timer 2>&1) || true
 [ -z "$said" ] || fail "systemd-analyze verify: $said"
-in_ systemd-analyze security --threshold=5 --no-pager radsort.service >/dev/null || fail "the exposure is more than 0.5"
+for unit in radsort radsort-retrain@radsort; do
+    in_ systemd-analyze security --threshold=5 --no-pager $unit.service >/dev/null || fail "the exposure of $unit is more than 0.5"
+done
 in_ install -D -m 644 /usr/share/radsort/systemd/gpu.conf /etc/systemd/system/radsort.service.d/20-gpu.conf
 in_ systemctl daemon-reload
 said=$(in_ systemd-analyze verify --man=no radsort.service 2>&1) || true
@@ -170,12 +172,15 @@ assert len(ours) == 18, f"{len(ours)} lines of files"
 for line in ours:
     assert line["_TRANSPORT"] == "journal", line
     for field in ("MESSAGE_ID", "RADSORT_EVENT", "RADSORT_WATCH", "RADSORT_MODEL", "RADSORT_CATEGORY", "RADSORT_CONFIDENCE", "RADSORT_DURATION_MS"):
-        assert field in line or line["RADSORT_EVENT"] == "review" and field == "RADSORT_CATEGORY", (field, line)
+        assert field in line or "RADSORT_REASON" in line and field == "RADSORT_CATEGORY", (field, line)
     assert not line["RADSORT_SOP_INSTANCE_UID"].startswith(("1.", "2.")), "an identifier as it is"
     assert line["RADSORT_EVENT"] != "review" or line["RADSORT_REASON"], line
+    assert (line["RADSORT_EVENT"] == "observed") == (line["RADSORT_WATCH"] == "observed"), line
 ' || fail "the journal"
 in_ journalctl -b -u radsort -x --no-pager RADSORT_EVENT=filed | grep -c 'Subject: ' >/dev/null || fail "the journal's catalog does not explain"
 [ "$(in_ journalctl -b -o cat --no-pager RADSORT_WATCH=share | wc -l)" -ge 4 ] || fail "journalctl RADSORT_WATCH=share selects nothing"
+ask 's["totals"]["observed"] == 2 and sum(s["totals"].values()) == 18' >/dev/null || fail "observed files are not counted apart"
+tr '\0' '\n' <"/proc/$(outside "$(pid)")/environ" | grep -qx ORT_DISABLE_TELEMETRY=1 || fail "ONNX Runtime might call home"
 in_ systemctl status --no-pager radsort | grep -q 'Status: ".*drop director' || fail "systemctl status has no status line"
 modes=$(in_ bash -c 'find /srv/radsort/library -mindepth 1 -type d -printf "%m %g\n" | sort -u')
 [ "$modes" = "2750 radsort" ] || fail "directories in the library: $modes"
@@ -245,6 +250,30 @@ drop 45 46 /srv/share
 until_ 90 has_records 46 || fail "a share that came after the start is not taken up"
 step "a share was unmounted, mounted again, and mounted after the start"
 
+# -- fitting by the unit: shipped disabled, in a sandbox of its own, from what people have said
+[ "$(in_ systemctl is-enabled radsort-retrain@radsort.timer 2>/dev/null || true)" = disabled ] || fail "the timer is not shipped disabled"
+in_ systemctl start radsort-retrain@radsort 2>/dev/null && fail "fitting from nothing has succeeded"
+[ "$(property ExecMainStatus radsort-retrain@radsort)" = 1 ] || fail "fitting from nothing ends with $(property ExecMainStatus radsort-retrain@radsort)"
+in_ journalctl -b -u radsort-retrain@radsort -o cat --no-pager | grep -c '^radsort: ' >/dev/null || fail "the journal does not say why nothing was fitted"
+in_ bash -c 'radsort query --fate filed --json --limit 100 | grep -o "\"sop_instance_uid\":\"[0-9.]*\"" | cut -d\" -f4 | xargs radsort confirm >/dev/null' || fail "files cannot be confirmed"
+in_ bash -c '
+    mkdir -p /etc/systemd/system/radsort-retrain@radsort.service.d
+    printf "[Service]\nExecStartPre=-/usr/local/bin/probe\nExecStart=\nExecStart=/usr/bin/radsort retrain --few-patients --classifier frontal --config /etc/radsort/radsort.toml\n" >/etc/systemd/system/radsort-retrain@radsort.service.d/90-test.conf
+    systemctl daemon-reload'
+before=$(in_ radsort models list --json | wc -l)
+in_ systemctl start radsort-retrain@radsort || { in_ journalctl -b -u radsort-retrain@radsort --no-pager -n 30; fail "fitting fails"; }
+[ "$(property Result radsort-retrain@radsort)" = success ] || fail "fitting ends with $(property Result radsort-retrain@radsort)"
+in_ journalctl -b -u radsort-retrain@radsort -o cat --no-pager >"$root/../journal"
+probe write-state yes journal
+for it in write-library write-elsewhere read-home privileges processes-of-others; do probe $it no journal; done
+probe network 'no .*Address family not supported' journal
+[ "$(in_ radsort models list --json | wc -l)" = $((before + 1)) ] || { in_ radsort models list; fail "the new bundle is not beside the others"; }
+ask '"9.9.9" in s["model"]["name"]' >/dev/null || fail "fitting has put its bundle to use"
+[ "$(property SubState)" = running ] || fail "fitting has disturbed the service"
+in_ rm -r /etc/systemd/system/radsort-retrain@radsort.service.d
+in_ systemctl daemon-reload
+step "radsort-retrain@: says why it cannot, fits in its sandbox, promotes nothing"
+
 # -- a second site, whose library's disk is full
 in_ bash -c '
     mkdir -p /srv/small; mount -t tmpfs -o size=12k,mode=755 tmpfs /srv/small
@@ -298,3 +327,13 @@ in_ bash -c 'ls /var/lib/radsort/ledger/*.jsonl /var/lib/radsort/key*' >/dev/nul
 in_ test -e /etc/radsort/radsort.toml && fail "the purge left the configuration"
 in_ test -e /etc/systemd/system/radsort.service.d/10-setup.conf && fail "the purge left the drop-in"
 step "removed and purged: people's files, ledger and key stay, and it says where"
+
+# -- installed again beside the old ledger, by the README's own words
+in_ apt-get install -y --no-install-recommends /opt/radsort.deb >"$root/../apt" 2>&1 || { cat "$root/../apt"; fail "the second installation"; }
+sed -n '/^## Five minutes/,/^## /p' "$here/../../README.md" | sed -n '/^```sh$/,/^```$/p' | grep -v '^```' >"$root/opt/five-minutes"
+[ "$(wc -l <"$root/opt/five-minutes")" -gt 5 ] || fail "the README has no commands"
+in_ bash -e /opt/five-minutes >"$root/../five-minutes" 2>&1 || { cat "$root/../five-minutes"; fail "the README's commands"; }
+until_ 60 has_records 66 || fail "by the README $(records) are on record, and there were 46 before"
+[ "$(in_ bash -c 'ls /srv/radsort/incoming | wc -l')" = 0 ] || fail "by the README files are left in the drop directory"
+in_ radsort verify --digests >/dev/null || fail "verify at the end"
+step "installed again, with the old ledger: the README's five minutes"
