@@ -1,7 +1,7 @@
 """End to end: against what one would write in Python, and against ONNX Runtime alone."""
-import json, os, re, subprocess, tempfile, time
+import json, os, re, tempfile, time
 
-from inputs import BUNDLE, CLASSES, COUNT, HERE, PROGRAM, SYNTAXES, WORK, images, network, python, shell
+from inputs import CLASSES, COUNT, HERE, PROGRAM, SYNTAXES, WORK, copied, images, network, python, shell
 from service import Site
 
 STAGES = ["read", "decode", "infer", "model", "file", "ledger", "carry", "index"]
@@ -42,10 +42,8 @@ def baseline(interpreter, onnx, side, files=None, raw=0):
     words = [interpreter, os.path.join(HERE, "baseline.py"), "--model", onnx, "--side", str(side)]
     with tempfile.TemporaryDirectory(dir=WORK) as scratch:
         drop, out = os.path.join(scratch, "drop"), os.path.join(scratch, "out")
-        os.mkdir(drop)
         os.mkdir(out)
-        for path in files or []:
-            subprocess.run(["cp", "--reflink=never", path, drop], check=True)
+        copied(files or [], drop)
         return json.loads(shell(*words, "--in", drop, "--out", out, *(["--raw", str(raw)] if raw else [])))
 
 

@@ -71,6 +71,19 @@ def images(syntax, count=COUNT, size=None):
     return [path for turn in turns for path in turn][:count]
 
 
+def copied(files, folder):
+    """Copies of the files, each with a name of its own, that are on the disk when this returns.
+
+    radsort syncs what it files: the writer's own share of that is not measured.
+    """
+    os.makedirs(folder, exist_ok=True)
+    copies = [os.path.join(folder, f"{number:05}-{os.path.basename(path)}") for number, path in enumerate(files)]
+    for path, copy in zip(files, copies):
+        subprocess.run(["cp", "--reflink=never", path, copy], check=True)
+    os.sync()
+    return copies
+
+
 def said(*words):
     """What a program says of the machine; None where it is not there."""
     try:

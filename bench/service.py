@@ -1,6 +1,8 @@
 """A radsort to be measured: a directory with its configuration, the service started on it, and what it has used."""
 import json, os, shutil, signal, socket, subprocess, tempfile, time
 
+from inputs import copied
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -65,13 +67,8 @@ class Site:
         return json.loads(done.stdout) if done.returncode == 0 and '"service":null' not in done.stdout else None
 
     def stage(self, files):
-        """Copies of the files on the disk that is measured, to be renamed into a drop directory as a writer does that is done."""
-        staged = os.path.join(self.dir, "staged")
-        os.makedirs(staged, exist_ok=True)
-        copies = [os.path.join(staged, os.path.basename(path)) for path in files]
-        for path, copy in zip(files, copies):
-            subprocess.run(["cp", "--reflink=never", path, copy], check=True)
-        return copies
+        """Copies on the disk that is measured, to be renamed into a drop directory as a writer does that is done."""
+        return copied(files, os.path.join(self.dir, "staged"))
 
     def decided(self):
         """Files that have a fate, by the ledger itself: reading it costs the service nothing."""

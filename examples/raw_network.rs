@@ -23,14 +23,15 @@ fn main() -> anyhow::Result<()> {
         (count.parse().context(usage)?, batch.parse().context(usage)?);
     let bundle = Bundle::open(Path::new(bundle))?;
     let thresholds = Thresholds::new(&bundle, &ReviewSettings::default())?;
+    let (device, gpu) = match device.as_str() {
+        "cpu" => (Device::Cpu, GpuPolicy::Prefer),
+        "cuda" => (Device::Cuda(0), GpuPolicy::Require),
+        _ => bail!(usage),
+    };
     let runtime = RuntimeSettings {
         library: library.first().map(PathBuf::from),
-        device: match device.as_str() {
-            "cpu" => Device::Cpu,
-            "cuda" => Device::Cuda(0),
-            _ => bail!(usage),
-        },
-        gpu: GpuPolicy::Require,
+        device,
+        gpu,
         threads: 1,
         batch,
         ..RuntimeSettings::default()
