@@ -199,7 +199,8 @@ fn statuses(text: &str) -> Vec<(&str, &str)> {
     let begins = |at: &usize| {
         let (before, many) = (&text[..*at], digits(*at));
         let apart = before.is_empty() || [", ", "; "].iter().any(|it| before.ends_with(it));
-        apart && many > 0 && text[*at + many..].starts_with(' ')
+        let aside = before.matches('(').count() > before.matches(')').count();
+        apart && !aside && many > 0 && text[*at + many..].starts_with(' ')
     };
     let starts: Vec<usize> = text
         .char_indices()
