@@ -434,7 +434,7 @@ fn on_a_terminal(site: &Site, columns: u16, lines: u16, commands: &str) -> Optio
     let (config, shown) = (site.config.display(), site.dir.path().join("shown"));
     let shell = format!(
         "stty cols {columns} rows {lines}; watch=\"{} status --config {config} --watch\"
-        frames() {{ until [ $(grep -o 2026l {} | wc -l) -ge $1 ]; do sleep 0.1; done; }}
+        frames() {{ until [ $(grep -o 2026[l] {} | wc -l) -ge $1 ]; do sleep 0.1; done; }}
         {commands}",
         common::RADSORT,
         shown.display()

@@ -441,12 +441,12 @@ fn what_was_only_observed_is_counted_apart_too() {
         one(3, Fate::Left, Action::Observe),
         one(4, Fate::Duplicate, Action::Copy),
     ]);
-    let watch = index.get(&id(1)).unwrap().unwrap().watch.unwrap();
+    let watch = |n| index.get(&id(n)).unwrap().unwrap().watch.unwrap();
     assert_eq!(
         index.counters("observed/").unwrap(),
         BTreeMap::from([
-            (format!("{watch}/filed"), 1),
-            (format!("{watch}/review"), 1)
+            (format!("{}/filed", watch(1)), 1),
+            (format!("{}/review", watch(2)), 1)
         ])
     );
     assert_eq!(index.counters("fate/").unwrap().values().sum::<u64>(), 4);

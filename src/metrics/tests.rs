@@ -247,11 +247,11 @@ fn what_happened_is_what_is_written() {
             "radsort_stage_duration_seconds_count",
             &[("stage", "settle")]
         ),
-        4.0
+        5.0
     );
     assert_eq!(
         one("radsort_stage_duration_seconds_sum", &[("stage", "settle")]),
-        20.0
+        25.0
     );
     assert_eq!(
         one(
@@ -272,7 +272,7 @@ fn what_happened_is_what_is_written() {
             "radsort_stage_duration_seconds_bucket",
             &[("stage", "settle"), ("le", "10.0")]
         ),
-        4.0
+        5.0
     );
     assert_eq!(
         one(
