@@ -74,7 +74,6 @@ fn wait_filed(daemon: &mut Daemon, count: usize) {
 }
 
 #[test]
-#[ignore = "not seen to pass yet: the machine was too busy"]
 fn when_the_queue_of_events_overflows_everything_is_scanned_and_none_is_missed() {
     let files = figures::setting("EVENTS_FILES", 200).clamp(10, 5000);
     let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
