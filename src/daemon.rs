@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,11 +22,13 @@ use crate::commands::EXIT_TRY_AGAIN;
 use crate::config::settings::WatchSettings;
 use crate::config::{self, Settings};
 use crate::control::server::{self, Limits};
-use crate::control::status::ErrorLine;
+use crate::control::status::{DiskStatus, ErrorLine};
 use crate::engine::{Engine, Inspector};
+use crate::filing::filer::FilingError;
+use crate::filing::ledger::RESERVE;
 use crate::filing::record::Record;
 use crate::handler::Answers;
-use crate::ingest::Drop;
+use crate::ingest::{Drop, Trouble};
 use crate::intake::tend;
 use crate::library_watch::keep_looking;
 use crate::model::Model;
@@ -76,6 +78,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 
     let socket = settings.control.socket.clone();
     let starting = async {
+        wait_for_room(&settings.state).await;
         let opening = tokio::task::spawn_blocking(move || Engine::open(settings, &say_progress));
         let engine = opening.await??;
         for alarm in engine.state.recover().await? {
@@ -149,7 +152,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
                 tracing::error!(event = %Event::Fatal, "stopping, so that a new process can start afresh: {}", fatal.what);
                 break ExitCode::from(EXIT_TRY_AGAIN);
             }
-            _ = ticks.tick() => notify(&[NotifyState::Status(&monitor.line())]),
+            _ = ticks.tick() => {
+                notify(&[NotifyState::Status(&monitor.line())]);
+                tokio::spawn(ask_filer(Arc::clone(&engine)));
+            }
         }
     };
 
@@ -371,7 +377,7 @@ async fn look_after(
 /// What a watcher need not offer again.
 pub fn consumed(engine: &Engine, settings: &WatchSettings) -> Consumed {
     let (filer, action) = (engine.state.filer.clone(), settings.action);
-    Arc::new(move |fingerprint| filer.is_taken(action, fingerprint))
+    Arc::new(move |sight| filer.is_taken(action, sight))
 }
 
 /// What cannot be changed while the service runs.
@@ -403,6 +409,38 @@ fn needs_restart(old: &Settings, new: &Settings) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Asks the filer whether its ledger is still there, also while no files come.
+async fn ask_filer(engine: Arc<Engine>) {
+    let asked = tokio::time::timeout(STATUS_EVERY, engine.state.filer.ping());
+    if let Ok(Err(error)) = asked.await
+        && error != FilingError::Stopped
+    {
+        engine.fail_if_fatal(&Trouble::Filing(error));
+    }
+}
+
+/// Waits until ledger and index have room to be opened: a service that fails for that again and again helps nobody.
+async fn wait_for_room(state: &Path) {
+    let mut said = false;
+    loop {
+        let state = state.to_owned();
+        let asked = tokio::task::spawn_blocking(move || DiskStatus::of("state", &state).free);
+        match asked.await {
+            Ok(Some(free)) if free < RESERVE => {}
+            _ => return,
+        }
+        if !std::mem::replace(&mut said, true) {
+            let what = format!(
+                "waiting until {} MiB are free on the disk of the state directory",
+                RESERVE >> 20
+            );
+            tracing::error!(event = %Event::LedgerUnwritable, "{what}");
+            notify(&[NotifyState::Status(&what)]);
+        }
+        tokio::time::sleep(STATUS_EVERY).await;
+    }
 }
 
 /// Tells the service manager and the log what is being done while starting, and asks for more time.

@@ -26,7 +26,7 @@ use crate::filing::record::{Digest, Fate, RecordId};
 use crate::filing::secrets::Secrets;
 use crate::model::{Classified, Classify, Model, ModelError};
 use crate::sys::writeback;
-use crate::watch::Settled;
+use crate::watch::{Settled, ShareKind};
 
 /// What every file's way needs. Cheap to share; a reload makes a new one, files under way keep the old.
 pub struct Services {
@@ -171,7 +171,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
     let started = Instant::now();
 
     // Read and decode: the descriptor that was decoded is kept until the file has been renamed.
-    let (file, fingerprint) = open(settled).await?;
+    let (file, fingerprint, ctime_ns) = open(settled).await?;
     if fingerprint.size > drop.settings.max_size {
         let (size, most) = (fingerprint.size, drop.settings.max_size);
         let why = format!("it has {size} bytes, more than max-size allows ({most})");
@@ -249,6 +249,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
             from: settled.path.clone(),
             file,
             fingerprint,
+            ctime_ns,
             digest: reading.digest,
             action,
             trusted: drop.settings.trusted,
@@ -286,16 +287,29 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
 }
 
 /// Opens the file beneath its root, and makes sure that it is the one that settled.
-async fn open(settled: &Settled) -> Result<(Arc<File>, Fingerprint), Ending> {
+async fn open(settled: &Settled) -> Result<(Arc<File>, Fingerprint, Option<i64>), Ending> {
     let (root, path) = (Arc::clone(&settled.root), settled.path.clone());
-    let opened = blocking(move || root.open_file(&path)).await?;
+    let opened = blocking(move || {
+        let (file, fingerprint) = root.open_file(&path)?;
+        let ctime_ns = ctime_of(&file)?;
+        io::Result::Ok((file, fingerprint, ctime_ns))
+    })
+    .await?;
     match opened {
-        Ok((file, fingerprint)) if fingerprint == settled.fingerprint => {
-            Ok((Arc::new(file), fingerprint))
+        Ok((file, fingerprint, ctime_ns)) if fingerprint == settled.fingerprint => {
+            Ok((Arc::new(file), fingerprint, ctime_ns))
         }
         Ok(_) => Err(Ending::Changed),
         Err(error) => Err(ending_of(&error)),
     }
+}
+
+/// Its time of last status change, on disks that this machine alone writes.
+fn ctime_of(file: &File) -> io::Result<Option<i64>> {
+    if !ShareKind::of(file)?.shows_writers() {
+        return Ok(None);
+    }
+    Ok(Some(crate::root::ctime_ns(&rustix::fs::fstat(file)?)))
 }
 
 /// What an error on the drop directory means for the file.

@@ -153,11 +153,17 @@ impl Intake {
     }
 }
 
+/// How often it is tried to finish what is half done before files are taken again all the same: one file that nobody can
+/// finish must not stop all others.
+const TRIES: u32 = 6;
+
 /// Gives files out again after a while: when what the trouble left half done is finished.
 async fn resume(engine: Arc<Engine>, drop: Arc<Drop>, watcher: Weak<Watcher>) {
     let settings = &drop.settings;
+    let mut tries = 0;
     loop {
         tokio::time::sleep(RETRY_SHARE).await;
+        tries += 1;
         let Some(watcher) = watcher.upgrade() else {
             return;
         };
@@ -166,7 +172,7 @@ async fn resume(engine: Arc<Engine>, drop: Arc<Drop>, watcher: Weak<Watcher>) {
             .recover_share(&settings.name, settings.path.clone())
             .await
         {
-            Ok(report) if !report.waiting.is_empty() => {}
+            Ok(report) if !report.waiting.is_empty() && tries < TRIES => {}
             Ok(_) => return watcher.resume(),
             Err(error) => {
                 engine.note_error(&format!("{}: {error:#}", settings.name));

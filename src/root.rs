@@ -1,10 +1,12 @@
 //! A directory that radsort works in, held by a descriptor: every path below it is walked beneath it, without
 //! following a symbolic link (`openat2`, `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`), whatever others do to the tree.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -20,7 +22,12 @@ pub struct Root {
     device: u64,
     inode: u64,
     offers: Offers,
+    /// Directories whose names are known to be on disk.
+    durable: Mutex<HashSet<RelPath>>,
 }
+
+/// So many directories are remembered as being on disk; beyond that some are synced once more.
+const REMEMBERED: usize = 10_000;
 
 /// What a filesystem offers for renaming without clobbering. Real roots start with everything and find out by trying;
 /// tests (and a site with a filesystem that lies) can take things away.
@@ -48,6 +55,13 @@ pub struct Entry {
     pub path: RelPath,
     /// Whether it is a directory; `None` for what is neither directory nor regular file (links, devices).
     pub is_dir: Option<bool>,
+}
+
+/// Time of last status change, nanoseconds since the Unix epoch. Nobody can set it.
+pub fn ctime_ns(stat: &Stat) -> i64 {
+    stat.st_ctime
+        .saturating_mul(1_000_000_000)
+        .saturating_add_unsigned(stat.st_ctime_nsec)
 }
 
 /// Makes a fingerprint of what `stat` told.
@@ -79,6 +93,7 @@ impl Root {
             device: stat.st_dev,
             inode: stat.st_ino,
             offers,
+            durable: Mutex::default(),
         })
     }
 
@@ -186,14 +201,15 @@ impl Root {
         )?)
     }
 
-    /// Like [`Root::stat`], `None` where nothing is.
+    /// Like [`Root::stat`], `None` where nothing is: also where somebody has put a link in the place of a directory on
+    /// the way.
     pub fn stat_if_there(&self, path: &RelPath) -> io::Result<Option<Stat>> {
         match self.stat(path) {
             Ok(stat) => Ok(Some(stat)),
             Err(error)
                 if matches!(
                     Errno::from_io_error(&error),
-                    Some(Errno::NOENT | Errno::NOTDIR)
+                    Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
                 ) =>
             {
                 Ok(None)
@@ -231,26 +247,47 @@ impl Root {
         Ok(File::from(fd))
     }
 
-    /// Makes the directory `path` and those above it, with `mode` whatever the umask; each is synced with its parent.
+    /// Makes the directory `path` and those above it, with `mode` whatever the umask; each is synced with its parent. One
+    /// that is there already may come from a run that was killed before it could sync: it is synced once as well.
     pub fn make_directories(&self, path: &RelPath, mode: u32) -> io::Result<()> {
-        match self.open_dir(Some(path)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => return other.map(drop),
-        }
+        let missing = match self.open_dir(Some(path)) {
+            Ok(_) if self.durable().contains(path) => return Ok(()),
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
         if let Some(parent) = path.parent() {
             self.make_directories(&parent, mode)?;
         }
-        let parent = self.open_dir(path.parent().as_ref())?;
-        match make_directory(&parent, path.file_name(), mode) {
-            Ok(()) => {
-                let dir = self.open_dir(Some(path))?;
-                set_mode(&dir, mode)?;
-                sync_directory(&dir)?;
-                sync_directory(&parent)
+        let parent = match self.open_dir(path.parent().as_ref()) {
+            // Somebody else's, and not to be listed: nothing can be synced there.
+            Err(error) if !missing && error.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(());
             }
-            Err(Errno::EXIST) => self.open_dir(Some(path)).map(drop),
-            Err(error) => Err(error.into()),
+            parent => parent?,
+        };
+        if missing {
+            match make_directory(&parent, path.file_name(), mode) {
+                Ok(()) => {
+                    let dir = self.open_dir(Some(path))?;
+                    set_mode(&dir, mode)?;
+                    sync_directory(&dir)?;
+                }
+                Err(Errno::EXIST) => drop(self.open_dir(Some(path))?),
+                Err(error) => return Err(error.into()),
+            }
         }
+        sync_directory(&parent)?;
+        let mut durable = self.durable();
+        if durable.len() >= REMEMBERED {
+            durable.clear();
+        }
+        durable.insert(path.clone());
+        Ok(())
+    }
+
+    fn durable(&self) -> std::sync::MutexGuard<'_, HashSet<RelPath>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Syncs the directory that holds `path`: from here on its names survive a power cut.
@@ -263,6 +300,16 @@ impl Root {
         match rustix::fs::unlinkat(self.directory_of(path)?, path.file_name(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a name while it still is that file's: its writer may just have put another one in its place. False where
+    /// it is another's; that it is gone already is no error.
+    pub fn unlink_file(&self, path: &RelPath, file: &Fingerprint) -> io::Result<bool> {
+        match self.stat_if_there(path)? {
+            Some(stat) if fingerprint(&stat) == *file => self.unlink(path).map(|()| true),
+            Some(_) => Ok(false),
+            None => Ok(true),
         }
     }
 
@@ -464,6 +511,27 @@ mod tests {
             io::ErrorKind::Unsupported
         );
         assert!(dir.path().join("a").exists() && !dir.path().join("c").exists());
+    }
+
+    #[test]
+    fn a_name_goes_only_while_it_is_that_file_s() {
+        let (dir, root) = root_with(&["a", "b"]);
+        let a = RelPath::new("a").unwrap();
+        let was = fingerprint(&root.stat(&a).unwrap());
+        std::fs::rename(dir.path().join("b"), dir.path().join("a")).unwrap();
+        assert!(!root.unlink_file(&a, &was).unwrap());
+        assert_eq!(std::fs::read_to_string(dir.path().join("a")).unwrap(), "b");
+        let now = fingerprint(&root.stat(&a).unwrap());
+        assert!(root.unlink_file(&a, &now).unwrap() && root.unlink_file(&a, &now).unwrap());
+        assert!(!dir.path().join("a").exists());
+    }
+
+    #[test]
+    fn behind_a_link_nothing_is_there() {
+        let (dir, root) = root_with(&[]);
+        std::os::unix::fs::symlink("/tmp", dir.path().join("link")).unwrap();
+        let behind = RelPath::new("link/file").unwrap();
+        assert!(root.stat_if_there(&behind).unwrap().is_none());
     }
 
     #[test]

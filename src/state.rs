@@ -42,6 +42,10 @@ pub struct State {
     pub roots: Roots,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The ledger is empty although there was one.
+    lost: bool,
+    /// The drop directories that are configured.
+    tended: Vec<(String, PathBuf)>,
 }
 
 impl State {
@@ -61,6 +65,7 @@ impl State {
                 torn.display()
             );
         }
+        let lost = opened.report.new && dir.join("key").exists();
         let secrets = Arc::new(Secrets::open(dir, opened.report.new)?);
         progress("opening the index");
         let (index, start) = Index::start(dir, |records| {
@@ -102,6 +107,12 @@ impl State {
             secrets,
             roots,
             metrics,
+            lost,
+            tended: settings
+                .watches
+                .iter()
+                .map(|watch| (watch.name.clone(), watch.path.clone()))
+                .collect(),
         })
     }
 
@@ -109,6 +120,12 @@ impl State {
     /// unfinished copies. To be called once, before files are taken. Gives what a person should know.
     pub async fn recover(&self) -> anyhow::Result<Vec<String>> {
         let mut alarms = Vec::new();
+        if self.lost {
+            let what = "the ledger is gone: a new one was begun, and nothing is on record of what was filed before; stop \
+                radsort and restore the state directory from a backup if that was not meant";
+            tracing::error!(event = %Event::LedgerGone, "{what}");
+            alarms.push(what.to_owned());
+        }
         for (name, path) in self.roots.all() {
             let report = self.recover_share(&name, path).await?;
             alarms.extend(report.alarm(&name));
@@ -125,6 +142,19 @@ impl State {
                     tracing::warn!("unfinished copies could not be looked for: {reason}");
                 }
             })?;
+        // One thread each: one of them may hang.
+        for (watch, path) in self.tended.clone() {
+            let filer = self.filer.clone();
+            std::thread::Builder::new()
+                .name("tidy".into())
+                .spawn(move || match Root::open(&path).and_then(|root| filer.tidy(&root)) {
+                    Ok(0) => {}
+                    Ok(count) => {
+                        tracing::info!(watch, "{count} hidden files of earlier runs were brought back or removed");
+                    }
+                    Err(error) => tracing::debug!(watch, %error, "it was not looked for hidden files of earlier runs"),
+                })?;
+        }
         Ok(alarms)
     }
 
@@ -197,12 +227,22 @@ pub fn keep_private() {
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
+/// Makes the directory and those above it, each synced with the one above: what is recorded in it must not go with it.
 fn make_private_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    make_private_directory(above)?;
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    std::fs::File::open(above)?.sync_all()
 }
 
 /// `roots.json` in the state directory (mode 0600): the drop directories' names and paths, also of those that are no
@@ -236,7 +276,8 @@ impl Roots {
         if known.get(name).is_some_and(|known| known == path) {
             return Ok(());
         }
-        known.insert(name.to_owned(), path.to_owned());
+        let mut with = known.clone();
+        with.insert(name.to_owned(), path.to_owned());
         let new = self.file.with_extension("new");
         let mut file = std::fs::OpenOptions::new()
             .write(true)
@@ -244,10 +285,12 @@ impl Roots {
             .truncate(true)
             .mode(0o600)
             .open(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(&*known)?)?;
+        file.write_all(&serde_json::to_vec_pretty(&with)?)?;
         file.sync_all()?;
         std::fs::rename(&new, &self.file)?;
-        std::fs::File::open(self.file.parent().unwrap_or(Path::new("/")))?.sync_all()
+        std::fs::File::open(self.file.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+        *known = with;
+        Ok(())
     }
 
     /// Every drop directory that was ever tended: name and path.

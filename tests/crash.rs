@@ -244,3 +244,27 @@ fn an_index_that_was_deleted_or_damaged_is_built_again_and_answers_the_same() {
     daemon.stop();
     site.assert_verified();
 }
+
+#[test]
+fn a_ledger_that_is_removed_under_the_running_service_stops_it_and_is_told() {
+    let site = Site::new();
+    let mut daemon = site.start();
+    let (one, two) = (Mould::new(23).bytes(&uid(1)), Mould::new(23).bytes(&uid(2)));
+    site.put("1.dcm", &one);
+    daemon.wait_total(1);
+    fs::remove_dir_all(site.state.join("ledger")).unwrap();
+    site.put("2.dcm", &two);
+    // For the service manager: try again.
+    assert_eq!(daemon.wait().code(), Some(75), "{}", daemon.log());
+    assert!(site.drop.join("2.dcm").is_file());
+    let mut daemon = site.start();
+    let status = daemon.wait_until("it is told", |status| {
+        status["errors"].to_string().contains("the ledger is gone")
+    });
+    assert!(status["watches"][0].is_object());
+    daemon.wait_total(1);
+    daemon.stop();
+    let mut expected = [common::digest(&one), common::digest(&two)];
+    expected.sort();
+    assert_eq!(site.digests(), expected);
+}

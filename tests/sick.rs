@@ -171,6 +171,94 @@ fn whatever_fails_in_a_drop_directory_holds_its_files_and_passes() {
     );
 }
 
+/// One damaged inode must not hide everything that a scan would come upon after it.
+#[test]
+fn a_damaged_file_and_a_damaged_folder_do_not_hide_those_behind_them() {
+    let mould = Mould::new(76);
+    let site = Site::with("poll-interval = \"1s\"", "");
+    let Some(sick) = on_sick_share(&site, &site.drop) else {
+        return;
+    };
+    let real = site.dir.path().join("real");
+    fs::create_dir_all(real.join("a/bad")).unwrap();
+    fs::create_dir(real.join("b")).unwrap();
+    let mut expected = Vec::new();
+    for (n, name) in ["a/bad/1.dcm", "a/bad.dcm", "a/good.dcm", "b/good.dcm"]
+        .iter()
+        .enumerate()
+    {
+        let bytes = mould.bytes(&uid(n));
+        expected.push(common::digest(&bytes));
+        fs::write(real.join(name), &bytes).unwrap();
+    }
+    sick.fails("lookup of something bad", Errno::IO);
+    let mut daemon = site.start();
+    let _healthy = HealsAtEnd(&sick);
+    daemon.wait_total(2);
+    daemon.wait_until("the damage is told", |status| {
+        status["watches"][0]["why"].is_string()
+    });
+    sick.heals();
+    daemon.wait_total(4);
+    daemon.stop();
+    assert_conserved(&site, expected);
+}
+
+#[test]
+fn a_state_directory_whose_disk_fills_holds_intake_and_it_goes_on_by_itself() {
+    let mould = Mould::new(77);
+    let site = Site::new();
+    fs::create_dir(&site.state).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=80m,mode=0700", "tmpfs"])
+        .arg(&site.state)
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !mounted {
+        eprintln!("SKIPPED: a small filesystem cannot be mounted here");
+        return;
+    }
+    let _mount = Unmounts(&site.state);
+    let mut daemon = site.start();
+    let bytes = [mould.bytes(&uid(1)), mould.bytes(&uid(2))];
+    site.put("1.dcm", &bytes[0]);
+    daemon.wait_total(1);
+    let filler = site.state.join("filler");
+    fs::write(&filler, vec![0; 60 << 20]).unwrap();
+    site.put("2.dcm", &bytes[1]);
+    let held = wait_state(&mut daemon, "held");
+    let why = held["watches"][0]["why"].as_str().unwrap();
+    assert!(why.contains("state directory"), "{why}");
+    assert!(site.drop.join("2.dcm").is_file());
+    // A new start waits as well, and says why.
+    daemon.signal(rustix::process::Signal::TERM);
+    assert!(daemon.wait().success());
+    let mut daemon = site.spawn(&[]);
+    daemon.wait_heard("what it waits for", |heard| {
+        heard.iter().any(|line| line.contains("state directory"))
+    });
+    fs::remove_file(&filler).unwrap();
+    daemon.wait_ready();
+    daemon.wait_total(2);
+    daemon.stop();
+    assert_conserved(
+        &site,
+        bytes.iter().map(|bytes| common::digest(bytes)).collect(),
+    );
+}
+
+/// Unmounts at the end of a test, however it ends.
+struct Unmounts<'a>(&'a Path);
+
+impl Drop for Unmounts<'_> {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0)
+            .status();
+    }
+}
+
 #[test]
 fn a_share_that_hangs_does_not_stop_the_others() {
     let site = Site::new();

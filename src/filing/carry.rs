@@ -9,16 +9,20 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Advice, Mode, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
 
 use super::destinations::Roots;
+use super::ledger::random_hex;
 use super::names;
 use super::prepare::Way;
-use super::record::{Digest, Fate, Intent};
+use super::record::{Digest, Fate, Intent, RecordId};
 use super::request::{HoldReason, Outcome, is_offline};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, RelPath};
 use crate::root::{Root, fingerprint};
+use crate::sys::lease;
+use crate::watch::ShareKind;
 
 /// How carrying out an Intent ended.
 #[derive(Debug)]
@@ -129,7 +133,7 @@ impl Job<'_> {
             Ok(path) => path,
             Err(error) => match error.kind() {
                 io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported => return Ok(None),
-                io::ErrorKind::NotFound => return Err(back(Outcome::Gone)),
+                io::ErrorKind::NotFound => return Err(back(self.gone())),
                 io::ErrorKind::PermissionDenied
                     if target.may_change_names_beside(&self.intent.to.path).is_ok() =>
                 {
@@ -142,11 +146,16 @@ impl Job<'_> {
             },
         };
         fail::fail_point!("after-rename");
-        // Between the look above and the rename another file can have taken its name, or its writer gone on.
+        // Between the look above and the rename another file can have taken its name, its writer gone on, or somebody
+        // opened it or given it a second name, who could go on. From here on nobody finds it under its old name.
         let there = target
             .stat(&landed)
             .map_err(|error| Carried::Stuck(self.held(&error)))?;
-        if !self.is_kept_file(&there) || !self.unchanged() {
+        if !self.is_kept_file(&there)
+            || there.st_nlink > 1
+            || self.has_writer()
+            || !self.unchanged()
+        {
             return Err(self.put_back(target, &landed, Outcome::Changed));
         }
         if let Some(mode) = mode
@@ -173,7 +182,11 @@ impl Job<'_> {
         fail::fail_point!("before-claim");
         if let Err(error) = self.source.rename_noreplace(from, self.source, claim) {
             return Err(match error.kind() {
-                io::ErrorKind::NotFound => back(Outcome::Gone),
+                io::ErrorKind::NotFound => back(self.gone()),
+                // Whoever may write there can guess the name; that must not hold up other files.
+                io::ErrorKind::AlreadyExists => back(Outcome::CannotTake(
+                    "its hidden name is taken by another file".into(),
+                )),
                 io::ErrorKind::PermissionDenied => {
                     back(Outcome::CannotTake("the system does not let it be moved".into()))
                 }
@@ -189,11 +202,13 @@ impl Job<'_> {
             .source
             .stat(claim)
             .map_err(|error| Carried::Stuck(self.source_held(&error)))?;
-        if !self.is_kept_file(&there) || !self.unchanged() {
+        if !self.is_kept_file(&there) || self.has_writer() || !self.unchanged() {
             return Err(self.put_back(self.source, claim, Outcome::Changed));
         }
         // The copy must not outlive a claim that a power cut takes back: recovery could not tell whose it is.
-        self.sync_source();
+        if let Err(error) = self.source.sync_directory_of(from) {
+            return Err(self.put_back(self.source, claim, self.source_held(&error)));
+        }
         let landed = match self.copy(target) {
             Ok(path) => path,
             Err(Carried::Back(outcome)) => return Err(self.put_back(self.source, claim, outcome)),
@@ -201,18 +216,33 @@ impl Job<'_> {
         };
         // A writer that still had it open has written on: what was copied is no longer what it is.
         if !self.unchanged() {
-            target
-                .unlink(&landed)
-                .map_err(|error| Carried::Stuck(self.held(&error)))?;
-            return Err(self.put_back(self.source, claim, Outcome::Changed));
+            return Err(self.take_back_copy(target, &landed, claim));
         }
         fail::fail_point!("before-unclaim");
-        self.source
-            .unlink(claim)
-            .map_err(|error| Carried::Stuck(self.source_held(&error)))?;
+        let held = |error: &io::Error| Carried::Stuck(self.source_held(error));
+        let unlinked = self.source.unlink_file(claim, &self.intent.fingerprint);
+        if !unlinked.map_err(|error| held(&error))? {
+            let there = self.source.stat_if_there(claim);
+            match there.map_err(|error| held(&error))? {
+                Some(there) if self.is_kept_file(&there) => {
+                    return Err(self.take_back_copy(target, &landed, claim));
+                }
+                // Somebody has put another file there; the copy is all that is left of ours.
+                Some(_) => drop(self.put_back(self.source, claim, Outcome::Changed)),
+                None => {}
+            }
+        }
         fail::fail_point!("after-unclaim");
         self.sync_source();
         Ok(landed)
+    }
+
+    /// Removes a copy of what a file no longer is, and puts the file back.
+    fn take_back_copy(&self, target: &Root, landed: &RelPath, claim: &RelPath) -> Carried {
+        match target.unlink(landed) {
+            Ok(()) => self.put_back(self.source, claim, Outcome::Changed),
+            Err(error) => Carried::Stuck(self.held(&error)),
+        }
     }
 
     /// Copies through the kept descriptor to a hidden name, checks what was written, and gives it its name.
@@ -277,6 +307,21 @@ impl Job<'_> {
         there.st_dev == fingerprint.dev && there.st_ino == fingerprint.ino
     }
 
+    /// Whether someone has it open for writing, where that can be seen.
+    fn has_writer(&self) -> bool {
+        ShareKind::of(self.file).is_ok_and(ShareKind::shows_writers)
+            && lease::open_for_writing(self.file) == Some(true)
+    }
+
+    /// The system says that something is not there: the file, or the directory that it was to go to?
+    fn gone(&self) -> Outcome {
+        match self.source.stat_if_there(&self.intent.from) {
+            Ok(Some(_)) => Outcome::Changed,
+            Ok(None) => Outcome::Gone,
+            Err(error) => self.source_held(&error),
+        }
+    }
+
     fn unchanged(&self) -> bool {
         rustix::fs::fstat(self.file).is_ok_and(|stat| fingerprint(&stat) == self.intent.fingerprint)
     }
@@ -299,22 +344,37 @@ impl Job<'_> {
     }
 }
 
-/// Puts a file back to where it came from, or beside that when its name has been taken in the meantime.
+/// Puts a file back to where it came from, or beside that when its name has been taken in the meantime, or to the top of
+/// the drop directory when its folder has gone.
 pub(super) fn put_back(
     root: &Root,
     at: &RelPath,
     source: &Root,
     intent: &Intent,
 ) -> io::Result<()> {
-    match root.rename_noreplace(at, source, &intent.from) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let other = names::returned(&intent.from, &intent.id).map_err(io::Error::other)?;
-            root.rename_noreplace(at, source, &other)?;
+    let (mut place, mut home) = (intent.from.clone(), intent.from.clone());
+    let mut mark = intent.id.clone();
+    loop {
+        let error = match root.rename_noreplace(at, source, &home) {
+            Ok(()) => return source.sync_directory_of(&home),
+            Err(error) => error,
+        };
+        let no_folder = matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+        );
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            home = names::returned(&place, &mark).map_err(io::Error::other)?;
+            // Whoever may write there can guess that name; the ones after it nobody can.
+            let random = random_hex::<4>(source.path()).map_err(io::Error::other)?;
+            mark = RecordId(format!("{}-{random}", intent.id));
+        } else if no_folder && place.parent().is_some() && root.stat_if_there(at)?.is_some() {
+            place = RelPath::new(place.file_name()).map_err(io::Error::other)?;
+            home = place.clone();
+        } else {
+            return Err(error);
         }
-        Err(error) => return Err(error),
     }
-    source.sync_directory_of(&intent.from)
 }
 
 /// What a copy must turn out to be.

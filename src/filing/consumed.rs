@@ -1,6 +1,6 @@
 //! What was copied, observed, left or released, so that no scan, restart or reindex takes it again.
 //!
-//! Folded from the ledger at start, kept in memory: about 40 bytes a key, two keys a file.
+//! Folded from the ledger at start, kept in memory: two keys a file, about 120 bytes.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,50 @@ use crate::domain::{Fingerprint, RelPath};
 /// (observe < copy < move): who changes a watch from observe to move wants its files moved.
 #[derive(Debug, Default)]
 pub struct Consumed {
-    taken: HashMap<[u8; 16], Action>,
+    files: HashMap<Key, File>,
+    bytes: HashMap<Key, Action>,
+}
+
+type Key = [u8; 16];
+
+/// What lay there. Another file can get the same inode, size and time (many senders keep times to the second, all images
+/// of a device have one size), and a writer can set the time of its file back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct File {
+    action: Action,
+    digest: [u8; 16],
+    /// Its time of last status change, which nobody can set; `None` where it is not known.
+    ctime_ns: Option<i64>,
 }
 
 impl Consumed {
-    /// Whether exactly this file (device, inode, size, time) was taken.
-    pub fn contains(&self, action: Action, fingerprint: &Fingerprint) -> bool {
-        self.has(action, &file_key(fingerprint))
+    /// Whether exactly this file (device, inode, size, times) was taken: good enough not to read it again.
+    pub fn contains(
+        &self,
+        action: Action,
+        fingerprint: &Fingerprint,
+        ctime_ns: Option<i64>,
+    ) -> bool {
+        self.files.get(&file_key(fingerprint)).is_some_and(|file| {
+            let same = match (file.ctime_ns, ctime_ns) {
+                (Some(then), Some(now)) => then == now,
+                _ => true,
+            };
+            same && file.action >= action
+        })
+    }
+
+    /// Whether this file was taken with these bytes, whatever its status is now: somebody may have changed its
+    /// permissions or its name.
+    pub fn contains_file(
+        &self,
+        action: Action,
+        fingerprint: &Fingerprint,
+        digest: &Digest,
+    ) -> bool {
+        self.files
+            .get(&file_key(fingerprint))
+            .is_some_and(|file| file.action >= action && file.digest == short(digest))
     }
 
     /// Whether these bytes at this path were taken: a remounted share gives the same file another device or inode.
@@ -29,32 +66,38 @@ impl Consumed {
         path: &RelPath,
         digest: &Digest,
     ) -> bool {
-        self.has(action, &bytes_key(watch, path, digest))
+        self.bytes
+            .get(&bytes_key(watch, path, digest))
+            .is_some_and(|taken| *taken >= action)
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.taken.len()
+        self.files.len() + self.bytes.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.taken.is_empty()
+        self.len() == 0
     }
 
     /// Remembers a file that stays where it is.
     pub(super) fn remember(&mut self, intent: &Intent) {
-        self.take(intent.action, file_key(&intent.fingerprint));
-        self.take(
-            intent.action,
-            bytes_key(&intent.watch, &intent.from, &intent.digest),
-        );
+        let Intent {
+            action,
+            fingerprint,
+            ctime_ns,
+            digest,
+            ..
+        } = intent;
+        self.take(*action, fingerprint, *ctime_ns, digest);
+        self.take_bytes(*action, bytes_key(&intent.watch, &intent.from, digest));
     }
 
     /// Remembers a file that was given back: no action takes it.
     pub(super) fn hold(&mut self, held: &Held) {
-        self.take(Action::Move, file_key(&held.fingerprint));
-        self.take(
+        self.take(Action::Move, &held.fingerprint, None, &held.digest);
+        self.take_bytes(
             Action::Move,
             bytes_key(&held.watch, &held.path, &held.digest),
         );
@@ -62,55 +105,125 @@ impl Consumed {
 
     /// Forgets a file that was given back.
     pub(super) fn let_go(&mut self, held: &Held) {
-        self.taken.remove(&file_key(&held.fingerprint));
-        self.taken
+        self.files.remove(&file_key(&held.fingerprint));
+        self.bytes
             .remove(&bytes_key(&held.watch, &held.path, &held.digest));
     }
 
-    /// Remembers a file by its new fingerprint, known already by its bytes.
-    pub(super) fn recognise(&mut self, action: Action, fingerprint: &Fingerprint) {
-        self.take(action, file_key(fingerprint));
+    /// Remembers a file as it is now, known already by its bytes.
+    pub(super) fn recognise(
+        &mut self,
+        action: Action,
+        fingerprint: &Fingerprint,
+        ctime_ns: Option<i64>,
+        digest: &Digest,
+    ) {
+        self.take(action, fingerprint, ctime_ns, digest);
     }
 
-    /// The keys, 17 bytes each, as [`read_from`](Self::read_from) takes them.
+    /// The keys, as [`read_from`](Self::read_from) takes them: those of files, 42 bytes each, behind their number, then
+    /// those of bytes, 17 each.
     pub(super) fn write_to(&self, bytes: &mut Vec<u8>) {
-        for (key, action) in &self.taken {
+        bytes.extend_from_slice(&(self.files.len() as u64).to_le_bytes());
+        for (key, file) in &self.files {
             bytes.extend_from_slice(key);
-            bytes.push(match action {
-                Action::Observe => 0,
-                Action::Copy => 1,
-                Action::Move => 2,
-            });
+            bytes.push(to_byte(file.action));
+            bytes.extend_from_slice(&file.digest);
+            bytes.push(u8::from(file.ctime_ns.is_some()));
+            bytes.extend_from_slice(&file.ctime_ns.unwrap_or(0).to_le_bytes());
+        }
+        for (key, action) in &self.bytes {
+            bytes.extend_from_slice(key);
+            bytes.push(to_byte(*action));
         }
     }
 
     /// What [`write_to`](Self::write_to) has written; `None` where it cannot be that.
     pub(super) fn read_from(bytes: &[u8]) -> Option<Self> {
-        let (keys, rest) = bytes.as_chunks::<17>();
+        let (count, rest) = bytes.split_first_chunk::<8>()?;
+        let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
+        let (files, rest) = rest.split_at_checked(count.checked_mul(42)?)?;
+        let mut consumed = Self::default();
+        for entry in files.as_chunks::<42>().0 {
+            let (key, entry) = entry.split_first_chunk::<16>()?;
+            let (action, entry) = entry.split_first()?;
+            let (digest, entry) = entry.split_first_chunk::<16>()?;
+            let (known, ctime) = entry.split_first()?;
+            let ctime = i64::from_le_bytes(*ctime.first_chunk()?);
+            let file = File {
+                action: from_byte(*action)?,
+                digest: *digest,
+                ctime_ns: (*known == 1).then_some(ctime),
+            };
+            consumed.files.insert(*key, file);
+        }
+        let (keys, rest) = rest.as_chunks::<17>();
         if !rest.is_empty() {
             return None;
         }
-        let mut taken = HashMap::with_capacity(keys.len());
         for [key @ .., action] in keys {
-            let action = match action {
-                0 => Action::Observe,
-                1 => Action::Copy,
-                2 => Action::Move,
-                _ => return None,
-            };
-            taken.insert(*key, action);
+            consumed.bytes.insert(*key, from_byte(*action)?);
         }
-        Some(Self { taken })
+        Some(consumed)
     }
 
-    fn has(&self, action: Action, key: &[u8; 16]) -> bool {
-        self.taken.get(key).is_some_and(|taken| *taken >= action)
+    fn take(
+        &mut self,
+        action: Action,
+        fingerprint: &Fingerprint,
+        ctime_ns: Option<i64>,
+        digest: &Digest,
+    ) {
+        let digest = short(digest);
+        let file = self.files.entry(file_key(fingerprint)).or_insert(File {
+            action,
+            digest,
+            ctime_ns,
+        });
+        // The same file more firmly, or another one in its place.
+        let firmest = if file.digest == digest {
+            action.max(file.action)
+        } else {
+            action
+        };
+        *file = File {
+            action: firmest,
+            digest,
+            ctime_ns,
+        };
     }
 
-    fn take(&mut self, action: Action, key: [u8; 16]) {
-        let taken = self.taken.entry(key).or_insert(action);
+    fn take_bytes(&mut self, action: Action, key: Key) {
+        let taken = self.bytes.entry(key).or_insert(action);
         *taken = (*taken).max(action);
     }
+}
+
+fn to_byte(action: Action) -> u8 {
+    match action {
+        Action::Observe => 0,
+        Action::Copy => 1,
+        Action::Move => 2,
+    }
+}
+
+fn from_byte(byte: u8) -> Option<Action> {
+    match byte {
+        0 => Some(Action::Observe),
+        1 => Some(Action::Copy),
+        2 => Some(Action::Move),
+        _ => None,
+    }
+}
+
+/// The first half of a digest.
+fn short(digest: &Digest) -> Key {
+    let mut key = [0; 16];
+    for (byte, digits) in key.iter_mut().zip(digest.0.as_bytes().as_chunks::<2>().0) {
+        let digits = std::str::from_utf8(digits).unwrap_or_default();
+        *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
+    }
+    key
 }
 
 fn file_key(fingerprint: &Fingerprint) -> [u8; 16] {
@@ -153,26 +266,60 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const HERE: Fingerprint = Fingerprint {
+        dev: 1,
+        ino: 2,
+        size: 3,
+        mtime_ns: 4,
+    };
+
+    fn digest(text: &str) -> Digest {
+        blake3::hash(text.as_bytes()).into()
+    }
+
     #[test]
     fn what_was_taken_gently_can_still_be_taken_more_firmly() {
-        let fingerprint = Fingerprint {
-            dev: 1,
-            ino: 2,
-            size: 3,
-            mtime_ns: 4,
-        };
         let mut consumed = Consumed::default();
-        consumed.recognise(Action::Copy, &fingerprint);
-        assert!(consumed.contains(Action::Observe, &fingerprint));
-        assert!(consumed.contains(Action::Copy, &fingerprint));
-        assert!(!consumed.contains(Action::Move, &fingerprint));
-        assert!(!consumed.contains(
-            Action::Copy,
-            &Fingerprint {
-                mtime_ns: 5,
-                ..fingerprint
-            }
-        ));
+        consumed.recognise(Action::Copy, &HERE, None, &digest("a"));
+        assert!(consumed.contains(Action::Observe, &HERE, Some(1)));
+        assert!(consumed.contains(Action::Copy, &HERE, None));
+        assert!(!consumed.contains(Action::Move, &HERE, None));
+        let later = Fingerprint {
+            mtime_ns: 5,
+            ..HERE
+        };
+        assert!(!consumed.contains(Action::Copy, &later, None));
+    }
+
+    /// The sender has removed the file; the next one gets its inode, and has its size and its time.
+    #[test]
+    fn another_file_with_the_same_inode_size_and_time_was_not_taken() {
+        let mut consumed = Consumed::default();
+        consumed.recognise(Action::Copy, &HERE, Some(10), &digest("a"));
+        assert!(consumed.contains(Action::Copy, &HERE, Some(10)));
+        assert!(!consumed.contains(Action::Copy, &HERE, Some(11)));
+        assert!(!consumed.contains_file(Action::Copy, &HERE, &digest("b")));
+        // Only its permissions were changed, or its name.
+        assert!(consumed.contains_file(Action::Copy, &HERE, &digest("a")));
+    }
+
+    #[test]
+    fn all_of_it_comes_through_a_checkpoint() {
+        let mut consumed = Consumed::default();
+        consumed.recognise(Action::Copy, &HERE, Some(-10), &digest("a"));
+        let other = Fingerprint { ino: 9, ..HERE };
+        consumed.recognise(Action::Observe, &other, None, &digest("b"));
+        let path = RelPath::new("a").unwrap();
+        consumed.take_bytes(Action::Move, bytes_key("w", &path, &digest("c")));
+        let mut bytes = Vec::new();
+        consumed.write_to(&mut bytes);
+        let read = Consumed::read_from(&bytes).unwrap();
+        assert_eq!(
+            (&read.files, &read.bytes),
+            (&consumed.files, &consumed.bytes)
+        );
+        assert!(Consumed::read_from(&bytes[..bytes.len() - 1]).is_none());
+        assert!(Consumed::read_from(&bytes[..7]).is_none());
     }
 
     #[test]
@@ -192,7 +339,7 @@ mod tests {
         };
         let mut consumed = Consumed::default();
         consumed.hold(&held);
-        assert!(consumed.contains(Action::Move, &fingerprint));
+        assert!(consumed.contains(Action::Move, &fingerprint, Some(7)));
         assert!(consumed.contains_bytes(Action::Move, "w", &path, &digest));
         assert!(!consumed.contains_bytes(
             Action::Move,

@@ -5,6 +5,7 @@
 //! that happens on one thread a root, so that a share that hangs holds up nobody else.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
@@ -17,8 +18,8 @@ use super::destinations::Destinations;
 use super::prepare::prepare;
 use super::quarantine::{self, Item, ReleaseError, Released};
 use super::record::{Digest, Held, Record, RecordId};
-use super::recover;
 pub use super::recover::RecoverReport;
+use super::recover::{self, Began};
 use super::replay::Opened;
 pub use super::request::{FilingError, FilingRequest, HoldReason, Outcome};
 use super::share::Share;
@@ -26,7 +27,8 @@ use super::timing::Timing;
 use super::worker::{Message, Worker};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
-use crate::domain::{Fingerprint, Placement, RelPath};
+use crate::domain::settle::Sight;
+use crate::domain::{Placement, RelPath};
 use crate::root::Root;
 
 /// The threads of the roots, started when they are first needed.
@@ -66,8 +68,8 @@ struct Inner {
     failure: Arc<Mutex<Option<FilingError>>>,
     destinations: Arc<Destinations>,
     by_hand: tokio::sync::Mutex<()>,
-    /// The ledger's instance, and the number of the first record of this run.
-    began: (String, u64),
+    /// What the ledger said at the start.
+    began: Began,
 }
 
 impl Drop for Inner {
@@ -89,10 +91,11 @@ impl Filer {
         let shares = Shares::default();
         let failure = Arc::new(Mutex::new(None));
         let consumed = Arc::clone(&opened.replay.consumed);
-        let began = (
-            opened.ledger.instance().to_owned(),
-            opened.ledger.next_number(),
-        );
+        let began = Began {
+            instance: opened.ledger.instance().to_owned(),
+            before: opened.ledger.next_number(),
+            open: opened.replay.open.keys().cloned().collect(),
+        };
         let (worker, messages) = Worker::new(
             opened,
             catalogue,
@@ -145,12 +148,12 @@ impl Filer {
     }
 
     /// Whether this very file was copied, observed, left or released before and is not to be taken again.
-    pub fn is_taken(&self, action: Action, fingerprint: &Fingerprint) -> bool {
+    pub fn is_taken(&self, action: Action, sight: &Sight) -> bool {
         self.inner
             .consumed
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .contains(action, fingerprint)
+            .contains(action, &sight.fingerprint, Some(sight.ctime_ns))
     }
 
     /// Looks after the open Intents of a watch: to be called when its root is (again) there, before its files come.
@@ -325,9 +328,23 @@ impl Filer {
     /// meanwhile. To be called on a thread of its own.
     pub fn sweep(&self) -> Result<u64, HoldReason> {
         let roots = self.inner.destinations.current()?;
-        let (instance, before) = &self.inner.began;
-        let swept = recover::sweep(&roots.library, instance, *before);
+        let Began {
+            instance, before, ..
+        } = &self.inner.began;
+        let mut swept = recover::sweep(&roots.library, instance, *before);
+        // They usually lie in the library.
+        for other in [&roots.quarantine, &roots.duplicates] {
+            if !other.path().starts_with(roots.library.path()) {
+                let more = recover::sweep(other, instance, *before);
+                swept = swept.and_then(|count| Ok(count + more?));
+            }
+        }
         swept.map_err(|error| HoldReason::of(&RootId::Library, &error))
+    }
+
+    /// Ends what earlier runs have left hidden in a drop directory. As [`Filer::sweep`].
+    pub fn tidy(&self, root: &Root) -> io::Result<u64> {
+        recover::tidy(root, &self.inner.began)
     }
 
     fn share(&self, watch: &str) -> Result<Share, HoldReason> {

@@ -9,7 +9,8 @@ mod chain;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,10 @@ use super::record::{Position, Record, RecordId};
 /// The version that is written. Older lines are read; newer ones are refused: fields and kinds of records may be added
 /// without a new version, which stands for a change of meaning.
 const VERSION: u32 = 1;
+
+/// While less than this is free on the disk of the state directory, no file is taken: what is under way must find its
+/// place in the ledger and the index, and an index that runs out of room stops the service.
+pub const RESERVE: u64 = 32 << 20;
 
 /// A segment that has reached this size is followed by a new one.
 const SEGMENT_SIZE: u64 = 64 << 20;
@@ -147,7 +152,7 @@ pub struct Ledger {
     prev: String,
     poisoned: Option<String>,
     /// Held for its lock.
-    _lock: File,
+    lock: File,
 }
 
 /// Microseconds since the Unix epoch.
@@ -188,6 +193,7 @@ impl Ledger {
             Ok(()) => sync_dir(state)?,
         }
 
+        reach_disk(&dir)?;
         let mut chain = Chain::new(&dir, from.map(|from| &from.at))?;
         let mut report = OpenReport {
             records: from.map_or(0, |from| from.records),
@@ -245,7 +251,7 @@ impl Ledger {
             records: report.records,
             prev,
             poisoned: None,
-            _lock: lock,
+            lock,
         };
         if segment == 0 {
             ledger.begin_segment()?;
@@ -308,9 +314,7 @@ impl Ledger {
         &mut self,
         records: &[Record],
     ) -> Result<Vec<(Position, i64)>, LedgerError> {
-        if let Some(why) = &self.poisoned {
-            return Err(LedgerError::Poisoned(why.clone()));
-        }
+        self.check()?;
         if self.end >= self.segment_size {
             self.begin_segment()?;
         }
@@ -351,10 +355,40 @@ impl Ledger {
             },
         )?;
         self.write_and_sync(&bytes)?;
+        // Only what is in the ledger that the next start reads is on record.
+        self.check()?;
         self.prev = prev;
         self.last = last;
         self.records += records.len() as u64;
         Ok(positions)
+    }
+
+    /// Makes sure that what is open is still what the next start would read, and that nobody else has written to it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Poisoned`]: it was removed, replaced or changed under the running service.
+    pub fn check(&mut self) -> Result<(), LedgerError> {
+        if let Some(why) = &self.poisoned {
+            return Err(LedgerError::Poisoned(why.clone()));
+        }
+        let path = segment_path(&self.dir, self.segment);
+        let ours = || -> io::Result<bool> {
+            let (named, open) = (std::fs::symlink_metadata(&path)?, self.file.metadata()?);
+            Ok((named.dev(), named.ino()) == (open.dev(), open.ino()) && open.len() == self.end)
+        };
+        let why = match ours() {
+            Ok(true) => return Ok(()),
+            Ok(false) => "it was replaced or changed while radsort was running".to_owned(),
+            Err(error) => format!("it was removed while radsort was running ({error})"),
+        };
+        Err(self.poison(format!("{}: {why}", path.display())))
+    }
+
+    /// How many bytes are free on its disk; `None` where that cannot be told.
+    pub fn room(&self) -> Option<u64> {
+        fail::fail_point!("state-full", |_| Some(0));
+        let room = rustix::fs::fstatvfs(&self.lock).ok()?;
+        Some(room.f_bavail.saturating_mul(room.f_frsize))
     }
 
     fn write_line(&self, bytes: &mut Vec<u8>, line: &Line) -> Result<String, LedgerError> {
@@ -465,6 +499,21 @@ fn sync_dir(dir: &Path) -> Result<(), LedgerError> {
     File::open(dir)
         .and_then(|file| file.sync_all())
         .map_err(|error| LedgerError::io(dir, error))
+}
+
+/// Makes sure that what is going to be read is on the disk. A run that was killed may not have come to sync its last
+/// lines; one whose sync failed may have left lines in memory that the disk does not have.
+fn reach_disk(dir: &Path) -> Result<(), LedgerError> {
+    let Some(last) = segments(dir)?.pop() else {
+        return Ok(());
+    };
+    let path = segment_path(dir, last);
+    let file = File::open(&path).map_err(|error| LedgerError::io(&path, error))?;
+    file.sync_all()
+        .map_err(|error| LedgerError::io(&path, error))?;
+    // Only an advice: where it is not followed, memory is as good as it was.
+    let _ = rustix::fs::fadvise(&file, 0, None::<NonZeroU64>, rustix::fs::Advice::DontNeed);
+    Ok(())
 }
 
 /// Copies what follows `end` in the last segment to a `.torn` file, then cuts it off; a segment of which nothing is

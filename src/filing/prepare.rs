@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, Stat};
+use rustix::fs::{Advice, FileType, Mode, Stat};
 use rustix::io::Errno;
 
 use super::catalogue::Known;
@@ -39,7 +39,12 @@ pub(super) fn prepare(request: &FilingRequest) -> Result<Source, Outcome> {
         // Its writer may not have synced it, and a rename would make it look safe.
         match rustix::fs::fsync(&request.file) {
             Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS) => {}
-            Err(error) => return Err(held(&error.into())),
+            Err(error) => {
+                // Now memory may have bytes that the disk has not, and nothing would say so again: the next one who reads
+                // it shall read what is on the disk.
+                let _ = rustix::fs::fadvise(&request.file, 0, None, Advice::DontNeed);
+                return Err(held(&error.into()));
+            }
         }
     }
     match request.root.stat_if_there(&request.from) {

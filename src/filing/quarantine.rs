@@ -14,7 +14,7 @@ use super::record::{Digest, Held, Intent, Record, RecordId};
 use super::request::HoldReason;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, Placement, RelPath};
-use crate::root::Root;
+use crate::root::{Root, fingerprint};
 
 /// A file that radsort has put somewhere, and that can go back.
 #[derive(Clone, Debug, PartialEq)]
@@ -240,6 +240,13 @@ impl Item {
                 error,
             ))
         };
+        // Somebody else may have given it back, or put another in its place, since it was opened.
+        match root.stat_if_there(&self.at.path) {
+            Ok(Some(stat)) if fingerprint(&stat) == open.fingerprint => {}
+            Ok(Some(_)) => return Err(ReleaseError::Changed(self.intent.id.0.clone())),
+            Ok(None) => return Err(ReleaseError::NotThere(self.intent.id.0.clone())),
+            Err(error) => return Err(self.failed(error)),
+        }
         if let Some(parent) = self.intent.from.parent() {
             source
                 .make_directories(&parent, open.roots.directory_mode)
@@ -330,9 +337,15 @@ impl Item {
                 source
                     .sync_directory_of(&path)
                     .map_err(|error| held(&error))?;
-                root.unlink(&self.at.path)
+                let only_copied = root
+                    .unlink_file(&self.at.path, &open.fingerprint)
                     .map_err(|error| self.failed(error))?;
-                Ok(path)
+                if only_copied {
+                    Ok(path)
+                } else {
+                    // What lies there now is not what was copied.
+                    Err(ReleaseError::Changed(intent.id.0.clone()))
+                }
             }
             Err(error) => {
                 if let Err(error) = source.unlink(&part) {

@@ -154,6 +154,9 @@ pub struct Intent {
     pub digest: Digest,
     /// The file as it was seen.
     pub fingerprint: Fingerprint,
+    /// Its time of last status change, nanoseconds since the Unix epoch, where it stays and that can be relied upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctime_ns: Option<i64>,
     /// Owner.
     pub uid: u32,
     /// Group.

@@ -9,27 +9,32 @@
 //! | target with the digest                         | finish                                           |
 //! | claim                                          | put it back, abandon; the scan finds it          |
 //! | target is our inode with other bytes           | its writer went on: put it back, abandon         |
+//! | target and source the same inode, other bytes  | remove the target's name, abandon                |
 //! | source                                         | abandon; the scan finds it                       |
 //! | none, but the digest elsewhere in the library  | a person moved it: finish there                  |
 //! | none, but the digest elsewhere in the drop     | a person moved it: abandon; the scan finds it    |
+//! | none, but other bytes at the target            | moved in its stead: put it back, abandon         |
 //! | none                                           | missing: an alarm                                |
 //!
 //! Where the target's name is taken by other bytes, its alternative (with digest and record number) is looked at too,
 //! and a file that is taken anew gets a new name. Unfinished copies (`.part`) go in any case.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
-use rustix::fs::{Mode, Stat};
+use rustix::fs::{FileType, Mode, Stat};
 
 use super::carry::{put_back, remove_reason, write_reason};
 use super::destinations::{Roots, open_if_there};
+use super::ledger::now_us;
 use super::names::{self, HIDDEN};
 use super::prepare::digest_of_file_at;
-use super::record::{Digest, Fate, Intent};
+use super::record::{Digest, Fate, Intent, RecordId};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath};
-use crate::root::{Root, fingerprint};
+use crate::root::{Root, ctime_ns, fingerprint};
 
 /// How many names a search by digest looks at before it gives up.
 const SEARCH_LIMIT: usize = 1_000_000;
@@ -156,14 +161,17 @@ impl Case<'_> {
             let copied = same_inode(&stat, there)
                 || digest_of_file_at(self.source, claim)?.as_ref() == Some(&intent.digest);
             if copied {
-                self.source.unlink(claim)?;
+                if !self.source.unlink_file(claim, &fingerprint(&stat))? {
+                    return Err(io::Error::other("a claimed file was changed just now"));
+                }
             } else {
                 put_back(self.source, claim, self.source, intent)?;
             }
         } else if let (Action::Move, Some(from)) = (intent.action, from) {
             if same_inode(from, there) {
                 self.make_safe(path)?;
-                self.source.unlink(&intent.from)?;
+                // If another file has the name by now, the scan finds it.
+                self.source.unlink_file(&intent.from, &fingerprint(from))?;
             } else if self.untouched(from) {
                 return Ok(Resolution::Abandoned(
                     "the file was not moved; its target was taken by an equal one".into(),
@@ -193,10 +201,13 @@ impl Case<'_> {
             return abandoned("interrupted before its copy was complete");
         }
         for path in self.candidates()? {
-            if let Some(there) = self.target.stat_if_there(&path)?
-                && (there.st_dev, there.st_ino) == (intent.fingerprint.dev, intent.fingerprint.ino)
-                && from.is_none_or(|from| !same_inode(from, &there))
-            {
+            // Device numbers change with a remount.
+            let Some(there) = self.target.stat_if_there(&path)?.filter(is_file) else {
+                continue;
+            };
+            if from.is_some_and(|from| same_inode(from, &there)) {
+                self.target.unlink_file(&path, &fingerprint(&there))?;
+            } else if there.st_ino == intent.fingerprint.ino {
                 put_back(self.target, &path, self.source, intent)?;
                 return abandoned("it was written to while it was moved; put back");
             }
@@ -212,6 +223,23 @@ impl Case<'_> {
         }
         if find(self.source, &intent.digest, intent.fingerprint.size)?.is_some() {
             return abandoned("it has another name in the drop directory now");
+        }
+        let top = RelPath::new(intent.from.file_name()).map_err(io::Error::other)?;
+        if let Some(there) = self.source.stat_if_there(&top)?
+            && there.st_ino == intent.fingerprint.ino
+        {
+            return abandoned("it was put back to the top of the drop directory");
+        }
+        // In the last moment another file had taken its name, and was moved in its stead.
+        for path in self.candidates()? {
+            if self
+                .target
+                .stat_if_there(&path)?
+                .is_some_and(|there| is_file(&there))
+            {
+                put_back(self.target, &path, self.source, intent)?;
+                return abandoned("another file had its name when it was moved; put back");
+            }
         }
         Ok(Resolution::Missing)
     }
@@ -238,6 +266,10 @@ impl Case<'_> {
     }
 }
 
+fn is_file(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
 fn same_inode(one: &Stat, other: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
@@ -253,7 +285,7 @@ fn gone(error: io::Error) -> io::Result<()> {
 /// Looks for a file by its size, then its digest.
 fn find(root: &Root, digest: &Digest, size: u64) -> io::Result<Option<RelPath>> {
     let mut found = None;
-    walk(root, SEARCH_LIMIT, &mut |path| {
+    walk(root, SEARCH_LIMIT, false, &mut |path| {
         if found.is_none()
             && !path.file_name().starts_with(HIDDEN.as_bytes())
             && root
@@ -268,10 +300,12 @@ fn find(root: &Root, digest: &Digest, size: u64) -> io::Result<Option<RelPath>> 
     Ok(found)
 }
 
-/// Visits regular files until `visit` says `false` or the limit is reached. What vanishes meanwhile is passed over.
+/// Visits regular files until `visit` says `false` or the limit is reached. What vanishes meanwhile is passed over, and
+/// so is, where that is enough, what may not be read.
 fn walk(
     root: &Root,
     limit: usize,
+    readable_is_enough: bool,
     visit: &mut dyn FnMut(&RelPath) -> io::Result<bool>,
 ) -> io::Result<()> {
     let mut directories = vec![None];
@@ -281,6 +315,7 @@ fn walk(
             Err(error) if directory.is_some() && error.kind() == io::ErrorKind::NotFound => {
                 continue;
             }
+            Err(_) if directory.is_some() && readable_is_enough => continue,
             other => other?,
         };
         for entry in entries {
@@ -297,20 +332,81 @@ fn walk(
 
 /// Removes unfinished copies of this ledger's earlier records (numbers below `before`), however they came to stay.
 pub fn sweep(root: &Root, instance: &str, before: u64) -> io::Result<u64> {
-    let prefix = format!("{HIDDEN}{instance}-");
     let mut removed = 0;
-    walk(root, usize::MAX, &mut |path| {
-        let number = std::str::from_utf8(path.file_name()).ok().and_then(|name| {
-            name.strip_prefix(&prefix)?
-                .strip_suffix(".part")?
-                .parse::<u64>()
-                .ok()
-        });
-        if number.is_some_and(|number| number < before) {
+    walk(root, usize::MAX, false, &mut |path| {
+        let is_old = |id: &str| number_in(id, instance).is_some_and(|number| number < before);
+        if hidden(path, ".part").is_some_and(is_old) {
             root.unlink(path)?;
             removed += 1;
         }
         Ok(true)
     })?;
     Ok(removed)
+}
+
+/// What [`tidy`] must know of a ledger as it was when the service started.
+#[derive(Debug)]
+pub struct Began {
+    /// The ledger's instance.
+    pub instance: String,
+    /// The number of the first record of this run.
+    pub before: u64,
+    /// Intents that were open then.
+    pub open: BTreeSet<RecordId>,
+}
+
+/// How old another installation's claim must be to count as forgotten.
+const FORGOTTEN: Duration = Duration::from_hours(24);
+
+/// Brings hidden names of earlier runs in a drop directory to an end: unfinished copies of files that were being given back
+/// are removed, and claims of which no record knows any more (the ledger was lost, or restored from a backup) get a name
+/// again that the scan finds. Anyone may write there and choose such names: only our own files are removed. Gives how many
+/// names there were.
+pub fn tidy(root: &Root, began: &Began) -> io::Result<u64> {
+    let me = rustix::process::geteuid().as_raw();
+    let mut done = 0;
+    walk(root, usize::MAX, true, &mut |path| {
+        let (part, claim) = (hidden(path, ".part"), hidden(path, ".claim"));
+        let Some(id) = part.or(claim) else {
+            return Ok(true);
+        };
+        let Some(stat) = root.stat_if_there(path)? else {
+            return Ok(true);
+        };
+        let is_old = number_in(id, &began.instance).is_some_and(|number| number < began.before);
+        if part.is_some() {
+            if is_old && stat.st_uid == me {
+                root.unlink(path)?;
+                done += 1;
+            }
+        } else if !began.open.contains(&RecordId(id.to_owned())) && (is_old || is_forgotten(&stat))
+        {
+            let name = format!("returned-{id}.dcm");
+            let back = path
+                .with_file_name(name.as_bytes())
+                .map_err(io::Error::other)?;
+            match root.rename_noreplace(path, root, &back) {
+                Ok(()) => done += 1,
+                // Not to be had today.
+                Err(error) => tracing::warn!(%error, "a forgotten claim stays in a drop directory"),
+            }
+        }
+        Ok(true)
+    })?;
+    Ok(done)
+}
+
+fn is_forgotten(stat: &Stat) -> bool {
+    let age_us = now_us().saturating_sub(ctime_ns(stat) / 1000);
+    u64::try_from(age_us).is_ok_and(|age| Duration::from_micros(age) > FORGOTTEN)
+}
+
+/// The id in a hidden name with this ending.
+fn hidden<'a>(path: &'a RelPath, ending: &str) -> Option<&'a str> {
+    let name = std::str::from_utf8(path.file_name()).ok()?;
+    name.strip_prefix(HIDDEN)?.strip_suffix(ending)
+}
+
+fn number_in(id: &str, instance: &str) -> Option<u64> {
+    id.strip_prefix(instance)?.strip_prefix('-')?.parse().ok()
 }

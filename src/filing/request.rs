@@ -26,6 +26,8 @@ pub struct FilingRequest {
     pub file: Arc<File>,
     /// The file as it was decoded.
     pub fingerprint: Fingerprint,
+    /// Its time of last status change before it was read, on local disks: others' clocks and habits are not known.
+    pub ctime_ns: Option<i64>,
     /// The bytes that were decoded.
     pub digest: Digest,
     /// Whether it is moved, copied or only observed.

@@ -103,6 +103,8 @@ enum After {
     },
     Appended(Option<oneshot::Sender<Result<(), HoldReason>>>),
     Recovered(Option<(oneshot::Sender<RecoverReport>, RecoverReport)>),
+    /// It was given together with the one behind it, whose fate it shares.
+    WithNext,
     Nothing,
 }
 
@@ -198,8 +200,7 @@ impl Worker {
                 *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
                 return; // whoever waits finds its answer's channel closed, and asks for the failure
             }
-            if self.under_way == 0
-                && self.unwritten.is_empty()
+            if self.is_through()
                 && let Some(replies) = self.stopping.take()
             {
                 self.destinations.close();
@@ -211,6 +212,17 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// Whether nothing is left to be done. What cannot be written now does not hold up a stop: those Intents are open, and
+    /// the next start finds that they were carried out.
+    fn is_through(&self) -> bool {
+        let unanswered = self
+            .unwritten
+            .iter()
+            .filter(|entry| matches!(entry.after, After::Answer { .. }))
+            .count();
+        self.under_way == unanswered && (self.unwritten.is_empty() || self.unwritable)
     }
 
     /// Writes down how far the ledger goes, if the next start would have to read so many records otherwise, and the
@@ -288,7 +300,7 @@ impl Worker {
                     let after = if n == last {
                         After::Appended(reply.take())
                     } else {
-                        After::Nothing
+                        After::WithNext
                     };
                     self.entries.push(Entry { record, after });
                 }
@@ -303,6 +315,10 @@ impl Worker {
                 Ok(())
             }
             Message::Ping(reply) => {
+                // Also noticed while no files come.
+                self.ledger
+                    .check()
+                    .map_err(|error| FilingError::Ledger(error.to_string()))?;
                 let _ = reply.send(());
                 Ok(())
             }

@@ -71,6 +71,7 @@ events! {
     DecoderRestarted = "decoder-restarted", "86571e391284422ba2326535aba815f1", "A decoder was replaced.";
     LedgerUnwritable = "ledger-unwritable", "f73e12d1772e4542b2808534c830f360", "The ledger cannot be written.";
     LedgerTorn = "ledger-torn", "9f0962978cb24d8aa7caa41eab79a0d6", "The ledger had an unfinished end.";
+    LedgerGone = "ledger-gone", "2d1f6f6c3a7e4b0c9d51e8a4c7b90f36", "The ledger is gone.";
     IndexRebuilt = "index-rebuilt", "536c23b193644f2292ea38a0e929b2b3", "The index was built anew.";
     Recovered = "recovered", "5a688c0c2a3f4bf0b9163947d169b982", "Work that an interruption left open was looked after.";
     Missing = "missing", "15785184d6c74fffb721e3098cc4b19b", "A file is nowhere to be found.";

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::Inspect;
 use crate::domain::RelPath;
 use crate::domain::settle::{Look, Sight};
-use crate::root::{Root, fingerprint};
+use crate::root::{Root, ctime_ns, fingerprint};
 use crate::sys::lease;
 
 /// How many threads look at files of one drop directory.
@@ -138,13 +138,9 @@ fn sight(file: impl AsFd) -> io::Result<Sight> {
 
 /// What `stat` told, as far as settling is concerned.
 pub fn sight_of(stat: &rustix::fs::Stat) -> Sight {
-    let ctime_ns = stat
-        .st_ctime
-        .saturating_mul(1_000_000_000)
-        .saturating_add_unsigned(stat.st_ctime_nsec);
     Sight {
         fingerprint: fingerprint(stat),
-        ctime_ns,
+        ctime_ns: ctime_ns(stat),
     }
 }
 

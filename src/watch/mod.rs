@@ -30,7 +30,7 @@ pub use share::ShareKind;
 pub use status::{Notices, WatchState, WatchStatus};
 
 use crate::config::settings::WatchSettings;
-use crate::domain::settle::Completeness;
+use crate::domain::settle::{Completeness, Sight};
 use crate::domain::{Fingerprint, RelPath};
 use crate::root::Root;
 use status::Shared;
@@ -44,7 +44,7 @@ pub trait Inspect: Send + Sync {
 }
 
 /// Says whether a file in this state was taken before (copy and observe mode).
-pub type Consumed = Arc<dyn Fn(&Fingerprint) -> bool + Send + Sync>;
+pub type Consumed = Arc<dyn Fn(&Sight) -> bool + Send + Sync>;
 
 /// A file that may be read.
 #[derive(Clone, Debug)]

@@ -173,7 +173,9 @@ pub struct Queue {
     timers: BTreeSet<(Moment, u64)>,
     due: BTreeSet<u64>,
     /// Files that stay where they are, in the state in which they were finished with.
-    left: HashMap<RelPath, (Fingerprint, u64)>,
+    left: HashMap<RelPath, (Sight, u64)>,
+    /// Whether the time of last status change tells such files apart as well.
+    exact: bool,
     generation: u64,
     counts: Counts,
     missed: u64,
@@ -191,6 +193,7 @@ impl Queue {
             timers: BTreeSet::new(),
             due: BTreeSet::new(),
             left: HashMap::new(),
+            exact: false,
             generation: 0,
             counts: Counts::default(),
             missed: 0,
@@ -275,25 +278,31 @@ impl Queue {
         self.left.clear();
     }
 
+    /// Whether the time of last status change counts for files that stay: a writer can set the time of modification back.
+    /// Only local disks are believed: elsewhere mere reading may change it, and files would be read for ever.
+    pub fn set_exact(&mut self, exact: bool) {
+        self.exact = exact;
+    }
+
     /// A file is there. `consumed` is asked about files that are new.
     pub fn seen(
         &mut self,
         now: Moment,
         seen: Seen,
-        consumed: impl FnOnce(&Fingerprint) -> bool,
+        consumed: impl FnOnce(&Sight) -> bool,
     ) -> Errand {
-        let fingerprint = seen.sight.fingerprint;
         if let Some((left, generation)) = self.left.get_mut(&seen.path) {
             *generation = self.generation;
-            if *left == fingerprint {
+            let status_too = !self.exact || left.ctime_ns == seen.sight.ctime_ns;
+            if left.fingerprint == seen.sight.fingerprint && status_too {
                 return Errand::None;
             }
             self.left.remove(&seen.path);
         }
         match self.ids.get(&seen.path) {
             Some(id) => self.seen_again(now, *id, &seen),
-            None if consumed(&fingerprint) => {
-                self.left.insert(seen.path, (fingerprint, self.generation));
+            None if consumed(&seen.sight) => {
+                self.left.insert(seen.path, (seen.sight, self.generation));
                 Errand::None
             }
             None => self.seen_first(now, seen),
@@ -508,9 +517,17 @@ impl Queue {
         match verdict {
             Verdict::Gone => self.forget(id),
             Verdict::Stays(fingerprint) => {
+                // As it was when it settled: if anything was changed since, it is asked about once more.
+                let ctime_ns = self
+                    .files
+                    .get(&id)
+                    .map_or(0, |file| file.machine.sight().ctime_ns);
+                let sight = Sight {
+                    fingerprint,
+                    ctime_ns,
+                };
                 self.forget(id);
-                self.left
-                    .insert(path.clone(), (fingerprint, self.generation));
+                self.left.insert(path.clone(), (sight, self.generation));
             }
             Verdict::Hold {
                 reason,

@@ -1,7 +1,8 @@
 //! Walking a drop directory by descriptors, a slice at a time: one directory's names are in memory, never the whole tree.
 //!
 //! Promises: symbolic links are not followed, other filesystems mounted below are not entered, and an error of the
-//! filesystem ends the walk with that error: an unreadable tree is never an empty one.
+//! filesystem is told: an unreadable tree is never an empty one. A damaged directory or file does not keep the walk from
+//! those behind it; an error of the root itself, or very many, end it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,7 +32,12 @@ pub struct PassedOver {
     pub mounts: usize,
     /// Symbolic links.
     pub links: usize,
+    /// Directories and files with which the filesystem failed.
+    pub failed: usize,
 }
+
+/// More failures than these are trouble with the whole tree.
+const FAILURES: usize = 100;
 
 /// A walk under way.
 #[derive(Debug)]
@@ -42,6 +48,7 @@ pub struct Scan {
     recursive: bool,
     /// What was passed over so far.
     pub passed_over: PassedOver,
+    failure: Option<io::Error>,
 }
 
 /// One directory, listed; its entries are taken one after another, by name.
@@ -61,6 +68,7 @@ impl Scan {
             listing: None,
             recursive,
             passed_over: PassedOver::default(),
+            failure: None,
         }
     }
 
@@ -128,7 +136,10 @@ impl Scan {
                             self.passed_over.unreadable += 1;
                             continue;
                         }
-                        Err(error) => return Err(error.into()),
+                        Err(error) => {
+                            self.fails(error.into())?;
+                            continue;
+                        }
                     }
                 }
                 FileType::Symlink => {
@@ -160,14 +171,31 @@ impl Scan {
             Err(error) if path.is_some() => return self.pass_over(error),
             Err(error) => return Err(error),
         };
-        if path.is_some() && is_mount_point(&dir, root)? {
-            self.passed_over.mounts += 1;
-            return Ok(());
+        if path.is_some() {
+            match is_mount_point(&dir, root) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.passed_over.mounts += 1;
+                    return Ok(());
+                }
+                Err(error) => return self.fails(error),
+            }
         }
         enter(path.as_ref());
         let mut names = Vec::new();
-        for entry in Dir::read_from(&dir)? {
-            let entry = entry?;
+        let entries = match Dir::read_from(&dir) {
+            Err(error) if path.is_some() => return self.fails(error.into()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = match entry {
+                // What has been listed so far is looked at.
+                Err(error) if path.is_some() => {
+                    self.fails(error.into())?;
+                    break;
+                }
+                entry => entry?,
+            };
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
                 names.push((name.to_vec(), entry.file_type()));
@@ -197,8 +225,23 @@ impl Scan {
                 self.passed_over.unreadable += 1;
                 Ok(())
             }
-            _ => Err(error),
+            _ => self.fails(error),
         }
+    }
+
+    /// Goes on behind what failed, unless too much does.
+    fn fails(&mut self, error: io::Error) -> io::Result<()> {
+        if self.passed_over.failed >= FAILURES {
+            return Err(error);
+        }
+        self.passed_over.failed += 1;
+        self.failure.get_or_insert(error);
+        Ok(())
+    }
+
+    /// The first failure since the last call.
+    pub fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 }
 

@@ -301,7 +301,7 @@ async fn what_stays_or_was_consumed_comes_again_only_when_it_changes() {
     for name in ["consumed", "new"] {
         fs::write(dir.path().join(name), name).unwrap();
     }
-    let consumed: Consumed = Arc::new(|fingerprint| fingerprint.size == 8);
+    let consumed: Consumed = Arc::new(|sight| sight.fingerprint.size == 8);
     let watcher = Watcher::start(
         &settings(dir.path(), Duration::ZERO),
         Arc::new(Toy),

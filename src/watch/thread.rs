@@ -386,9 +386,7 @@ impl IoThread {
             now_us: now_us(),
         };
         let consumed = Arc::clone(&self.setup.consumed);
-        let errand = self
-            .queue
-            .seen(self.now(), seen, |fingerprint| consumed(fingerprint));
+        let errand = self.queue.seen(self.now(), seen, |sight| consumed(sight));
         self.run_errand(errand);
     }
 

@@ -245,6 +245,9 @@ impl Filesystem for Share {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         answer!(reply, {
             self.faults.pass("lookup")?;
+            if name == "bad" || name == "bad.dcm" {
+                self.faults.pass("lookup of something bad")?;
+            }
             self.known(self.child(parent, name)?)
         }, entry => reply.entry(&TTL, &entry, Generation(0)));
     }

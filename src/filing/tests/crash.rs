@@ -86,7 +86,7 @@ async fn wherever_it_is_killed_exactly_one_copy_and_one_record_are_left() {
             let filer = bench.start().await;
             if bench.drop.join("a.dcm").exists() {
                 let again = request(&bench, way);
-                if !filer.is_taken(again.action, &again.fingerprint) {
+                if !filer.is_taken(again.action, &sight(&again)) {
                     filer.file(again).await.unwrap();
                 }
             }
@@ -175,6 +175,54 @@ async fn child_with_an_unwritable_ledger() {
         fate(&filer.file(bench.request("b", "1.2")).await.unwrap()),
         Fate::Filed
     );
+
+    // Records that were given together are written together or not at all, as whoever gave them was told.
+    let missing = || Record::Missing {
+        id: super::super::record::RecordId("nobody-1".into()),
+    };
+    fail::cfg("ledger-write", "1*return->off").unwrap();
+    let appended = filer.append(vec![missing(), missing()]).await.unwrap();
+    assert!(appended.is_err());
+    bench.put("d", "d");
+    filer.file(bench.request("d", "1.4")).await.unwrap();
+    let records = bench.catalogue.records();
+    assert!(!records.contains(&missing()), "{records:?}");
+
+    // A state directory whose disk is nearly full holds files back; what people say is still taken.
+    bench.put("e", "e");
+    fail::cfg("state-full", "return").unwrap();
+    let outcome = filer.file(bench.request("e", "1.5")).await.unwrap();
+    assert!(
+        matches!(
+            &outcome,
+            Outcome::Held(super::super::filer::HoldReason::Ledger(why)) if why.contains("MiB")
+        ),
+        "{outcome:?}"
+    );
+    assert!(filer.append(vec![missing()]).await.unwrap().is_ok());
+    fail::cfg("state-full", "off").unwrap();
+    assert_eq!(
+        fate(&filer.file(bench.request("e", "1.5")).await.unwrap()),
+        Fate::Filed
+    );
+
+    // A stop does not wait for room: the next start finds what was done.
+    bench.put("f", "f");
+    fail::cfg("ledger-write", "1*off->return").unwrap();
+    let filing = tokio::spawn({
+        let (filer, request) = (filer.clone(), bench.request("f", "1.6"));
+        async move { filer.file(request).await }
+    });
+    while !bench.in_library().contains(&"Fusion/1.6.dcm".to_owned()) {
+        tokio::task::yield_now().await;
+    }
+    filer.stop().await;
+    assert!(filing.await.unwrap().is_err());
+    fail::cfg("ledger-write", "off").unwrap();
+    drop(filer);
+    let filer = bench.start().await;
+    assert_eq!(bench.census()["f"], 1);
+    assert!(bench.in_drop().is_empty());
 
     // A failed sync is never tried again.
     bench.put("c", "c");

@@ -65,6 +65,169 @@ fn a_file_that_was_replaced_in_the_last_moment_is_put_back_where_it_was() {
     }
 }
 
+/// An Intent for the file `a` in the drop directory, carried out in that way.
+fn carried(
+    bench: &Bench,
+    rename: bool,
+    after: impl FnOnce(&Intent),
+) -> super::super::carry::Carried {
+    use super::super::carry::{Job, carry_out};
+    use super::super::prepare::Way;
+    let roots = bench.roots();
+    bench.put("a", "a");
+    let intent = super::recovery::intent(bench, "a", "a", !rename);
+    let root = bench.root();
+    let (file, _) = root.open_file(&intent.from).unwrap();
+    after(&intent);
+    carry_out(&Job {
+        intent: &intent,
+        source: &root,
+        file: &file,
+        roots: &roots,
+        way: if rename {
+            Way::Rename { set_mode: None }
+        } else {
+            Way::Copy
+        },
+    })
+}
+
+/// What such a writer wrote after the move would be in the library, and nowhere else.
+#[test]
+fn a_file_that_was_opened_for_writing_in_the_last_moment_is_put_back() {
+    use super::super::carry::Carried;
+    for rename in [true, false] {
+        let bench = Bench::new();
+        let mut writer = None;
+        let carried = carried(&bench, rename, |_| {
+            let path = bench.drop.join("a");
+            writer = Some(fs::OpenOptions::new().append(true).open(path).unwrap());
+        });
+        let reader = fs::File::open(bench.drop.join("a"));
+        if reader.is_ok_and(|file| crate::sys::lease::open_for_writing(&file).is_none()) {
+            eprintln!("SKIPPED: no leases in the temporary directory");
+            return;
+        }
+        assert!(
+            matches!(carried, Carried::Back(Outcome::Changed)),
+            "{carried:?}"
+        );
+        writer.unwrap().write_all(b" and more").unwrap();
+        assert_eq!(
+            fs::read_to_string(bench.drop.join("a")).unwrap(),
+            "a and more"
+        );
+        assert_eq!((bench.in_drop().len(), bench.in_library().len()), (1, 0));
+    }
+}
+
+#[test]
+fn a_file_that_got_a_second_name_in_the_last_moment_is_not_renamed() {
+    use super::super::carry::Carried;
+    let bench = Bench::new();
+    let carried = carried(&bench, true, |_| {
+        fs::hard_link(bench.drop.join("a"), bench.drop.join("b")).unwrap();
+    });
+    assert!(
+        matches!(carried, Carried::Back(Outcome::Changed)),
+        "{carried:?}"
+    );
+    assert_eq!((bench.in_drop().len(), bench.in_library().len()), (2, 0));
+}
+
+/// Whoever may write in the drop directory can guess the hidden name: it costs that file, not the others.
+#[test]
+fn a_hidden_name_that_somebody_has_taken_holds_up_one_file_and_is_left_alone() {
+    use super::super::carry::Carried;
+    let bench = Bench::new();
+    let carried = carried(&bench, false, |intent| {
+        bench.put(&intent.claim.as_ref().unwrap().to_string(), "theirs");
+    });
+    assert!(
+        matches!(carried, Carried::Back(Outcome::CannotTake(_))),
+        "{carried:?}"
+    );
+    assert_eq!(
+        bench.census(),
+        BTreeMap::from([("a".into(), 1), ("theirs".into(), 1)])
+    );
+    assert_eq!((bench.in_drop().len(), bench.in_library().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_removed_under_the_running_service_stops_it_and_no_file_is_touched() {
+    let bench = Bench::new();
+    let filer = bench.start().await;
+    bench.put("a", "a");
+    filer.file(bench.request("a", "1.1")).await.unwrap();
+    fs::rename(bench.state.join("ledger"), bench.state.join("aside")).unwrap();
+    bench.put("b", "b");
+    assert!(filer.file(bench.request("b", "1.2")).await.is_err());
+    // Once the thread is gone it has said why.
+    assert!(filer.ping().await.is_err());
+    let failure = filer.failure().unwrap().to_string();
+    assert!(failure.contains("removed"), "{failure}");
+    assert_eq!(bench.in_drop(), ["b"]);
+    // What was called filed is on record.
+    drop(filer);
+    fs::rename(bench.state.join("aside"), bench.state.join("ledger")).unwrap();
+    let filer = bench.start().await;
+    let fate = fate(&filer.file(bench.request("b", "1.2")).await.unwrap());
+    assert_eq!((fate, bench.in_library().len()), (Fate::Filed, 2));
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_removed_is_noticed_also_while_no_files_come() {
+    let bench = Bench::new();
+    let filer = bench.start().await;
+    filer.ping().await.unwrap();
+    fs::remove_dir_all(bench.state.join("ledger")).unwrap();
+    assert!(filer.ping().await.is_err() && filer.ping().await.is_err());
+    assert!(filer.failure().is_some());
+}
+
+/// In copy and observe mode: the writer set the time of its file back, as `rsync --times --inplace` does.
+#[tokio::test]
+async fn a_file_that_was_rewritten_with_its_size_and_time_is_another_one() {
+    let bench = Bench::new();
+    let filer = bench.start().await;
+    bench.put("a", "one");
+    let copy = || FilingRequest {
+        action: Action::Copy,
+        ..bench.request("a", "1.1")
+    };
+    let first = copy();
+    filer.file(copy()).await.unwrap();
+    let path = bench.drop.join("a");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    let mut second = copy();
+    while second.ctime_ns == first.ctime_ns {
+        fs::write(&path, "two").unwrap();
+        let times = fs::FileTimes::new().set_modified(modified);
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_times(times)
+            .unwrap();
+        second = copy();
+    }
+    assert_eq!(first.fingerprint, second.fingerprint);
+    assert!(!filer.is_taken(Action::Copy, &sight(&second)));
+    assert_eq!(fate(&filer.file(second).await.unwrap()), Fate::Conflict);
+    // Also after a restart; while a new name or new permissions make no new file.
+    filer.stop().await;
+    drop(filer);
+    let filer = bench.start().await;
+    assert!(filer.is_taken(Action::Copy, &sight(&copy())));
+    fs::rename(&path, bench.drop.join("b")).unwrap();
+    let renamed = FilingRequest {
+        action: Action::Copy,
+        ..bench.request("b", "1.1")
+    };
+    assert_eq!(filer.file(renamed).await.unwrap(), Outcome::AlreadyTaken);
+}
+
 #[test]
 fn a_name_taken_in_the_last_moment_is_not_overwritten() {
     use super::super::carry::{Carried, Job, carry_out};

@@ -219,19 +219,19 @@ async fn a_copied_file_stays_untouched_and_is_not_copied_again_after_restart_or_
         (before.ino(), before.ctime_nsec(), before.mtime_nsec()),
         (after.ino(), after.ctime_nsec(), after.mtime_nsec())
     );
-    assert!(filer.is_taken(Action::Copy, &copy().fingerprint));
+    assert!(filer.is_taken(Action::Copy, &sight(&copy())));
     assert_eq!(filer.file(copy()).await.unwrap(), Outcome::AlreadyTaken);
     filer.stop().await;
 
     let filer = bench.start().await;
-    assert!(filer.is_taken(Action::Copy, &copy().fingerprint));
-    assert!(!filer.is_taken(Action::Move, &copy().fingerprint));
+    assert!(filer.is_taken(Action::Copy, &sight(&copy())));
+    assert!(!filer.is_taken(Action::Move, &sight(&copy())));
     // A remount gives it another device and inode: the same path and bytes tell.
     fs::rename(bench.drop.join("sub/a.dcm"), bench.drop.join("b")).unwrap();
     fs::copy(bench.drop.join("b"), bench.drop.join("sub/a.dcm")).unwrap();
-    assert!(!filer.is_taken(Action::Copy, &copy().fingerprint));
+    assert!(!filer.is_taken(Action::Copy, &sight(&copy())));
     assert_eq!(filer.file(copy()).await.unwrap(), Outcome::AlreadyTaken);
-    assert!(filer.is_taken(Action::Copy, &copy().fingerprint));
+    assert!(filer.is_taken(Action::Copy, &sight(&copy())));
     assert_eq!(bench.in_library(), ["Fusion/1.1.dcm"]);
     // A changed file is another one.
     bench.put("sub/a.dcm", "changed");
@@ -317,8 +317,8 @@ async fn observing_and_leaving_touch_nothing_and_are_remembered() {
     assert_eq!((bench.in_drop().len(), bench.in_library().len()), (2, 0));
     filer.stop().await;
     let filer = bench.start().await;
-    assert!(filer.is_taken(Action::Observe, &observe().fingerprint));
-    assert!(filer.is_taken(Action::Move, &leave().fingerprint));
+    assert!(filer.is_taken(Action::Observe, &sight(&observe())));
+    assert!(filer.is_taken(Action::Move, &sight(&leave())));
     // Who changes the watch from observe to move wants its files moved.
     assert_eq!(
         fate(&filer.file(bench.request("a", "1.1")).await.unwrap()),
@@ -368,7 +368,7 @@ async fn a_quarantined_file_lies_beside_its_reason_and_can_be_given_back_for_goo
         (vec!["sub/Müller^Eva.dcm".to_owned()], 0)
     );
     let again = || bench.request("sub/Müller^Eva.dcm", "");
-    assert!(filer.is_taken(Action::Move, &again().fingerprint));
+    assert!(filer.is_taken(Action::Move, &sight(&again())));
     assert_eq!(
         filer.file(quarantined(again())).await.unwrap(),
         Outcome::AlreadyTaken
@@ -382,9 +382,9 @@ async fn a_quarantined_file_lies_beside_its_reason_and_can_be_given_back_for_goo
     );
     filer.stop().await;
     let filer = bench.start().await;
-    assert!(filer.is_taken(Action::Move, &again().fingerprint));
+    assert!(filer.is_taken(Action::Move, &sight(&again())));
     bench.put("sub/Müller^Eva.dcm", "mended");
-    assert!(!filer.is_taken(Action::Move, &again().fingerprint));
+    assert!(!filer.is_taken(Action::Move, &sight(&again())));
 }
 
 #[tokio::test]

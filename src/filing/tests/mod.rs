@@ -22,6 +22,7 @@ use crate::config::settings::{Action, LibrarySettings};
 use crate::domain::dossier::Timings;
 use crate::domain::instance::{Description, Instance};
 use crate::domain::placement::{RootId, Template};
+use crate::domain::settle::Sight;
 use crate::domain::{CategoryId, Decision, Dossier, Placement, Reason, RelPath, Uid};
 use crate::root::{Offers, Root};
 
@@ -179,12 +180,14 @@ impl Bench {
         let from = RelPath::new(name).unwrap();
         let (file, fingerprint) = root.open_file(&from).unwrap();
         let digest = Digest::of_file(&file).unwrap();
+        let ctime_ns = Some(crate::root::ctime_ns(&rustix::fs::fstat(&file).unwrap()));
         FilingRequest {
             watch: "drop".into(),
             root,
             from,
             file: Arc::new(file),
             fingerprint,
+            ctime_ns,
             digest,
             action: Action::Move,
             trusted: false,
@@ -289,6 +292,14 @@ fn quarantined(mut request: FilingRequest) -> FilingRequest {
         path,
     };
     request
+}
+
+/// What the watcher sees of a file.
+fn sight(request: &FilingRequest) -> Sight {
+    Sight {
+        fingerprint: request.fingerprint,
+        ctime_ns: request.ctime_ns.unwrap(),
+    }
 }
 
 fn fate(outcome: &Outcome) -> Fate {

@@ -2,7 +2,7 @@
 
 use super::super::names;
 use super::super::record::RecordId;
-use super::super::recover::{Resolution, resolve, sweep};
+use super::super::recover::{Began, Resolution, resolve, sweep, tidy};
 use super::*;
 
 /// An Intent for the file that is in the drop directory now.
@@ -22,6 +22,7 @@ pub(super) fn intent(bench: &Bench, name: &str, bytes: &str, claimed: bool) -> I
         detail: None,
         digest: request.digest,
         fingerprint: request.fingerprint,
+        ctime_ns: None,
         uid: 0,
         gid: 0,
         mode: 0o644,
@@ -276,6 +277,81 @@ fn a_file_that_a_person_renamed_in_the_drop_directory_is_left_to_the_scan() {
     fs::rename(scene.source(), scene.bench.drop.join("b")).unwrap();
     scene.abandons();
     scene.holds(&["b"], &[]);
+}
+
+/// A crash between a rename that took another file than the one looked at and its undoing.
+#[test]
+fn another_file_that_was_moved_in_its_stead_is_put_back() {
+    let scene = Scene::new();
+    fs::remove_file(scene.source()).unwrap();
+    fs::write(scene.target(), "another").unwrap();
+    scene.abandons();
+    scene.holds(&["a"], &[]);
+    assert_eq!(fs::read_to_string(scene.source()).unwrap(), "another");
+}
+
+#[test]
+fn a_second_name_of_a_file_that_was_written_to_meanwhile_goes() {
+    let scene = Scene::new();
+    fs::hard_link(scene.source(), scene.target()).unwrap();
+    fs::write(scene.source(), "more").unwrap();
+    scene.abandons();
+    scene.holds(&["a"], &[]);
+    assert_eq!(scene.bench.census(), BTreeMap::from([("more".into(), 1)]));
+}
+
+#[test]
+fn a_file_whose_folder_has_gone_is_put_back_to_the_top() {
+    let mut scene = Scene::new();
+    scene.intent.from = RelPath::new("sub/a").unwrap();
+    scene.intent.claim = None;
+    fs::rename(scene.source(), scene.target()).unwrap();
+    fs::write(scene.target(), "more").unwrap();
+    scene.abandons();
+    scene.holds(&["a"], &[]);
+    // Also when somebody has put a link there, and taken the name at the top.
+    fs::rename(scene.source(), scene.target()).unwrap();
+    scene.bench.put("a", "other");
+    scene.bench.put("a~7", "guessed");
+    std::os::unix::fs::symlink("/tmp", scene.bench.drop.join("sub")).unwrap();
+    assert!(matches!(scene.resolve(), Resolution::Abandoned(_)));
+    assert_eq!(scene.bench.census()["more"], 1);
+    assert!(scene.bench.in_library().is_empty());
+    assert!(scene.bench.in_drop().iter().any(|name| {
+        fs::read_to_string(scene.bench.drop.join(name)).is_ok_and(|text| text == "more")
+    }));
+}
+
+#[test]
+fn hidden_files_that_no_record_knows_are_found_again() {
+    let bench = Bench::new();
+    for name in [
+        "aa-3.claim",
+        "aa-4.claim",
+        "aa-9.claim",
+        "bb-3.claim",
+        "aa-3.part",
+        "aa-9.part",
+    ] {
+        bench.put(&format!("sub/.radsort-{name}"), name);
+    }
+    let began = Began {
+        instance: "aa".into(),
+        before: 9,
+        open: [RecordId("aa-4".into())].into(),
+    };
+    // The claim of an open Intent is recovery's, those of this run and of another installation are theirs.
+    assert_eq!(tidy(&bench.root(), &began).unwrap(), 2);
+    assert_eq!(
+        bench.in_drop(),
+        [
+            "sub/.radsort-aa-4.claim",
+            "sub/.radsort-aa-9.claim",
+            "sub/.radsort-aa-9.part",
+            "sub/.radsort-bb-3.claim",
+            "sub/returned-aa-3.dcm",
+        ]
+    );
 }
 
 #[test]

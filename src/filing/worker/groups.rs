@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::super::checkpoint;
 use super::super::timing::Step;
 use super::{After, Entry, Reply, Worker};
-use crate::filing::ledger::LedgerError;
+use crate::filing::ledger::{LedgerError, RESERVE};
 use crate::filing::record::{Intent, Record};
 use crate::filing::request::{FilingError, HoldReason, Outcome};
 use crate::telemetry::Event;
@@ -13,7 +13,13 @@ use crate::telemetry::Event;
 impl Worker {
     /// Writes one group; then the index, then what follows from each record.
     pub(super) fn commit(&mut self) -> Result<(), FilingError> {
-        let entries = std::mem::take(&mut self.entries);
+        let mut entries = std::mem::take(&mut self.entries);
+        if self.ledger.room().is_some_and(|room| room < RESERVE) {
+            entries = self.hold_new_files(entries);
+            if entries.is_empty() {
+                return self.wake();
+            }
+        }
         let records: Vec<Record> = entries.iter().map(|entry| entry.record.clone()).collect();
         let begins = records
             .iter()
@@ -39,6 +45,13 @@ impl Worker {
         place(ends, "after-filed");
         for record in &records {
             self.replay.fold(record);
+            if let Record::Filed { id, .. }
+            | Record::Quarantined { id, .. }
+            | Record::Abandoned { id, .. }
+            | Record::Missing { id } = record
+            {
+                self.attended.remove(id);
+            }
         }
         let group: Vec<_> = positions
             .into_iter()
@@ -70,7 +83,7 @@ impl Worker {
             }
             After::Appended(Some(reply)) => drop(reply.send(Ok(()))),
             After::Recovered(Some((reply, report))) => drop(reply.send(report)),
-            After::Appended(None) | After::Recovered(None) | After::Nothing => {}
+            After::Appended(None) | After::Recovered(None) | After::WithNext | After::Nothing => {}
         }
     }
 
@@ -83,24 +96,53 @@ impl Worker {
                 "the ledger cannot be written; nothing more is filed until it can"
             );
         }
-        for Entry { record, after } in entries {
-            match (record, after) {
-                (Record::Intent(intent), After::Carry(underway)) => {
-                    self.release(&intent);
-                    self.answer(
-                        underway.reply,
-                        Outcome::Held(HoldReason::Ledger(why.to_owned())),
-                    );
-                }
-                (Record::Observed(intent), After::Answer { reply, .. }) => {
-                    self.release(&intent);
-                    self.answer(reply, Outcome::Held(HoldReason::Ledger(why.to_owned())));
-                }
-                (_, After::Appended(Some(reply))) => {
-                    let _ = reply.send(Err(HoldReason::Ledger(why.to_owned())));
-                }
-                (record, after) => self.unwritten.push(Entry { record, after }),
+        for entry in entries {
+            match self.hold(entry, why) {
+                Some(Entry {
+                    after: After::Appended(Some(reply)),
+                    ..
+                }) => drop(reply.send(Err(HoldReason::Ledger(why.to_owned())))),
+                Some(Entry {
+                    after: After::WithNext,
+                    ..
+                })
+                | None => {}
+                Some(entry) => self.unwritten.push(entry),
             }
+        }
+    }
+
+    /// The disk of the ledger and the index is nearly full: no more files are taken, and what is under way can end.
+    fn hold_new_files(&mut self, entries: Vec<Entry>) -> Vec<Entry> {
+        let why = format!(
+            "less than {} MiB are free on the disk of the state directory",
+            RESERVE >> 20
+        );
+        let held = entries.into_iter().map(|entry| self.hold(entry, &why));
+        held.collect::<Vec<_>>().into_iter().flatten().collect()
+    }
+
+    /// Answers whoever wants a file to be taken; gives everything else back.
+    fn hold(&mut self, entry: Entry, why: &str) -> Option<Entry> {
+        let held = || Outcome::Held(HoldReason::Ledger(why.to_owned()));
+        match entry {
+            Entry {
+                record: Record::Intent(intent),
+                after: After::Carry(underway),
+            } => {
+                self.release(&intent);
+                self.answer(underway.reply, held());
+                None
+            }
+            Entry {
+                record: Record::Observed(intent),
+                after: After::Answer { reply, .. },
+            } => {
+                self.release(&intent);
+                self.answer(reply, held());
+                None
+            }
+            entry => Some(entry),
         }
     }
 

@@ -101,7 +101,7 @@ impl Worker {
                     continue;
                 }
             };
-            self.attended.remove(&id);
+            // Attended to until that is on disk: otherwise it would be finished twice while the disk is full.
             self.entries.push(Entry {
                 record,
                 after: After::Nothing,

@@ -54,17 +54,18 @@ impl Worker {
             .consumed
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if consumed.contains(request.action, &request.fingerprint) {
-            return true;
-        }
-        let known = consumed.contains_bytes(
-            request.action,
-            &request.watch,
-            &request.from,
-            &request.digest,
-        );
+        let FilingRequest {
+            action,
+            fingerprint,
+            ctime_ns,
+            digest,
+            ..
+        } = request;
+        // All of its bytes have been read: they must be those that were taken, whatever the file says of itself.
+        let known = consumed.contains_file(*action, fingerprint, digest)
+            || consumed.contains_bytes(*action, &request.watch, &request.from, digest);
         if known {
-            consumed.recognise(request.action, &request.fingerprint);
+            consumed.recognise(*action, fingerprint, *ctime_ns, digest);
         }
         known
     }
@@ -284,6 +285,9 @@ fn intent(pending: &Pending, fate: Fate, to: Placement) -> Intent {
         detail: request.detail.clone(),
         digest: request.digest.clone(),
         fingerprint: request.fingerprint,
+        ctime_ns: request
+            .ctime_ns
+            .filter(|_| request.action != Action::Move || fate == Fate::Left),
         uid: source.uid,
         gid: source.gid,
         mode: source.mode,

@@ -43,6 +43,7 @@ impl IoThread {
                 tracing::info!(event = %Event::ShareOnline, watch = self.status.name, share = %online.share, "drop directory is online");
                 self.set_root(Some(Arc::clone(&online.root)));
                 self.status.share = online.share.to_string();
+                self.queue.set_exact(online.share.shows_writers());
                 self.online = Ok(online);
                 // What was ready was seen in the directory as it was before.
                 let ready = std::mem::take(&mut self.offers().ready);

@@ -105,7 +105,10 @@ impl IoThread {
                         }
                     }
                 }
-                true
+                if let Some(error) = scan.take_failure() {
+                    self.trouble(&error);
+                }
+                self.online.is_ok()
             }
             Err(error) => {
                 self.trouble(&error);
@@ -119,13 +122,16 @@ impl IoThread {
             return;
         }
         let now = self.now();
-        self.asks
-            .extend(self.queue.end_scan(scan.passed_over.unreadable > 0));
+        let failed = scan.passed_over.failed;
+        let unreadable = scan.passed_over.unreadable + failed;
+        self.asks.extend(self.queue.end_scan(unreadable > 0));
         self.media = std::mem::take(&mut self.media_found);
-        self.status.last_error = None;
+        if failed == 0 {
+            self.status.last_error = None;
+        }
         self.status.full_scans += 1;
         self.status.last_full_scan_us = Some(now_us());
-        self.status.unreadable = scan.passed_over.unreadable;
+        self.status.unreadable = unreadable;
         self.status.mounts = scan.passed_over.mounts;
         self.status.links = scan.passed_over.links;
         let pause = if self.polling() {
@@ -133,6 +139,8 @@ impl IoThread {
                 .settings
                 .poll_interval
                 .max(now.saturating_sub(began))
+        } else if failed > 0 {
+            RETRY_LATE.max(now.saturating_sub(began))
         } else {
             let pause = self.interval;
             self.interval = (2 * self.interval).min(SCAN_LATE);
