@@ -388,6 +388,31 @@ async fn a_quarantined_file_lies_beside_its_reason_and_can_be_given_back_for_goo
 }
 
 #[tokio::test]
+async fn asked_for_twice_at_once_a_file_is_given_back_once_also_across_filesystems() {
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("SKIPPED: no /dev/shm");
+        return;
+    };
+    let bench = Bench::with_library(
+        memory.path().join("library"),
+        vec![tempfile::tempdir().unwrap(), memory],
+    );
+    let filer = bench.start().await;
+    bench.put("a", "broken");
+    let request = quarantined(bench.request("a", ""));
+    assert_eq!(fate(&filer.file(request).await.unwrap()), Fate::Quarantined);
+    filer.stop().await;
+    drop(filer);
+    let items = quarantine::list(&bench.state, &bench.destinations(None)).unwrap();
+    let filer = bench.start().await;
+    let release = || filer.release(items[0].clone(), bench.root(), None);
+    let (one, two) = tokio::join!(release(), release());
+    let released = usize::from(one.unwrap().is_ok()) + usize::from(two.unwrap().is_ok());
+    assert_eq!((released, bench.in_drop()), (1, vec!["a".to_owned()]));
+    assert_eq!(bench.census(), BTreeMap::from([("broken".into(), 1)]));
+}
+
+#[tokio::test]
 async fn equal_files_without_a_uid_all_keep_their_place_in_the_quarantine() {
     let bench = Bench::new();
     let filer = bench.start().await;

@@ -313,7 +313,7 @@ fn a_file_whose_folder_has_gone_is_put_back_to_the_top() {
     fs::rename(scene.source(), scene.target()).unwrap();
     scene.bench.put("a", "other");
     scene.bench.put("a~7", "guessed");
-    std::os::unix::fs::symlink("/tmp", scene.bench.drop.join("sub")).unwrap();
+    std::os::unix::fs::symlink(&scene.bench.state, scene.bench.drop.join("sub")).unwrap();
     assert!(matches!(scene.resolve(), Resolution::Abandoned(_)));
     assert_eq!(scene.bench.census()["more"], 1);
     assert!(scene.bench.in_library().is_empty());
