@@ -47,9 +47,9 @@ def settings(batch, decoders=None):
     return text + (f"[decoders]\ncount = {decoders}\npermits-per-watch = {max(2 * decoders, 2 * batch)}\n" if decoders else "")
 
 
-def site_with(onnx, batch, decoders=None):
+def site_with(onnx, batch, decoders=None, watch=""):
     """A site whose bundle is that network and nothing else."""
-    site = Site(PROGRAM, WORK, runtime=settings(batch, decoders), extra=UNCERTIFIED)
+    site = Site(PROGRAM, WORK, watch=watch, runtime=settings(batch, decoders), extra=UNCERTIFIED)
     site.run("models", "import", onnx, "--classes", CLASSES, "--threshold", "0.5", "--name", "bench")
     site.run("models", "promote", "bench-1")
     return site
@@ -149,7 +149,8 @@ def gpu_memory_over_time():
         return []
     rows, done = [], 0
     [small, *_] = phantoms("explicit", 2, "240x400")
-    with site_with(network("b0", 224, "fp32"), 32, os.cpu_count()) as site:
+    # Files of a directory that is renamed in wait the settle time.
+    with site_with(network("b0", 224, "fp32"), 32, os.cpu_count(), watch='settle = "1s"\n') as site:
         site.start()
         inbox = os.path.join(site.dir, "inbox")
         while done < IMAGES:

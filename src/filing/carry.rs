@@ -29,6 +29,8 @@ use crate::watch::ShareKind;
 pub(super) enum Carried {
     /// The file (or its copy) is at this path below its target's root, synced.
     Done(RelPath),
+    /// It is there by a rename, which a power cut could still take back: [`Job::unsynced`] is to be synced first.
+    Renamed(RelPath),
     /// Not done; the source is in the drop directory, to be found by the next scan.
     Back(Outcome),
     /// Not done, and perhaps not undone either.
@@ -44,12 +46,17 @@ pub(super) struct Job<'a> {
     pub way: Way,
 }
 
-/// Carries out an Intent.
+/// Carries out an Intent. The directories of a file that was renamed are left to be synced together with those of others.
 pub(super) fn carry_out(job: &Job<'_>) -> Carried {
     match job.go() {
-        Ok(path) => Carried::Done(path),
+        Ok((path, true)) => Carried::Done(path),
+        Ok((path, false)) => Carried::Renamed(path),
         Err(carried) => carried,
     }
+}
+
+fn synced(path: RelPath) -> (RelPath, bool) {
+    (path, true)
 }
 
 fn back(outcome: Outcome) -> Carried {
@@ -57,7 +64,8 @@ fn back(outcome: Outcome) -> Carried {
 }
 
 impl Job<'_> {
-    fn go(&self) -> Result<RelPath, Carried> {
+    /// Where it lies now, and whether that would outlive a power cut.
+    fn go(&self) -> Result<(RelPath, bool), Carried> {
         let to = &self.intent.to;
         let target = self.target()?;
         if let Some(parent) = to.path.parent() {
@@ -70,18 +78,18 @@ impl Job<'_> {
         }
         let moved = match (self.intent.action, self.way) {
             (Action::Move, Way::Rename { set_mode }) => match self.rename(target, set_mode) {
-                Ok(None) => self.claim_and_copy(target),
-                Ok(Some(path)) => Ok(path),
+                Ok(None) => self.claim_and_copy(target).map(synced),
+                Ok(Some(path)) => Ok((path, false)),
                 Err(carried) => Err(carried),
             },
-            (Action::Move, Way::Copy) => self.claim_and_copy(target),
-            (Action::Copy, _) => self.copy(target),
+            (Action::Move, Way::Copy) => self.claim_and_copy(target).map(synced),
+            (Action::Copy, _) => self.copy(target).map(synced),
             (Action::Observe, _) => Err(back(Outcome::Held(
                 self.trouble("an observed file is not carried"),
             ))),
         };
-        let path = match moved {
-            Ok(path) => path,
+        let (path, synced) = match moved {
+            Ok(moved) => moved,
             Err(carried) => {
                 if self.intent.fate == Fate::Quarantined && matches!(carried, Carried::Back(_)) {
                     remove_reason(target, &to.path);
@@ -94,7 +102,7 @@ impl Job<'_> {
             let written = write_reason(target, &path, self.intent, self.roots.file_mode);
             written.map_err(|error| Carried::Stuck(self.held(&error)))?;
         }
-        Ok(path)
+        Ok((path, synced))
     }
 
     fn target(&self) -> Result<&Root, Carried> {
@@ -164,10 +172,6 @@ impl Job<'_> {
             tracing::warn!(id = %self.intent.id, %error, "a filed file keeps its permission bits");
         }
         fail::fail_point!("before-sync");
-        target
-            .sync_directory_of(&landed)
-            .map_err(|error| Carried::Stuck(self.held(&error)))?;
-        self.sync_source();
         Ok(Some(landed))
     }
 

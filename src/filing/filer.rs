@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::catalogue::Catalogue;
 use super::consumed::Consumed;
 use super::destinations::Destinations;
-use super::prepare::prepare;
+use super::prepare::{prepare, sync};
 use super::quarantine::{self, Item, ReleaseError, Released};
 use super::record::{Digest, Held, Record, RecordId};
 pub use super::recover::RecoverReport;
@@ -129,6 +129,14 @@ impl Filer {
             Ok(share) => share,
             Err(reason) => return Ok(Outcome::Held(reason)),
         };
+        let synced = tokio::task::spawn_blocking(move || {
+            let synced = sync(&request);
+            (request, synced)
+        });
+        let (request, synced) = synced.await.map_err(|_| self.stopped())?;
+        if let Err(outcome) = synced {
+            return Ok(outcome);
+        }
         let looked = share.run(move || {
             let looked = prepare(&request);
             (request, looked)

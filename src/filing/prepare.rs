@@ -28,6 +28,25 @@ pub(super) struct Source {
     pub links: u64,
 }
 
+/// Puts a file that is to be moved on the disk: its writer may not have, and a rename would make it look safe.
+///
+/// Takes the disk's time, and many can be under way at once.
+pub(super) fn sync(request: &FilingRequest) -> Result<(), Outcome> {
+    if request.action != Action::Move || request.fate == Fate::Left {
+        return Ok(());
+    }
+    match rustix::fs::fsync(&request.file) {
+        Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS) => Ok(()),
+        Err(error) => {
+            // Now memory may have bytes that the disk has not, and nothing would say so again: the next one who reads
+            // it shall read what is on the disk.
+            let _ = rustix::fs::fadvise(&request.file, 0, None, Advice::DontNeed);
+            let watch = RootId::Watch(request.watch.clone());
+            Err(Outcome::Held(HoldReason::of(&watch, &error.into())))
+        }
+    }
+}
+
 /// Looks at the source once more. An `Err` is the final answer.
 pub(super) fn prepare(request: &FilingRequest) -> Result<Source, Outcome> {
     let root_id = RootId::Watch(request.watch.clone());
@@ -36,16 +55,6 @@ pub(super) fn prepare(request: &FilingRequest) -> Result<Source, Outcome> {
     same_as_decoded(request, &kept)?;
     if request.action == Action::Move && request.fate != Fate::Left {
         may_take(&request.root, &request.from, &kept, &root_id)?;
-        // Its writer may not have synced it, and a rename would make it look safe.
-        match rustix::fs::fsync(&request.file) {
-            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS) => {}
-            Err(error) => {
-                // Now memory may have bytes that the disk has not, and nothing would say so again: the next one who reads
-                // it shall read what is on the disk.
-                let _ = rustix::fs::fadvise(&request.file, 0, None, Advice::DontNeed);
-                return Err(held(&error.into()));
-            }
-        }
     }
     match request.root.stat_if_there(&request.from) {
         Ok(Some(stat)) => same_as_decoded(request, &stat)?,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ort::ep;
 use ort::session::Session;
@@ -38,11 +39,20 @@ const WORK: [&str; 8] = [
 pub struct Network {
     bundle: PathBuf,
     spec: ClassifierSpec,
-    session: Session,
     provider: Provider,
     distance: Option<Distance>,
-    /// The batch sizes that are run, smallest first; smaller batches are padded. Fixed shapes keep GPU memory flat.
-    batches: Vec<usize>,
+    /// One for single images, and on a GPU one for batches.
+    sessions: Vec<Batch>,
+}
+
+/// A session that always sees the same shape: ONNX Runtime has cuDNN plan every convolution anew whenever the shape differs
+/// from the last (its `Conv::UpdateState`), and fixed shapes keep GPU memory flat.
+struct Batch {
+    /// Images that go in; fewer are padded.
+    size: usize,
+    session: Session,
+    /// What one run takes, measured after warming up.
+    takes: Duration,
 }
 
 /// What a network says about one image.
@@ -68,13 +78,26 @@ impl Network {
         provider: Provider,
         batch: usize,
     ) -> Result<Self, ModelError> {
-        let profile = ProfileDir::new()
-            .map_err(|what| unfit(bundle, spec, format!("no place for a profile: {what}")))?;
         let model = bundle.read(&spec.model)?;
-        let session = commit(&model, runtime, settings, provider, &profile.prefix())
-            .map_err(|error| failed_to_load(bundle, spec, provider, &error))?;
+        let mut sessions = Vec::new();
+        let mut profiles = Vec::new();
+        for size in [1, batch] {
+            let profile = ProfileDir::new()
+                .map_err(|what| unfit(bundle, spec, format!("no place for a profile: {what}")))?;
+            let session = commit(&model, runtime, settings, provider, &profile.prefix())
+                .map_err(|error| failed_to_load(bundle, spec, provider, &error))?;
+            let fixed = check_graph(&session, spec).map_err(|what| unfit(bundle, spec, what))?;
+            sessions.push(Batch {
+                size,
+                session,
+                takes: Duration::ZERO,
+            });
+            profiles.push(profile);
+            if fixed || batch <= 1 {
+                break;
+            }
+        }
         drop(model);
-        let fixed = check_graph(&session, spec).map_err(|what| unfit(bundle, spec, what))?;
         let distance = match &spec.out_of_distribution {
             None => None,
             Some(ood) => {
@@ -91,20 +114,16 @@ impl Network {
                 Some(distance.map_err(|what| bundle.unfit(file, what))?)
             }
         };
-        let largest = if fixed { 1 } else { batch.max(1) };
-        let mut batches: Vec<usize> = std::iter::successors(Some(1), |n| Some(n * 2))
-            .take_while(|n| *n < largest)
-            .collect();
-        batches.push(largest);
         let mut network = Self {
             bundle: bundle.dir().to_owned(),
             spec: spec.clone(),
-            session,
             provider,
             distance,
-            batches,
+            sessions,
         };
-        network.prove(bundle, &profile)?;
+        for (which, profile) in profiles.iter().enumerate() {
+            network.prove(which, bundle, profile)?;
+        }
         Ok(network)
     }
 
@@ -118,35 +137,42 @@ impl Network {
         self.provider
     }
 
-    /// Warms up every batch size, compares the reference images' logits, and reads in ONNX Runtime's own profile which
-    /// provider ran which node.
-    fn prove(&mut self, bundle: &Bundle, profile: &ProfileDir) -> Result<(), ModelError> {
+    /// Warms up a session, compares the reference images' logits, and reads in ONNX Runtime's own profile which provider
+    /// ran which node.
+    fn prove(
+        &mut self,
+        which: usize,
+        bundle: &Bundle,
+        profile: &ProfileDir,
+    ) -> Result<(), ModelError> {
         let spec = self.spec.clone();
         for (reference, grey) in bundle.references(&spec)? {
-            for n in self.batches.clone() {
-                let images = vec![grey.as_slice(); n];
-                for answer in self.run_batch(&images)? {
-                    let logits = answer?.logits;
-                    let pairs = logits.iter().zip(&reference.logits);
-                    let worst = pairs
-                        .map(|(got, expected)| (got - expected).abs())
-                        .fold(0.0, f32::max);
-                    if worst > reference.tolerance {
-                        return Err(bundle
-                            .unfit(
-                                &reference.image.file,
-                                format!(
-                                    "classifier {} on {}: logits {logits:?} differ from the expected {:?} by {worst}, \
-                                     more than the tolerance {}",
-                                    spec.id, self.provider, reference.logits, reference.tolerance
-                                ),
-                            )
-                            .into());
-                    }
+            let images = vec![grey.as_slice(); self.sessions[which].size];
+            for answer in self.run_batch(which, &images)? {
+                let logits = answer?.logits;
+                let pairs = logits.iter().zip(&reference.logits);
+                let worst = pairs
+                    .map(|(got, expected)| (got - expected).abs())
+                    .fold(0.0, f32::max);
+                if worst > reference.tolerance {
+                    return Err(bundle
+                        .unfit(
+                            &reference.image.file,
+                            format!(
+                                "classifier {} on {}: logits {logits:?} differ from the expected {:?} by {worst}, \
+                                 more than the tolerance {}",
+                                spec.id, self.provider, reference.logits, reference.tolerance
+                            ),
+                        )
+                        .into());
                 }
             }
+            // Warm by now.
+            let started = Instant::now();
+            self.run_batch(which, &images)?;
+            self.sessions[which].takes = started.elapsed();
         }
-        let written = self
+        let written = self.sessions[which]
             .session
             .end_profiling()
             .map_err(|error| self.failed(&error))?;
@@ -184,7 +210,7 @@ impl Network {
         }
     }
 
-    /// Classifies images, in batches of the sizes that were warmed up. The outer error concerns all of them.
+    /// Classifies images, one by one or in batches, whichever takes less time. The outer error concerns all of them.
     pub fn run(
         &mut self,
         images: &[&Radiograph],
@@ -193,10 +219,17 @@ impl Network {
         for image in images {
             grey.push(self.fitting(image)?);
         }
-        let largest = self.batches.last().copied().unwrap_or(1);
         let mut answers = Vec::with_capacity(images.len());
-        for chunk in grey.chunks(largest) {
-            answers.extend(self.run_batch(chunk)?);
+        let mut ahead = grey.as_slice();
+        while !ahead.is_empty() {
+            let which = cheapest(
+                self.sessions.iter().map(|it| (it.size, it.takes)),
+                ahead.len(),
+            );
+            let taken = self.sessions[which].size.min(ahead.len());
+            let (now, later) = ahead.split_at(taken);
+            answers.extend(self.run_batch(which, now)?);
+            ahead = later;
         }
         Ok(answers)
     }
@@ -220,20 +253,16 @@ impl Network {
         }
     }
 
-    /// At most the largest batch; padded to the next size with its first image.
+    /// At most as many images as the session takes; padded with the first.
     fn run_batch(
         &mut self,
+        which: usize,
         images: &[&[f32]],
     ) -> Result<Vec<Result<Answer, ModelError>>, ModelError> {
-        let n = self
-            .batches
-            .iter()
-            .copied()
-            .find(|n| *n >= images.len())
-            .unwrap_or(images.len());
+        let n = self.sessions[which].size;
         let padding = std::iter::repeat_n(
             images.first().copied().unwrap_or_default(),
-            n - images.len(),
+            n.saturating_sub(images.len()),
         );
         let values = normalised(images.iter().copied().chain(padding), &self.spec);
         let render = &self.spec.render;
@@ -247,7 +276,7 @@ impl Network {
         let features = self.distance.as_ref().map_or(0, Distance::features);
         let input = TensorRef::from_array_view((shape, values.as_slice()))
             .map_err(|error| self.failed(&error))?;
-        let ran = self
+        let ran = self.sessions[which]
             .session
             .run(ort::inputs![self.spec.input.as_str() => input]);
         let outputs = ran.map_err(|error| ModelError::running(&id, &error.to_string()))?;
@@ -299,6 +328,15 @@ impl Network {
     fn failed(&self, error: &ort::Error) -> ModelError {
         ModelError::running(&self.spec.id, &error.to_string())
     }
+}
+
+/// Which of the sessions (images, time for all of them; smallest first) takes the least time for each of `waiting` images.
+fn cheapest(sessions: impl Iterator<Item = (usize, Duration)>, waiting: usize) -> usize {
+    let each = |(size, takes): (usize, Duration)| takes.as_secs_f64() / size.min(waiting) as f64;
+    let costs = sessions.map(each).enumerate();
+    costs
+        .min_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map_or(0, |(which, _)| which)
 }
 
 /// Normalised, channel by channel, image by image.

@@ -123,14 +123,23 @@ fn open_tried(gpu: Wanted) -> Result<Device, DeviceError> {
         .map_err(|error| broken(error.to_string()))?;
     if !tried.status.success() {
         let said = String::from_utf8_lossy(&tried.stderr);
-        let last = said.lines().rfind(|line| !line.trim().is_empty());
-        let last = last.unwrap_or("it said nothing");
         return Err(broken(format!(
-            "its trial ended with {}: {last}",
-            tried.status
+            "its trial ended with {}: {}",
+            tried.status,
+            reason(&said)
         )));
     }
     gpu.open().ok_or(DeviceError::NotBuilt { name })
+}
+
+/// What a trial says of its end: the message of the first panic, else its last line.
+fn reason(said: &str) -> &str {
+    let lines: Vec<&str> = said.lines().filter(|it| !it.trim().is_empty()).collect();
+    let panicked = lines.iter().position(|line| line.contains("panicked at"));
+    let message = panicked.and_then(|line| lines.get(line + 1));
+    message
+        .or(lines.last())
+        .map_or("it said nothing", |line| line.trim())
 }
 
 /// The trial: one product on the device, in a process that may crash.
@@ -164,6 +173,21 @@ mod tests {
             choose(Wanted::Cpu, Mode::Full).unwrap().1,
             "computed on the CPU"
         );
+    }
+
+    #[test]
+    fn of_a_driver_that_panics_the_reason_is_told_and_not_the_last_line() {
+        let panic = "\nthread 'x' panicked at runtime.rs:51:57:\nUnable to acquire wgpu device: no adapter found\n\
+            stack backtrace:\n   0: rust_begin_unwind\nnote: Some details are omitted\n";
+        assert_eq!(
+            reason(panic),
+            "Unable to acquire wgpu device: no adapter found"
+        );
+        assert_eq!(
+            reason("radsort: it computes wrongly\n"),
+            "radsort: it computes wrongly"
+        );
+        assert_eq!(reason(""), "it said nothing");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The GPU's software: is the driver new enough for the CUDA that ONNX Runtime was built with, and are the libraries there
 //! that it will look for? Nothing is loaded: names and directories are compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use crate::model::runtime::{Runtime, Wish, machine_has_gpu};
 const PROVIDER: &str = "libonnxruntime_providers_cuda.so";
 /// The least driver for each CUDA generation (CUDA Toolkit release notes, "minor version compatibility"): CUDA, driver.
 const DRIVERS: [(u32, u32); 3] = [(11, 450), (12, 525), (13, 580)];
+/// What the provider opens without naming it in one piece (ONNX Runtime's CUDA requirements: cuDNN 9 for CUDA 12 and 13).
+const CUDNN: &str = "libcudnn.so.9";
 /// Longer than any library's name.
 const OVERLAP: usize = 64;
 
@@ -54,7 +56,11 @@ impl Facts {
     fn of(library: &Path) -> Self {
         let folder = library.parent().unwrap_or(Path::new("/"));
         let driver = std::fs::read_to_string("/proc/driver/nvidia/version");
-        let needed = File::open(folder.join(PROVIDER)).ok().map(read_needed);
+        let needed = File::open(folder.join(PROVIDER)).ok().map(|file| {
+            let mut needed = newest(read_needed(file));
+            needed.insert(CUDNN.to_owned());
+            needed
+        });
         let folders = folders(folder);
         let there = |name: &String| folders.iter().any(|folder| folder.join(name).exists());
         let missing = needed.iter().flatten().filter(|name| !there(name));
@@ -167,6 +173,23 @@ fn read_needed(mut file: File) -> BTreeSet<String> {
         buffer.copy_within(filled - kept..filled, 0);
     }
     found
+}
+
+/// Of each library the newest version: the provider for CUDA 13 also names those of CUDA 12, which it can do without.
+fn newest(names: BTreeSet<String>) -> BTreeSet<String> {
+    let mut versions: BTreeMap<String, u32> = BTreeMap::new();
+    for name in &names {
+        if let Some((stem, version)) = name.split_once(".so.")
+            && let Ok(version) = version.parse()
+        {
+            let newest = versions.entry(stem.to_owned()).or_insert(version);
+            *newest = version.max(*newest);
+        }
+    }
+    let named = versions.into_iter();
+    named
+        .map(|(stem, version)| format!("{stem}.so.{version}"))
+        .collect()
 }
 
 /// NUL-ended names such as `libcudnn.so.9` in a library's bytes.
@@ -292,6 +315,24 @@ mod tests {
             judge(&cpu_only, Level::Warning)[0]
                 .advice
                 .contains("onnxruntime-gpu")
+        );
+    }
+
+    #[test]
+    fn of_two_cudas_that_are_named_the_newer_one_is_needed() {
+        // What the provider of onnxruntime-gpu 1.31.1 names.
+        let named = [
+            "libcudart.so.12",
+            "libcudart.so.13",
+            "libcublas.so.13",
+            "libnvrtc.so.12",
+            "libnvrtc.so.13",
+        ];
+        let needed = newest(named.map(str::to_owned).into());
+        let needed: Vec<_> = needed.iter().map(String::as_str).collect();
+        assert_eq!(
+            needed,
+            ["libcublas.so.13", "libcudart.so.13", "libnvrtc.so.13"]
         );
     }
 

@@ -7,12 +7,13 @@ use std::time::Instant;
 use super::{After, Entry, Message, Pending, Reply, Underway, Worker};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
-use crate::domain::{Placement, Reason};
+use crate::domain::{Placement, Reason, RelPath};
 use crate::filing::carry::{Carried, Job, carry_out};
 use crate::filing::names;
 use crate::filing::prepare::{Checked, Question, Source, Way, check};
 use crate::filing::record::{Fate, Intent, Record};
 use crate::filing::request::{FilingError, FilingRequest, HoldReason, Outcome};
+use crate::filing::share::{Left, Synced, Unsynced};
 use crate::filing::timing::Step;
 
 impl Worker {
@@ -189,7 +190,7 @@ impl Worker {
         };
         self.attended.insert(underway.intent.id.clone());
         let (messages, timing) = (self.messages.clone(), Arc::clone(&self.timing));
-        share.submit(move || {
+        share.submit_renaming(move || {
             let started = Instant::now();
             let job = Job {
                 intent: &underway.intent,
@@ -206,7 +207,20 @@ impl Worker {
                 )))
             });
             timing(Step::Carry, started.elapsed());
-            let _ = messages.send(Message::Carried { underway, carried });
+            match (carried, underway.roots.get(&underway.intent.to.root)) {
+                (Carried::Renamed(path), Some(target)) => Left::Unsynced(Unsynced {
+                    to: (Arc::clone(target), path.clone()),
+                    from: (Arc::clone(&underway.root), underway.intent.from.clone()),
+                    then: Box::new(move |synced| {
+                        let carried = on_disk(&underway.intent, path, synced);
+                        let _ = messages.send(Message::Carried { underway, carried });
+                    }),
+                }),
+                (carried, _) => {
+                    let _ = messages.send(Message::Carried { underway, carried });
+                    Left::Nothing
+                }
+            }
         });
     }
 
@@ -214,7 +228,7 @@ impl Worker {
         let Underway { intent, reply, .. } = underway;
         let id = intent.id.clone();
         let (record, outcome) = match carried {
-            Carried::Done(path) => {
+            Carried::Done(path) | Carried::Renamed(path) => {
                 let to = Placement {
                     root: intent.to.root.clone(),
                     path,
@@ -260,6 +274,18 @@ fn keys(request: &FilingRequest) -> Vec<String> {
         .as_ref()
         .map(|instance| instance.sop_instance_uid.as_str().to_owned());
     uid.into_iter().chain([request.digest.0.clone()]).collect()
+}
+
+/// A file that was renamed, once its directories have been synced or could not be.
+fn on_disk(intent: &Intent, path: RelPath, synced: Synced) -> Carried {
+    // After a power cut its old name is found again beside the new one, which costs a duplicate at most.
+    if let Err(error) = synced.from {
+        tracing::warn!(%error, "the drop directory cannot be synced");
+    }
+    match synced.to {
+        Ok(()) => Carried::Done(path),
+        Err(error) => Carried::Stuck(Outcome::Held(HoldReason::of(&intent.to.root, &error))),
+    }
 }
 
 fn intent(pending: &Pending, fate: Fate, to: Placement) -> Intent {
