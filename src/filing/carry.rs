@@ -29,7 +29,7 @@ use crate::watch::ShareKind;
 pub(super) enum Carried {
     /// The file (or its copy) is at this path below its target's root, synced.
     Done(RelPath),
-    /// It is there by a rename, which a power cut could still take back: [`Job::unsynced`] is to be synced first.
+    /// It is there by a rename, which a power cut could still take back: both directories are to be synced first.
     Renamed(RelPath),
     /// Not done; the source is in the drop directory, to be found by the next scan.
     Back(Outcome),
