@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpu-runtime.sh DIR-OF-WHEELS OUT: puts ONNX Runtime with CUDA and the NVIDIA libraries that it needs into one folder, which is
 # then copied to the site as /usr/local/lib/radsort-gpu. Each wheel must be one that gpu-runtime.sha256 names (or the file
-# that GPU_RUNTIME_SHA256 names), with its digest. See docs/offline-gpu.md. The result was never run on a GPU by its authors.
+# that GPU_RUNTIME_SHA256 names), with its digest. See docs/offline-gpu.md.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 wheels=${1:-} out=${2:-}
