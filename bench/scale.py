@@ -29,7 +29,7 @@ def first_scans():
     """A tree that is there before the service starts, and as many files that appear at once (a directory renamed in): until all are known."""
     rows = []
     for count in SIZES:
-        with Site(PROGRAM, WORK, bundle=BUNDLE, watch='settle = "2h"\n') as site:
+        with Site(PROGRAM, WORK, bundle=BUNDLE, watch='settle = "2h"\ntruncated = "4h"\n') as site:
             tree(site.drops[0], count)
             began = time.perf_counter()
             site.start()
