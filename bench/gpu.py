@@ -5,7 +5,7 @@ runs the same on the CPU, to try the harness itself; its rows say so and are no 
 """
 import json, os, subprocess, time
 
-from inputs import CLASSES, COUNT, PROGRAM, WORK, example, images, phantoms, shell
+from inputs import COUNT, PROGRAM, WORK, example, images, imported, phantoms, shell
 from service import Site
 
 RUNTIME = os.environ.get("RADSORT_GPU_RUNTIME", "/usr/local/lib/radsort-gpu")
@@ -49,10 +49,7 @@ def settings(batch, decoders=None):
 
 def site_with(onnx, batch, decoders=None, watch=""):
     """A site whose bundle is that network and nothing else."""
-    site = Site(PROGRAM, WORK, watch=watch, runtime=settings(batch, decoders), extra=UNCERTIFIED)
-    site.run("models", "import", onnx, "--classes", CLASSES, "--threshold", "0.5", "--name", "bench")
-    site.run("models", "promote", "bench-1")
-    return site
+    return imported(Site(PROGRAM, WORK, watch=watch, runtime=settings(batch, decoders), extra=UNCERTIFIED), onnx)
 
 
 def proven(site):

@@ -10,7 +10,8 @@ BUNDLE = os.path.join(ROOT, "models/spine-phantom")
 COUNT = int(os.environ.get("COUNT", "24"))
 # Deflated files are left out: their structure does not tell when they are complete, they wait the settle time.
 SYNTAXES = ["explicit", "rle", "jpeg", "jpeg-extended", "jpeg-lossless", "jpegls", "j2k", "j2k-lossless"]
-CLASSES = "a:frontal,b:frontal,c:frontal,d:frontal,e:frontal"
+# One network for each view, so that every image goes through one.
+VIEWS = ["frontal", "lateral"]
 
 
 def shell(*words, **options):
@@ -50,6 +51,14 @@ def network(name, side):
     if not os.path.exists(path):
         shell(example("random_network"), name, str(side), path)
     return path
+
+
+def imported(site, onnx):
+    """Makes a bundle of that network, the same for both views, the site's; the header tells which."""
+    classes = [word for view in VIEWS for word in ("--classes", ",".join(f"{view}-{letter}:{view}" for letter in "abcde"))]
+    site.run("models", "import", onnx, onnx, *classes, "--threshold", "0.5", "--name", "bench")
+    site.run("models", "promote", "bench-1")
+    return site
 
 
 def phantoms(syntax, count, size=None, seed=77):

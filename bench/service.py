@@ -83,6 +83,14 @@ class Site:
             self.read[name] = (read + whole, count + found)
         return sum(count for _, count in self.read.values())
 
+    def classified(self):
+        """Files on record that a network was asked about."""
+        folder, count = os.path.join(self.state, "ledger"), 0
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), "rb") as file:
+                count += sum(b'"scores":[{' in line for line in file)
+        return count
+
     def metrics(self):
         """Prometheus's text, from the Unix socket."""
         with socket.socket(socket.AF_UNIX) as client:
