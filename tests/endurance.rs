@@ -168,7 +168,6 @@ fn median(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> f64 {
 }
 
 #[test]
-#[ignore = "not seen to pass yet: the machine was too busy"]
 fn memory_descriptors_and_threads_stay_as_they_are_however_many_files_come() {
     let wanted = figures::setting("ENDURANCE_FILES", 400);
     let batch = (wanted / 200).clamp(25, 1000);

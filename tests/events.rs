@@ -140,7 +140,6 @@ fn when_the_queue_of_events_overflows_everything_is_scanned_and_none_is_missed()
 }
 
 #[test]
-#[ignore = "not seen to pass yet: the machine was too busy"]
 fn of_files_that_come_in_bursts_none_is_missed() {
     let files = figures::setting("EVENTS_FILES", 400).max(8);
     let (site, _bundle) = site("trusted = true", "");
@@ -195,7 +194,6 @@ fn of_files_that_come_in_bursts_none_is_missed() {
 }
 
 #[test]
-#[ignore = "not seen to pass yet: the machine was too busy"]
 fn however_many_files_come_at_once_each_is_noticed() {
     let files = figures::setting("EVENTS_KNOWN", 4000);
     // They wait: what is looked at here is noticing alone.
@@ -264,7 +262,6 @@ fn shuffle(drop: &Path, folders: usize, duration: Duration) -> usize {
 }
 
 #[test]
-#[ignore = "not seen to pass yet: the machine was too busy"]
 fn directories_that_are_renamed_while_they_are_scanned_hide_no_file() {
     const FOLDERS: usize = 20;
     let files = (figures::setting("EVENTS_FILES", 300) / 10).clamp(300, 5000);
@@ -296,7 +293,6 @@ fn directories_that_are_renamed_while_they_are_scanned_hide_no_file() {
 }
 
 #[test]
-#[ignore = "not seen to pass yet: the machine was too busy"]
 fn on_a_share_without_events_none_is_missed() {
     let files = (figures::setting("EVENTS_FILES", 120) / 10).clamp(120, 2000);
     let (site, _bundle) = site("poll-interval = \"1s\"", "");

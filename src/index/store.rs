@@ -16,6 +16,10 @@ use super::{IndexError, entry, untouched};
 /// Bytes of pages that sled may keep in memory.
 const CACHE: u64 = 64 << 20;
 
+/// How often sled hands what is new to the kernel, milliseconds. Its threads wake up for that also when nothing is new, twice a
+/// second unless told otherwise; what a kill takes with it is folded from the ledger again.
+const FLUSH_EVERY_MS: u64 = 5_000;
+
 /// The trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
@@ -106,7 +110,11 @@ impl Trees {
     fn try_open(dir: &Path) -> Result<Self, OpenFault> {
         let open = || -> sled::Result<Self> {
             let untouched = untouched::take(dir);
-            let db = sled::Config::new().path(dir).cache_capacity(CACHE).open()?;
+            let db = sled::Config::new()
+                .path(dir)
+                .cache_capacity(CACHE)
+                .flush_every_ms(Some(FLUSH_EVERY_MS))
+                .open()?;
             let parts = Part::ALL
                 .iter()
                 .map(|part| db.open_tree(part.name()))
