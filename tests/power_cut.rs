@@ -204,7 +204,7 @@ fn what_was_synced_or_filed_before_the_power_went_is_there_once() {
     for (kind, result) in ["ext4", "xfs"].into_iter().zip(both) {
         if let Some((files, synced)) = result {
             let cells = [count, files, synced, 0, 0, 0].map(|number| number.to_string());
-            rows.push([&[kind.to_owned()], &cells[..]].concat());
+            rows.push([&[kind.to_owned()][..], &cells[..]].concat());
         }
     }
     let columns = [

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """`make torture`: one harness after the other, a table at the end, and the figures into the documentation.
 
-SCALE=5 makes everything that has a number five times as much; SEED= repeats a run's choices; ONLY="torture events" runs some.
+SCALE=5 makes everything that has a number five times as much; SEED= repeats a run's choices; ONLY="torture events" runs some;
+BUILD="--no-default-features --features failpoints" leaves the training code out.
 """
 import json, os, re, subprocess, sys, time
 
@@ -35,7 +36,8 @@ def environment():
 
 def run(name):
     """Whether its tests passed, how many, how long they took, and what was skipped."""
-    words = [os.environ.get("CARGO", "cargo"), "test", "--locked", "--features", "failpoints", "--test", name, "--", "--nocapture"]
+    build = os.environ.get("BUILD", "--features failpoints").split()
+    words = [os.environ.get("CARGO", "cargo"), "test", "--locked", *build, "--test", name, "--", "--nocapture"]
     if name == "power_cut" and os.geteuid() == 0:
         # So that nothing stays mounted, whatever happens.
         words = ["unshare", "--mount", *words]

@@ -182,27 +182,22 @@ pub fn image_of(n: usize, picture: usize, change: impl FnOnce(&mut InMemDicomObj
     let picture = picture % PICTURES.len();
     let mut object = InMemDicomObject::new_empty();
     let view = if picture < 2 { "PA" } else { "LL" };
+    let (instance, patient) = (uid(n), format!("P{}", n / 4));
+    let study = format!("1.2.826.0.1.3680043.10.778.{}", n / 2);
+    let series = format!("1.2.826.0.1.3680043.10.779.{n}");
     for (tag, vr, value) in [
         (
             tags::SOP_CLASS_UID,
             VR::UI,
             uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE,
         ),
-        (tags::SOP_INSTANCE_UID, VR::UI, &*uid(n)),
+        (tags::SOP_INSTANCE_UID, VR::UI, instance.as_str()),
         (tags::STUDY_DATE, VR::DA, "20261123"),
         (tags::MODALITY, VR::CS, "CR"),
-        (tags::PATIENT_ID, VR::LO, &format!("P{}", n / 4)),
+        (tags::PATIENT_ID, VR::LO, patient.as_str()),
         (tags::VIEW_POSITION, VR::CS, view),
-        (
-            tags::STUDY_INSTANCE_UID,
-            VR::UI,
-            &format!("1.2.826.0.1.3680043.10.778.{}", n / 2),
-        ),
-        (
-            tags::SERIES_INSTANCE_UID,
-            VR::UI,
-            &format!("1.2.826.0.1.3680043.10.779.{n}"),
-        ),
+        (tags::STUDY_INSTANCE_UID, VR::UI, study.as_str()),
+        (tags::SERIES_INSTANCE_UID, VR::UI, series.as_str()),
         (tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2"),
         (tags::WINDOW_CENTER, VR::DS, "500"),
         (tags::WINDOW_WIDTH, VR::DS, "1000"),
