@@ -81,7 +81,6 @@ fn size(dir: &Path) -> f64 {
 #[derive(Clone, Debug)]
 struct Sample {
     files: usize,
-    elapsed: Duration,
     daemon: f64,
     daemon_anonymous: f64,
     workers: f64,
@@ -94,7 +93,7 @@ struct Sample {
 }
 
 impl Sample {
-    fn take(site: &Site, pid: u32, files: usize, began: Instant) -> Self {
+    fn take(site: &Site, pid: u32, files: usize) -> Self {
         let family = family(pid);
         let (daemon, daemon_anonymous) = memory(pid);
         let workers = family[1..].iter().map(|worker| memory(*worker));
@@ -110,7 +109,6 @@ impl Sample {
             .map(|entry| size(&entry.path()));
         Self {
             files,
-            elapsed: began.elapsed(),
             daemon,
             daemon_anonymous,
             workers,
@@ -179,7 +177,7 @@ fn memory_descriptors_and_threads_stay_as_they_are_however_many_files_come() {
     let pid = daemon.child.id();
     let began = Instant::now();
     let mut given = Vec::with_capacity(wanted);
-    let mut samples = vec![Sample::take(&site, pid, 0, began)];
+    let mut samples = vec![Sample::take(&site, pid, 0)];
     for (number, first) in (0..wanted).step_by(batch).enumerate() {
         let end = (first + batch).min(wanted);
         put_batch(&site, number, first..end, &mut given);
@@ -187,7 +185,7 @@ fn memory_descriptors_and_threads_stay_as_they_are_however_many_files_come() {
             common::total(status) >= end as u64 && status["watches"][0]["waiting"] == 0
         });
         clear(&site, number);
-        let sample = Sample::take(&site, pid, end, began);
+        let sample = Sample::take(&site, pid, end);
         if wanted > 5000 && number % 10 == 9 {
             eprintln!("{sample:?}");
         }

@@ -68,7 +68,7 @@ fn assert_none_missed(site: &Site, count: usize) {
 fn wait_filed(daemon: &mut Daemon, count: usize) {
     let mut known = 0;
     while known < count {
-        known = (known + 1000).min(count);
+        known = (known + 20).min(count);
         daemon.wait_total(known as u64);
     }
 }
@@ -197,7 +197,7 @@ fn of_files_that_come_in_bursts_none_is_missed() {
 fn however_many_files_come_at_once_each_is_noticed() {
     let files = figures::setting("EVENTS_KNOWN", 4000);
     // They wait: what is looked at here is noticing alone.
-    let (site, _bundle) = site("settle = \"2h\"", "");
+    let (site, _bundle) = site("settle = \"2h\"\ntruncated = \"3h\"", "");
     let mut daemon = site.start();
     let began = Instant::now();
     let write = |dir: &Path, numbers: Range<usize>| {

@@ -41,7 +41,7 @@ pub fn publish(name: &str, columns: &[&str], rows: &[Vec<String>]) {
     }
     let Some(dir) = kept() else { return };
     let figures = json!({
-        "date": jiff::Zoned::now().strftime("%Y-%m-%d").to_string(),
+        "date": jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
         "commit": commit(),
         "build": if cfg!(debug_assertions) { "development build" } else { "release build" },
         "cores": std::thread::available_parallelism().map_or(1, usize::from),
