@@ -286,7 +286,7 @@ fn of_patient(n: usize) -> (String, String, Vec<u8>) {
         5 => whole(n)[..140].to_vec(),
         6 => tagged(n, n, n, Some(format!("Zzqt{n:04}.{birth}"))),
         // The same file again, and another one under its UID.
-        7 => whole(n - 7),
+        7 => of_patient(n - 7).2,
         8 => tagged(n, n - 7, n, None),
         9 => tagged(n, n, 0, None),
         _ => whole(n),
