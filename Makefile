@@ -5,6 +5,10 @@ export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime/libonnxruntime.so
 # For tests that load ONNX Runtime into their own process; radsort itself sees to it at its start.
 export ORT_DISABLE_TELEMETRY = 1
 
+# Where the long runs leave their figures, and how `make endurance` is built.
+FIGURES = RADSORT_FIGURES=$(CURDIR)/target/figures
+BUILD ?= --release
+
 .PHONY: help setup runtime build demo test lint doc model trial bench bench-check bench-gpu torture power-cuts endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
 
 help: ## What can be made
@@ -57,16 +61,18 @@ bench-gpu: setup ## The same end to end and raw on CUDA, where there is a GPU (R
 	$(CARGO) build --release --locked --bin radsort --examples
 	PART=gpu,gpu-memory python3 bench/bench.py
 
-torture: setup ## KILLS=1000 kills of the daemon under load, and after every eight: is every byte there once? (SEED= repeats)
-	TORTURE_KILLS=$${KILLS:-1000} TORTURE_SEED=$${SEED:-20261124} TORTURE_RESULTS=target/torture.json \
-		$(CARGO) test --locked --features failpoints --test torture -- --nocapture
+torture: setup ## Kills, power cuts, sick disks, lost events, hostile people, in half an hour; figures into docs/reliability.md (SCALE=5 for more, SEED=, ONLY="torture events")
+	@tests/torture.py
 
 power-cuts: setup ## POWER_CUTS=200 times the power goes under load, on ext4 and on xfs, and everything is looked at (as root)
-	POWER_CUTS=$${POWER_CUTS:-200} unshare --mount \
+	$(FIGURES) POWER_CUTS=$${POWER_CUTS:-200} unshare --mount \
 		$(CARGO) test --locked --features failpoints --test power_cut -- --nocapture
+	@tests/figures.py
 
-endurance: setup ## A ledger of a million entries: its size, the index, the start
-	LEDGER_ENTRIES=$${ENTRIES:-1000000} $(CARGO) test --release --locked --test long_ledger -- --nocapture
+endurance: setup ## FILES=200000 through one daemon, and the start with a ledger of ENTRIES=1000000; figures and a picture into docs/ (BUILD="--features failpoints" for the build of `make test`)
+	$(FIGURES) ENDURANCE_FILES=$(or $(FILES),200000) $(CARGO) test $(BUILD) --locked --test endurance -- --nocapture
+	$(FIGURES) LEDGER_ENTRIES=$(or $(ENTRIES),1000000) $(CARGO) test $(BUILD) --locked --test long_ledger -- --nocapture
+	@tests/figures.py
 
 bench-train: setup ## Images a second of training, EfficientNet-B0 at 224, and PyTorch's beside it where it is installed
 	$(CARGO) build --release --locked
@@ -78,10 +84,11 @@ deb: ## The Debian package, for Debian 12 and Ubuntu 22.04 and later: target/deb
 	@packaging/deb.sh
 
 mutants: setup ## COUNT=20000 mutated DICOM files in all transfer syntaxes through the daemon, by SEED=1
-	COUNT=$(or $(COUNT),20000) SEED=$(or $(SEED),1) $(CARGO) test --locked --no-default-features --features failpoints --test mutants -- --nocapture
+	$(FIGURES) COUNT=$(or $(COUNT),20000) SEED=$(or $(SEED),1) $(CARGO) test --locked --no-default-features --features failpoints --test mutants -- --nocapture
+	@tests/figures.py
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS=600, one after the other (nightly Rust and cargo-fuzz; TARGETS="header jpeg" for some)
-	@fuzz/run.sh
+	@$(FIGURES) fuzz/run.sh; status=$$?; tests/figures.py; exit $$status
 
 deny: ## Licences, sources and bans of all dependencies (deny.toml); ADVISORIES=1 asks for known holes too, which needs internet
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny

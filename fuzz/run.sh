@@ -14,6 +14,7 @@ if [ -z "${FUZZ_BUILT:-}" ]; then
 		--test fuzzing write_seeds -- --ignored >/dev/null || exit 2
 fi
 status=0
+rows=
 printf '%-18s %9s %12s %8s %8s %7s  %s\n' target seconds executions a/s edges corpus result
 for target in $targets; do
 	mkdir -p "$work/$target" "fuzz/corpus/$target" "fuzz/artifacts/$target"
@@ -38,5 +39,15 @@ for target in $targets; do
 	fi
 	printf '%-18s %9s %12s %8s %8s %7s  %s\n' "$target" "$took" "${executions:-?}" \
 		"$((${executions:-0} / (took > 0 ? took : 1)))" "${edges:-?}" "$(ls "$work/$target" | wc -l)" "$result"
+	rows="$rows${rows:+,} [\"\`$target\`\", \"$took\", \"${executions:-?}\", \"${edges:-?}\", \"$result\"]"
 done
+# As tests/common/figures.rs does; a run of some targets is none of all.
+if [ -n "${RADSORT_FIGURES:-}" ] && [ -z "${TARGETS:-}" ]; then
+	mkdir -p "$RADSORT_FIGURES"
+	cat >"$RADSORT_FIGURES/fuzz.json" <<JSON
+{"date": "$(date +%F)", "commit": "$(git describe --always --dirty)", "build": "release build, address sanitizer",
+ "cores": "$(nproc)", "load": "$(cut -d' ' -f3 /proc/loadavg)",
+ "columns": ["target", "seconds", "executions", "edges", "result"], "rows": [$rows]}
+JSON
+fi
 exit $status

@@ -77,6 +77,17 @@ pub fn fingerprint(stat: &Stat) -> Fingerprint {
     }
 }
 
+/// What became of a name that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It is gone.
+    Now,
+    /// It was gone already, or a folder above it was moved.
+    Before,
+    /// It is another file's, and stays.
+    Not,
+}
+
 impl Root {
     /// Opens a directory. The path itself may lead through symbolic links: the site chose it.
     pub fn open(path: &Path) -> io::Result<Self> {
@@ -297,19 +308,23 @@ impl Root {
 
     /// Removes a name. That it is gone already is no error (NFS repeats requests).
     pub fn unlink(&self, path: &RelPath) -> io::Result<()> {
+        self.unlink_if_there(path).map(drop)
+    }
+
+    fn unlink_if_there(&self, path: &RelPath) -> io::Result<Removed> {
         match rustix::fs::unlinkat(self.directory_of(path)?, path.file_name(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) => Ok(Removed::Now),
+            Err(Errno::NOENT) => Ok(Removed::Before),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Removes a name while it still is that file's: its writer may just have put another one in its place. False where
-    /// it is another's; that it is gone already is no error.
-    pub fn unlink_file(&self, path: &RelPath, file: &Fingerprint) -> io::Result<bool> {
+    /// Removes a name while it still is that file's: its writer may just have put another one in its place.
+    pub fn unlink_file(&self, path: &RelPath, file: &Fingerprint) -> io::Result<Removed> {
         match self.stat_if_there(path)? {
-            Some(stat) if fingerprint(&stat) == *file => self.unlink(path).map(|()| true),
-            Some(_) => Ok(false),
-            None => Ok(true),
+            Some(stat) if fingerprint(&stat) == *file => self.unlink_if_there(path),
+            Some(_) => Ok(Removed::Not),
+            None => Ok(Removed::Before),
         }
     }
 
@@ -519,10 +534,11 @@ mod tests {
         let a = RelPath::new("a").unwrap();
         let was = fingerprint(&root.stat(&a).unwrap());
         std::fs::rename(dir.path().join("b"), dir.path().join("a")).unwrap();
-        assert!(!root.unlink_file(&a, &was).unwrap());
+        assert_eq!(root.unlink_file(&a, &was).unwrap(), Removed::Not);
         assert_eq!(std::fs::read_to_string(dir.path().join("a")).unwrap(), "b");
         let now = fingerprint(&root.stat(&a).unwrap());
-        assert!(root.unlink_file(&a, &now).unwrap() && root.unlink_file(&a, &now).unwrap());
+        assert_eq!(root.unlink_file(&a, &now).unwrap(), Removed::Now);
+        assert_eq!(root.unlink_file(&a, &now).unwrap(), Removed::Before);
         assert!(!dir.path().join("a").exists());
     }
 

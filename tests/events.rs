@@ -315,7 +315,12 @@ fn on_a_share_without_events_none_is_missed() {
     copy_in(&real.join("other/late"), end..files);
     wait_filed(&mut daemon, files);
     daemon.stop();
-    assert!(common::files(&real).is_empty());
+    // What is still open when it is removed FUSE renames to this; it is bindfs that forgets it when its folder was moved.
+    let left = common::files(&real).into_iter();
+    let left: Vec<_> = left
+        .filter(|path| !path.to_string_lossy().contains(".fuse_hidden"))
+        .collect();
+    assert_eq!(left, Vec::<std::path::PathBuf>::new());
     let mut expected: Vec<String> = (0..files).map(|n| digest(&tiny::image(n))).collect();
     expected.sort();
     assert_eq!(common::digests(&[&site.library]), expected);

@@ -1,10 +1,12 @@
 //! A service of many years: its ledger is long, and it starts all the same.
 //!
-//! `make endurance` runs this with `LEDGER_ENTRIES=1000000` in release and prints what it takes.
+//! `make endurance` runs this with `LEDGER_ENTRIES=1000000`, prints what it takes, and asks for less than 2 s to READY.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/figures.rs"]
+mod figures;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -83,10 +85,7 @@ fn size(dir: &Path) -> u64 {
 #[test]
 fn a_long_ledger_is_read_from_its_checkpoint_on() {
     let least = checkpoint::WORTH as usize / 2 + 1000;
-    let entries = std::env::var("LEDGER_ENTRIES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(least);
+    let entries = figures::setting("LEDGER_ENTRIES", least);
     let site = Site::with("action = \"copy\"", "");
     let intent = real_intent(&site);
     let empty = starting(&site, 1);
@@ -127,30 +126,31 @@ fn a_long_ledger_is_read_from_its_checkpoint_on() {
         format!("{}", expected + 1)
     );
 
-    let each = |bytes: u64| bytes / entries as u64;
-    println!("{entries} entries");
-    println!(
-        "{:>10} bytes of ledger each",
-        each(size(&site.state.join("ledger")) - ledger_before)
+    let each = |bytes: u64| format!("{} bytes", bytes / entries as u64);
+    let seconds = |duration: Duration| format!("{:.2} s", duration.as_secs_f64());
+    let ledger_bytes = size(&site.state.join("ledger")) - ledger_before;
+    figures::publish(
+        "long-ledger",
+        &["what", "how much"],
+        &[
+            ("entries", entries.to_string()),
+            ("ledger, each", each(ledger_bytes)),
+            ("index, each", each(index().saturating_sub(index_before))),
+            (
+                "index made anew, entries a second",
+                format!("{:.0}", entries as f64 / rebuilt.as_secs_f64()),
+            ),
+            ("to READY, ledger empty", seconds(empty)),
+            ("to READY, whole ledger read", seconds(whole)),
+            ("to READY, from the checkpoint on", seconds(short)),
+        ]
+        .map(|(what, figure)| vec![what.to_owned(), figure]),
     );
-    println!(
-        "{:>10} bytes of index each",
-        each(index().saturating_sub(index_before))
-    );
-    println!(
-        "{:>10.0} entries indexed a second",
-        entries as f64 / rebuilt.as_secs_f64()
-    );
-    println!(
-        "{:>10.2} s to READY with an empty ledger",
-        empty.as_secs_f64()
-    );
-    println!(
-        "{:>10.2} s to READY, the whole ledger read",
-        whole.as_secs_f64()
-    );
-    println!(
-        "{:>10.2} s to READY, from the checkpoint on",
-        short.as_secs_f64()
-    );
+    // The promise is of a million; a slice on a busy machine shows that it is no slower than reading all.
+    let limit = if figures::kept().is_some() {
+        Duration::from_secs(2)
+    } else {
+        whole.max(Duration::from_secs(5))
+    };
+    assert!(short < limit, "{short:?} to READY");
 }

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/figures.rs"]
+mod figures;
 use radsort::decode;
 #[path = "common/mutate.rs"]
 mod mutate;
@@ -66,16 +68,10 @@ fn ancestors() -> Vec<Dicom> {
     found
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
-}
-
 #[test]
 fn every_mutant_is_accounted_for() {
-    let (count, seed) = (number("COUNT", 300), number("SEED", 1));
+    let count = figures::setting("COUNT", 300) as u64;
+    let seed = figures::setting("SEED", 1) as u64;
     let ancestors = ancestors();
     let site = Site::with(
         "truncated = \"2s\"\nexecutables = \"quarantine\"",
@@ -137,12 +133,27 @@ fn every_mutant_is_accounted_for() {
         "an answer took {slowest:?}"
     );
     site.assert_verified();
-    println!(
-        "{count} mutants of {} files, seed {seed}, in {took:.1?}; slowest answer {slowest:.1?}",
-        ancestors.len()
-    );
-    println!("decoders replaced: {}", status["decoder_restarts"]);
+    let mut rows = vec![
+        ("files".to_owned(), count.to_string()),
+        ("seed".into(), seed.to_string()),
+        ("seconds".into(), format!("{:.0}", took.as_secs_f64())),
+        ("one fate each, digests before = after".into(), "all".into()),
+        (
+            "decoders replaced".into(),
+            status["decoder_restarts"].to_string(),
+        ),
+        (
+            "slowest answer to `radsort status`".into(),
+            format!("{slowest:.1?}"),
+        ),
+    ];
     for (fate, count) in fates {
-        println!("{count:>7}  {fate}");
+        let fate: Vec<&str> = fate.split_whitespace().collect();
+        rows.push((fate.join(", "), count.to_string()));
     }
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(what, much)| vec![what, much])
+        .collect();
+    figures::publish("mutants", &["what", "how much"], &rows);
 }

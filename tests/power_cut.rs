@@ -6,6 +6,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/figures.rs"]
+mod figures;
+#[path = "common/tiny.rs"]
+mod tiny;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,7 +19,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use common::{Mould, Site, digest, uid};
+use common::{Site, digest};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
@@ -146,10 +150,11 @@ fn cuts(kind: &str, count: usize, seed: u64) -> Option<(usize, usize)> {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::new(dir.path(), kind)?;
     let mut rng = ChaCha12Rng::seed_from_u64(seed);
-    let mould = Mould::new(61);
+    let bundle = tiny::Bundle::new();
     let (mut files, mut synced) = (0, 0);
     for round in 0..count.div_ceil(ROUND) {
         let site = Site::in_directory(&disk.at);
+        site.configure("", &bundle.section());
         assert!(succeeds(&["sync", "-f", disk.at.to_str().unwrap()]));
         let given = Mutex::new(Given::default());
         for _ in 0..ROUND.min(count - round * ROUND) {
@@ -159,7 +164,7 @@ fn cuts(kind: &str, count: usize, seed: u64) -> Option<(usize, usize)> {
                 scope.spawn(|| {
                     loop {
                         files += 1;
-                        let bytes = mould.bytes(&uid(files));
+                        let bytes = tiny::image(files);
                         given.lock().unwrap().perhaps.insert(digest(&bytes));
                         if put(&site, &format!("{files}.dcm"), &bytes).is_err() {
                             return;
@@ -187,19 +192,31 @@ fn cuts(kind: &str, count: usize, seed: u64) -> Option<(usize, usize)> {
 
 #[test]
 fn what_was_synced_or_filed_before_the_power_went_is_there_once() {
-    let number = |name: &str, default| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(default)
-    };
-    let count = number("POWER_CUTS", ROUND);
-    let seed = number("POWER_SEED", 1) as u64;
-    for kind in ["ext4", "xfs"] {
-        if let Some((files, synced)) = cuts(kind, count, seed) {
-            println!(
-                "{kind}: {count} cuts, {files} files begun, {synced} synced by their writer: none lost"
-            );
+    let count = figures::setting("POWER_CUTS", ROUND);
+    let seed = figures::setting("POWER_SEED", 1) as u64;
+    let both = std::thread::scope(|scope| {
+        let start = |kind| scope.spawn(move || cuts(kind, count, seed));
+        ["ext4", "xfs"]
+            .map(start)
+            .map(|thread| thread.join().unwrap())
+    });
+    let mut rows = Vec::new();
+    for (kind, result) in ["ext4", "xfs"].into_iter().zip(both) {
+        if let Some((files, synced)) = result {
+            let cells = [count, files, synced, 0, 0, 0].map(|number| number.to_string());
+            rows.push([&[kind.to_owned()][..], &cells[..]].concat());
         }
+    }
+    let columns = [
+        "",
+        "cuts",
+        "files begun",
+        "synced by their writer",
+        "lost",
+        "there twice",
+        "half a file",
+    ];
+    if !rows.is_empty() {
+        figures::publish("power-cuts", &columns, &rows);
     }
 }

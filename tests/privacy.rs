@@ -1,9 +1,12 @@
 //! Who a patient is stands in the file itself, and nowhere else that others can read.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::unnecessary_debug_formatting)]
 
 mod common;
+#[path = "common/tiny.rs"]
+mod tiny;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
@@ -202,6 +205,215 @@ fn a_pass_over_a_directory_prints_no_patient() {
     assert_clean("its output", &String::from_utf8_lossy(&output.stdout));
     assert_clean("its log", &String::from_utf8_lossy(&output.stderr));
     assert_private(&site.state);
+}
+
+/// What is planted in tags alone and in names of files and folders alone, in lower case.
+const IN_TAGS: [&str; 2] = ["zzqt", "qtid"];
+const IN_NAMES: [&str; 2] = ["zzqn", "qnid"];
+
+/// Neither of them, and no birth date, which stands in both: eight digits by themselves, of a year that nothing else has.
+fn assert_anonymous(what: &str, text: &str) {
+    let lower = text.to_lowercase();
+    let sign = IN_TAGS
+        .iter()
+        .chain(&IN_NAMES)
+        .find_map(|sign| lower.find(sign));
+    let date = lower
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .find(|word| word.len() == 8 && word.starts_with("1833") && word.parse::<u32>().is_ok());
+    if let Some(at) = sign {
+        let from = lower[..at]
+            .char_indices()
+            .rev()
+            .nth(80)
+            .map_or(0, |(at, _)| at);
+        panic!(
+            "{what}: {}",
+            lower[from..].chars().take(200).collect::<String>()
+        );
+    }
+    assert_eq!(date, None, "a birth date in {what}");
+}
+
+fn holds(bytes: &[u8], signs: &[&str]) -> bool {
+    let bytes = bytes.to_ascii_lowercase();
+    signs
+        .iter()
+        .any(|sign| memchr::memmem::find(&bytes, sign.as_bytes()).is_some())
+}
+
+/// A file whose patient stands in its tags, its name and its folder, on one of the ways on which files end.
+fn of_patient(n: usize) -> (String, String, Vec<u8>) {
+    let birth = format!("1833{:02}{:02}", n % 12 + 1, n % 28 + 1);
+    let tagged = |n: usize, uid_of: usize, picture: usize, uid: Option<String>| {
+        let (name, id) = (format!("Zzqt{n:04}wyk"), format!("QTID{n:04}77"));
+        tiny::image_of(uid_of, picture, |header| {
+            for (tag, vr, value) in [
+                (tags::PATIENT_NAME, VR::PN, format!("{name}^{name}")),
+                (tags::PATIENT_ID, VR::LO, id.clone()),
+                (tags::ISSUER_OF_PATIENT_ID, VR::LO, name.clone()),
+                (tags::PATIENT_BIRTH_DATE, VR::DA, birth.clone()),
+                (tags::OTHER_PATIENT_NAMES, VR::PN, name.clone()),
+                (tags::PATIENT_ADDRESS, VR::LO, name.clone()),
+                (
+                    tags::PATIENT_COMMENTS,
+                    VR::LT,
+                    format!("{name}, {id}, {birth}"),
+                ),
+                (tags::ACCESSION_NUMBER, VR::SH, id.clone()),
+                (tags::REFERRING_PHYSICIAN_NAME, VR::PN, name.clone()),
+                (tags::INSTITUTION_NAME, VR::LO, name.clone()),
+                (tags::STATION_NAME, VR::SH, name.clone()),
+                (tags::STUDY_DESCRIPTION, VR::LO, name.clone()),
+                (tags::SERIES_DESCRIPTION, VR::LO, name.clone()),
+                (tags::STUDY_ID, VR::SH, id.clone()),
+            ] {
+                put(header, tag, vr, &value);
+            }
+            if let Some(uid) = uid {
+                put(header, tags::SOP_INSTANCE_UID, VR::UI, &uid);
+            }
+            if n % 10 == 9 {
+                // The header contradicts the picture: a person must look.
+                put(header, tags::VIEW_POSITION, VR::CS, "LL");
+            }
+        })
+    };
+    let whole = |n: usize| tagged(n, n, n, None);
+    let bytes = match n % 10 {
+        3 => whole(n)[..800].to_vec(),
+        4 => format!("no DICOM: Zzqt{n:04}wyk, QTID{n:04}77").into_bytes(),
+        5 => whole(n)[..140].to_vec(),
+        6 => tagged(n, n, n, Some(format!("Zzqt{n:04}.{birth}"))),
+        // The same file again, and another one under its UID.
+        7 => of_patient(n - 7).2,
+        8 => tagged(n, n - 7, n, None),
+        9 => tagged(n, n, 0, None),
+        _ => whole(n),
+    };
+    let folder = format!("Zzqn{:04}/QNID{:04}", n % 20, n % 40);
+    let name = format!("Zzqn{n:04}wyk_{birth}_QNID{n:04}.dcm");
+    (folder, name, bytes)
+}
+
+#[test]
+fn of_a_thousand_patients_nothing_gets_out() {
+    const COUNT: usize = 1000;
+    let bundle = tiny::Bundle::new();
+    let textfiles = tempfile::tempdir().unwrap();
+    let site = Site::with(
+        "truncated = \"1s\"",
+        &format!(
+            "{}[log]\nlevel = \"debug\"\ntarget = \"json\"\n[decoders]\ncount = 2\n\
+             [metrics]\ntextfile = {:?}\ninterval = \"1s\"\n",
+            bundle.section(),
+            textfiles.path()
+        ),
+    );
+    let mut daemon = site.start();
+    for n in 0..COUNT {
+        let (folder, name, bytes) = of_patient(n);
+        let folder = site.drop.join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        // By a rename, so that none is seen half written.
+        let staged = site.dir.path().join("staged");
+        fs::write(&staged, bytes).unwrap();
+        fs::rename(&staged, folder.join(name)).unwrap();
+    }
+    daemon.wait_total(COUNT as u64);
+    assert_anonymous("the status", &site.ok(&["status"]));
+    assert_anonymous("the status as JSON", &site.ok(&["status", "--json"]));
+    let scraped = metrics(&site);
+    assert!(scraped.contains("radsort_files_total{"), "{scraped}");
+    assert_anonymous("the metrics", &scraped);
+    let textfile = || -> Option<String> {
+        let file = fs::read_dir(textfiles.path()).ok()?.flatten().next()?;
+        fs::read_to_string(file.path()).ok()
+    };
+    daemon.wait_for("the metrics' file", || {
+        textfile().is_some_and(|text| text.contains("radsort_files_total{"))
+    });
+    assert_anonymous("the metrics' file", &textfile().unwrap());
+    assert_anonymous("what radsort check finds", &{
+        let output = site.run(&["check"]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    });
+    assert_reports_are_anonymous(&site);
+    assert_anonymous("the log", &daemon.stop());
+
+    let fates: BTreeSet<String> = site.fates().into_keys().collect();
+    let all = [
+        "conflict",
+        "duplicate",
+        "filed",
+        "left",
+        "quarantined",
+        "review",
+    ];
+    assert_eq!(fates, BTreeSet::from(all.map(ToOwned::to_owned)));
+    let mut planted = false;
+    for path in common::files(&site.library) {
+        let below = path.strip_prefix(&site.library).unwrap();
+        assert_anonymous("a path of the library", below.to_str().unwrap());
+        let bytes = fs::read(&path).unwrap();
+        if path.to_string_lossy().ends_with(".reason.txt") {
+            assert_anonymous("a reason", &String::from_utf8_lossy(&bytes));
+        }
+        planted |= holds(&bytes, &IN_TAGS);
+    }
+    assert!(planted, "nothing was planted in the files");
+
+    assert_private(&site.state);
+    let mut named = false;
+    for path in common::files(&site.state) {
+        let bytes = fs::read(&path).unwrap();
+        let below = path.strip_prefix(&site.state).unwrap().to_str().unwrap();
+        assert!(
+            !holds(&bytes, &IN_TAGS),
+            "{below} holds what stands in tags"
+        );
+        // Where a file came from stands in the ledger, what is folded from it, and nowhere else.
+        if ["ledger/", "index", "checkpoint"]
+            .iter()
+            .any(|may| below.starts_with(may))
+        {
+            named |= holds(&bytes, &IN_NAMES);
+        } else {
+            assert!(!holds(&bytes, &IN_NAMES), "{below} holds a file's name");
+        }
+    }
+    assert!(named, "the ledger does not say where a file came from");
+}
+
+/// Pages that are made of what was filed.
+fn assert_reports_are_anonymous(site: &Site) {
+    let out = tempfile::tempdir().unwrap();
+    let said = site.ok(&[
+        "audit",
+        "sample",
+        "20",
+        "--out",
+        out.path().to_str().unwrap(),
+    ]);
+    assert_anonymous("what audit says", &said);
+    let mut reports = 1;
+    if cfg!(feature = "retrain") {
+        let page = out.path().join("evaluation.html");
+        let said = site.ok(&[
+            "evaluate",
+            "--from",
+            site.library.to_str().unwrap(),
+            "--report",
+            page.to_str().unwrap(),
+        ]);
+        assert_anonymous("what evaluate says", &said);
+        reports += 1;
+    }
+    let pages = common::files(out.path());
+    assert_eq!(pages.len(), reports, "{pages:?}");
+    for page in pages {
+        assert_anonymous("a report", &fs::read_to_string(page).unwrap());
+    }
 }
 
 /// Nobody but the service's user may look into its state, but for the socket, which has a group.

@@ -2,20 +2,28 @@
 //! failpoint, and after each round one question: is every byte that was put in still there, once, and on record once?
 //!
 //! `make torture` runs this with a thousand kills; by itself it runs a few. `TORTURE_KILLS` is the number of kills,
-//! `TORTURE_SEED` repeats a run's choices (the moments of a kill are the machine's own).
+//! `TORTURE_SEED` repeats a run's choices (the moments of a kill are the machine's own), `TORTURE_SITES` is how many sites
+//! are under fire at the same time.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/figures.rs"]
+mod figures;
+#[path = "common/tiny.rs"]
+mod tiny;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Mould, Site, digest, files, total, uid};
+use common::{Site, digest, total};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 use rustix::process::Signal;
@@ -25,6 +33,9 @@ use serde_json::Value;
 const ROUND: usize = 8;
 /// How long after its start a daemon is killed at the latest: past its start, the settling and the filing.
 const LATEST: Duration = Duration::from_millis(2500);
+
+/// Before a failpoint's name where kills are counted.
+const AT: &str = "at failpoint ";
 
 /// How files get from the drop directory to the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +111,9 @@ struct Torture {
     /// On another filesystem, where there is one: the library moves there and back.
     elsewhere: Option<tempfile::TempDir>,
     rng: ChaCha12Rng,
-    moulds: [Mould; 2],
     given: Given,
     next: usize,
-    model: Option<PathBuf>,
+    model: PathBuf,
     tally: BTreeMap<String, usize>,
     /// What was done, for whoever has to find out why.
     story: Vec<String>,
@@ -119,22 +129,24 @@ impl Torture {
         let beside = site.drop.parent().unwrap().to_owned();
         let base = match (&memory, lane) {
             (Some(memory), Lane::AcrossFilesystems) => memory.path().canonicalize().unwrap(),
-            _ => beside,
+            _ => beside.clone(),
         };
         site.drop = base.join("drop");
         let aside = base.join("aside");
         fs::create_dir_all(&site.drop).unwrap();
         fs::create_dir_all(&aside).unwrap();
+        let model = beside.join("bundle");
+        fs::create_dir(&model).unwrap();
+        tiny::write_bundle(&model, "1.0.0");
         let torture = Self {
             lane,
             site,
             aside,
             elsewhere: memory,
             rng: ChaCha12Rng::seed_from_u64(seed),
-            moulds: [Mould::new(seed), Mould::new(seed + 1)],
             given: Given::default(),
             next: 0,
-            model: None,
+            model,
             tally: BTreeMap::new(),
             story: Vec::new(),
         };
@@ -143,12 +155,8 @@ impl Torture {
     }
 
     fn configure(&self, settle: &str) {
-        let model = self
-            .model
-            .as_ref()
-            .map(|bundle| format!("[model]\nbundle = {:?}\n", bundle.to_str().unwrap()));
         let watch = format!("settle = \"{settle}\"\n{}", self.lane.watch());
-        self.site.configure(&watch, &model.unwrap_or_default());
+        self.site.configure(&watch, &tiny::section(&self.model));
     }
 
     fn count(&mut self, what: &str) {
@@ -169,15 +177,14 @@ impl Torture {
         let n = self.next;
         let (drop, aside) = (self.site.drop.clone(), self.aside.clone());
         let name = format!("{n}.dcm");
-        let mould = &self.moulds[n % 2];
         let way = self.rng.random_range(0..10);
         // A repeat is of the same bytes; a conflict has another's UID.
         let earlier = self.rng.random_range(1..=n);
         let bytes = match way {
-            7 => self.moulds[earlier % 2].bytes(&uid(earlier)),
-            8 => self.moulds[(earlier + 1) % 2].bytes(&uid(earlier)),
+            7 => tiny::image(earlier),
+            8 => tiny::image_of(earlier, earlier + 1, |_| ()),
             9 => format!("notes {n}").into_bytes(),
-            _ => mould.bytes(&uid(n)),
+            _ => tiny::image(n),
         };
         self.given.add(&bytes, way != 9);
         let pause = Duration::from_millis(self.rng.random_range(10..450));
@@ -268,8 +275,8 @@ impl Torture {
         } else {
             "killed at any moment"
         });
-        if died {
-            self.story.push(point.to_owned());
+        if died && at_failpoint {
+            self.count(&format!("{AT}{point}"));
         }
     }
 
@@ -290,21 +297,8 @@ impl Torture {
             1 => {
                 let bundle = self.site.dir.path().join(format!("bundle-{}", self.next));
                 fs::create_dir(&bundle).unwrap();
-                for file in files(&common::shipped_bundle()) {
-                    fs::copy(&file, bundle.join(file.file_name().unwrap())).unwrap();
-                }
-                let manifest = bundle.join("bundle.toml");
-                let text = fs::read_to_string(&manifest).unwrap();
-                let line = text
-                    .lines()
-                    .find(|line| line.starts_with("version = "))
-                    .unwrap();
-                fs::write(
-                    &manifest,
-                    text.replacen(line, &format!("version = \"9.{}.0\"", self.next), 1),
-                )
-                .unwrap();
-                self.model = Some(bundle);
+                tiny::write_bundle(&bundle, &format!("9.{}.0", self.next));
+                self.model = bundle;
                 self.configure("300ms");
                 self.count("model swapped");
             }
@@ -424,17 +418,18 @@ impl Torture {
     }
 }
 
-/// So many kills over all lanes; what was done and seen.
-fn torture(kills: usize, seed: u64) -> BTreeMap<String, usize> {
+/// So many kills over all lanes, some sites at a time; what was done and seen.
+fn torture(kills: usize, seed: u64, sites: usize) -> BTreeMap<String, usize> {
     let lanes = [
         Lane::Rename,
         Lane::AcrossFilesystems,
         Lane::Copy,
         Lane::Observe,
     ];
-    let mut tally: BTreeMap<String, usize> = BTreeMap::new();
+    let tally: Mutex<BTreeMap<String, usize>> = Mutex::default();
     let rounds = kills.div_ceil(ROUND);
-    for round in 0..rounds {
+    let next = AtomicUsize::new(0);
+    let fight = |round: usize| {
         // Observing touches nothing: one round in ten is enough.
         let lane = if round % 10 == 3 {
             lanes[3]
@@ -442,21 +437,33 @@ fn torture(kills: usize, seed: u64) -> BTreeMap<String, usize> {
             lanes[round % 3]
         };
         let kills = ROUND.min(kills - round * ROUND);
-        for (what, count) in Torture::new(lane, seed + round as u64).run(kills) {
+        let done = Torture::new(lane, seed + round as u64).run(kills);
+        let mut tally = tally.lock().unwrap();
+        for (what, count) in done {
             *tally.entry(what).or_default() += count;
         }
         if rounds > 4 {
             eprintln!("round {} of {rounds} ({lane:?}): conserved", round + 1);
         }
-    }
-    tally
-}
-
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
+    };
+    thread::scope(|scope| {
+        for _ in 0..sites {
+            scope.spawn(|| {
+                loop {
+                    let round = next.fetch_add(1, Ordering::Relaxed);
+                    if round >= rounds {
+                        return;
+                    }
+                    if let Err(fault) = catch_unwind(AssertUnwindSafe(|| fight(round))) {
+                        // One is enough: the others end after theirs.
+                        next.store(rounds, Ordering::Relaxed);
+                        resume_unwind(fault);
+                    }
+                }
+            });
+        }
+    });
+    tally.into_inner().unwrap()
 }
 
 #[test]
@@ -464,13 +471,40 @@ fn whatever_is_put_in_is_there_once_and_on_record_once_however_often_the_daemon_
     if !cfg!(feature = "failpoints") {
         return eprintln!("SKIPPED: needs `--features failpoints`");
     }
-    let kills = setting("TORTURE_KILLS", 4 * ROUND);
-    let seed = setting("TORTURE_SEED", 20_261_124);
-    let tally = torture(kills, seed as u64);
-    for (what, count) in &tally {
+    let kills = figures::setting("TORTURE_KILLS", 4 * ROUND);
+    let seed = figures::setting("TORTURE_SEED", 20_261_124);
+    let sites = figures::setting("TORTURE_SITES", 2);
+    let began = Instant::now();
+    let tally = torture(kills, seed as u64, sites);
+    let took = began.elapsed();
+    let points: BTreeSet<&str> = [Lane::Rename, Lane::Copy, Lane::Observe]
+        .into_iter()
+        .flat_map(Lane::failpoints)
+        .collect();
+    let met = |point: &&&str| tally.contains_key(&format!("{AT}{point}"));
+    let missed: Vec<&&str> = points.iter().filter(|point| !met(point)).collect();
+    let mut rows: Vec<Vec<String>> = tally
+        .iter()
+        .filter(|(what, _)| !what.starts_with(AT))
+        .map(|(what, count)| vec![what.clone(), count.to_string()])
+        .collect();
+    rows.push(vec![
+        "different failpoints that killed it".into(),
+        format!("{} of {}", points.len() - missed.len(), points.len()),
+    ]);
+    rows.push(vec!["seed".into(), seed.to_string()]);
+    rows.push(vec!["seconds".into(), format!("{:.0}", took.as_secs_f64())]);
+    rows.push(vec![
+        "lost, changed, doubled, without a fate or with two".into(),
+        "0".into(),
+    ]);
+    for (what, count) in tally.iter().filter(|(what, _)| what.starts_with(AT)) {
         println!("{count:7}  {what}");
     }
-    if let Ok(path) = std::env::var("TORTURE_RESULTS") {
-        fs::write(Path::new(&path), serde_json::to_vec_pretty(&tally).unwrap()).unwrap();
-    }
+    figures::publish("kills", &["what", "how often"], &rows);
+    // So many kills pass each of them many times; if not, a way is no longer taken.
+    assert!(
+        kills < 1000 || missed.is_empty(),
+        "never killed at {missed:?}"
+    );
 }

@@ -74,10 +74,7 @@ impl Access {
 
 /// Opens the index and brings it up to date, as the owner of the state directory.
 pub fn open_index(settings: &Settings) -> anyhow::Result<Index> {
-    // As in the daemon: sled makes files as the mask allows.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     become_owner_of(&settings.state)?;
-    crate::state::keep_private();
     let bar = spinner("reading the ledger");
     let (index, start) = Index::start(&settings.state, |records| bar.set_position(records))?;
     bar.finish_and_clear();
@@ -89,8 +86,8 @@ pub fn open_index(settings: &Settings) -> anyhow::Result<Index> {
 
 /// Makes this process the state directory's owner: root steps down, anybody else who is not the owner is refused.
 ///
-/// A file that root made there would keep the daemon from starting. To be called before any thread is started, as
-/// user ids belong to threads.
+/// A file that root made there would keep the daemon from starting. What is made from here on is for that user alone, as
+/// in the daemon. To be called before any thread is started, as user ids belong to threads.
 pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
     use rustix::fs::{Gid, Uid};
     use std::os::unix::fs::MetadataExt;
@@ -102,6 +99,7 @@ pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
     })?;
     let (uid, me) = (Uid::from_raw(owner.uid()), rustix::process::geteuid());
     if uid == me {
+        crate::state::keep_private();
         return Ok(());
     }
     if !me.is_root() {
@@ -123,7 +121,9 @@ pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
             state.display(),
             owner.uid()
         )
-    })
+    })?;
+    crate::state::keep_private();
+    Ok(())
 }
 
 /// Every root with its path: where files can lie, and where they came from.

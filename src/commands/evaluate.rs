@@ -1,12 +1,14 @@
 //! `radsort evaluate`: what a bundle is worth on labelled images.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::access::ConfigArg;
+use super::access::{self, ConfigArg};
 use super::labelled::{self, Source};
 use super::outside::{self, OutsideArgs};
 use super::train_phantom::Terminal;
@@ -68,6 +70,11 @@ pub fn share(text: &str) -> Result<f64, String> {
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let settings = args.config.config.is_some().then(|| args.config.load());
     let settings = settings.transpose()?;
+    // Made by who asked for it; what is kept at the site belongs to the site.
+    let page_file = args.report.as_deref().map(new_page).transpose()?;
+    if let Some(settings) = settings.as_ref().filter(|it| it.state.exists()) {
+        access::become_owner_of(&settings.state)?;
+    }
     let bundle = match (&args.bundle, &settings) {
         (Some(dir), _) => Bundle::open(dir)?,
         (None, Some(settings)) => Bundle::open(&Store::in_use(settings)?)?,
@@ -101,9 +108,9 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     );
     let mut report = training_report::on_evaluation(&bundle, &set, &dataset.left_out, promise);
     report.outside = outside::ask(&args.outside, &bundle, settings.as_ref(), &review, &runtime)?;
-    if let Some(path) = &args.report {
+    if let Some((mut file, path)) = page_file {
         let mistakes = training_report::mistakes(&dataset, &set);
-        std::fs::write(path, page(&report, &mistakes))
+        file.write_all(page(&report, &mistakes).as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.json {
@@ -113,6 +120,11 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         print!("{}", summary(&report));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn new_page(path: &Path) -> anyhow::Result<(File, &Path)> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok((file, path))
 }
 
 /// A bundle's categories, in its order.

@@ -20,7 +20,7 @@ use super::request::{HoldReason, Outcome, is_offline};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, RelPath};
-use crate::root::{Root, fingerprint};
+use crate::root::{Removed, Root, fingerprint};
 use crate::sys::lease;
 use crate::watch::ShareKind;
 
@@ -224,8 +224,11 @@ impl Job<'_> {
         }
         fail::fail_point!("before-unclaim");
         let held = |error: &io::Error| Carried::Stuck(self.source_held(error));
-        let unlinked = self.source.unlink_file(claim, &self.intent.fingerprint);
-        if !unlinked.map_err(|error| held(&error))? {
+        let removed = self
+            .source
+            .unlink_file(claim, &self.intent.fingerprint)
+            .map_err(|error| held(&error))?;
+        if removed == Removed::Not {
             let there = self.source.stat_if_there(claim);
             match there.map_err(|error| held(&error))? {
                 Some(there) if self.is_kept_file(&there) => {
@@ -235,6 +238,8 @@ impl Job<'_> {
                 Some(_) => drop(self.put_back(self.source, claim, Outcome::Changed)),
                 None => {}
             }
+        } else if removed == Removed::Before && self.has_a_name() {
+            return Err(self.folder_moved());
         }
         fail::fail_point!("after-unclaim");
         self.sync_source();
@@ -309,6 +314,18 @@ impl Job<'_> {
     fn is_kept_file(&self, there: &Stat) -> bool {
         let fingerprint = &self.intent.fingerprint;
         there.st_dev == fingerprint.dev && there.st_ino == fingerprint.ino
+    }
+
+    /// A folder was moved while a file in it was claimed: recovery looks for the file.
+    fn folder_moved(&self) -> Carried {
+        let what = "a folder was moved while a file in it was copied".to_owned();
+        let watch = RootId::Watch(self.intent.watch.clone());
+        Carried::Stuck(Outcome::Held(HoldReason::Trouble(watch, what)))
+    }
+
+    /// Whether the file has a name left anywhere.
+    fn has_a_name(&self) -> bool {
+        rustix::fs::fstat(self.file).is_ok_and(|stat| stat.st_nlink > 0)
     }
 
     /// Whether someone has it open for writing, where that can be seen.

@@ -14,7 +14,7 @@ use super::record::{Digest, Held, Intent, Record, RecordId};
 use super::request::HoldReason;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, Placement, RelPath};
-use crate::root::{Root, fingerprint};
+use crate::root::{Removed, Root, fingerprint};
 
 /// A file that radsort has put somewhere, and that can go back.
 #[derive(Clone, Debug, PartialEq)]
@@ -337,15 +337,14 @@ impl Item {
                 source
                     .sync_directory_of(&path)
                     .map_err(|error| held(&error))?;
-                let only_copied = root
+                let removed = root
                     .unlink_file(&self.at.path, &open.fingerprint)
                     .map_err(|error| self.failed(error))?;
-                if only_copied {
-                    Ok(path)
-                } else {
+                if removed == Removed::Not {
                     // What lies there now is not what was copied.
-                    Err(ReleaseError::Changed(intent.id.0.clone()))
+                    return Err(ReleaseError::Changed(intent.id.0.clone()));
                 }
+                Ok(path)
             }
             Err(error) => {
                 if let Err(error) = source.unlink(&part) {

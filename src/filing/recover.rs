@@ -34,7 +34,7 @@ use super::record::{Digest, Fate, Intent, RecordId};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath};
-use crate::root::{Root, ctime_ns, fingerprint};
+use crate::root::{Removed, Root, ctime_ns, fingerprint};
 
 /// How many names a search by digest looks at before it gives up.
 const SEARCH_LIMIT: usize = 1_000_000;
@@ -104,12 +104,14 @@ struct Case<'a> {
 impl Case<'_> {
     fn resolve(&self) -> io::Result<Resolution> {
         let intent = self.intent;
-        let claim = match &intent.claim {
-            Some(claim) => self.source.stat_if_there(claim)?.map(|stat| (claim, stat)),
-            None => None,
-        };
         let from = self.source.stat_if_there(&intent.from)?;
-        let resolution = match self.landed()? {
+        let landed = self.landed()?;
+        let renamed = landed
+            .as_ref()
+            .is_some_and(|(_, there)| there.st_ino == intent.fingerprint.ino);
+        let claimed = self.claimed(from.is_none() && !renamed)?;
+        let claim = claimed.as_ref().map(|(claim, stat)| (claim, *stat));
+        let resolution = match landed {
             Some((path, there)) => self.landed_at(&path, &there, claim, from.as_ref())?,
             None => self.nothing_landed(claim, from.as_ref())?,
         };
@@ -124,6 +126,33 @@ impl Case<'_> {
             remove_reason(self.target, &intent.to.path);
         }
         Ok(resolution)
+    }
+
+    /// The claimed file: in its place, or, if it must be somewhere, where its folder has been moved to.
+    fn claimed(&self, somewhere: bool) -> io::Result<Option<(RelPath, Stat)>> {
+        let Some(claim) = &self.intent.claim else {
+            return Ok(None);
+        };
+        if let Some(stat) = self.source.stat_if_there(claim)? {
+            return Ok(Some((claim.clone(), stat)));
+        }
+        let mut found = None;
+        if somewhere {
+            walk(self.source, usize::MAX, true, &mut |path| {
+                if path.file_name() == claim.file_name() {
+                    found = Some(path.clone());
+                }
+                Ok(found.is_none())
+            })?;
+        }
+        let Some(path) = found else { return Ok(None) };
+        let Some(stat) = self.source.stat_if_there(&path)? else {
+            return Ok(None);
+        };
+        // Anyone may make such a name: it must be the file, too. Over FUSE a file that was moved may have another number.
+        let is_ours = stat.st_ino == self.intent.fingerprint.ino
+            || digest_of_file_at(self.source, &path)?.as_ref() == Some(&self.intent.digest);
+        Ok(is_ours.then_some((path, stat)))
     }
 
     /// The target, under its name or its alternative.
@@ -161,7 +190,7 @@ impl Case<'_> {
             let copied = same_inode(&stat, there)
                 || digest_of_file_at(self.source, claim)?.as_ref() == Some(&intent.digest);
             if copied {
-                if !self.source.unlink_file(claim, &fingerprint(&stat))? {
+                if self.source.unlink_file(claim, &fingerprint(&stat))? == Removed::Not {
                     return Err(io::Error::other("a claimed file was changed just now"));
                 }
             } else {

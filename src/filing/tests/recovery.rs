@@ -323,6 +323,40 @@ fn a_file_whose_folder_has_gone_is_put_back_to_the_top() {
 }
 
 #[test]
+fn a_claim_is_found_where_its_folder_has_been_moved_to() {
+    for copied in [false, true] {
+        let bench = Bench::new();
+        bench.put("sub/a", "a");
+        let mut intent = intent(&bench, "sub/a", "a", true);
+        let claim = bench.drop.join(intent.claim.as_ref().unwrap().to_string());
+        fs::rename(bench.drop.join("sub/a"), claim).unwrap();
+        fs::create_dir(bench.drop.join("other")).unwrap();
+        fs::rename(bench.drop.join("sub"), bench.drop.join("other/sub")).unwrap();
+        if copied {
+            let landed = bench.library.join(intent.to.path.to_string());
+            fs::create_dir_all(landed.parent().unwrap()).unwrap();
+            fs::write(landed, "a").unwrap();
+        }
+        intent.action = Action::Move;
+        let resolution = resolve(&intent, &bench.roots(), &bench.root());
+        if copied {
+            assert!(
+                matches!(resolution, Resolution::Finished(_)),
+                "{resolution:?}"
+            );
+            assert!(bench.in_drop().is_empty(), "{:?}", bench.in_drop());
+        } else {
+            assert!(
+                matches!(resolution, Resolution::Abandoned(_)),
+                "{resolution:?}"
+            );
+            assert_eq!(bench.in_drop(), ["a"]);
+        }
+        assert_eq!(bench.census(), BTreeMap::from([("a".into(), 1)]));
+    }
+}
+
+#[test]
 fn hidden_files_that_no_record_knows_are_found_again() {
     let bench = Bench::new();
     for name in [
