@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use sd_notify::NotifyState;
@@ -35,6 +35,7 @@ use crate::model::Model;
 use crate::model::store::Store;
 use crate::model::trial;
 use crate::monitor::Monitor;
+use crate::sys::heap;
 use crate::telemetry::Event;
 use crate::watch::{Consumed, WatchState, WatchStatus, Watcher};
 use crate::watchdog;
@@ -137,6 +138,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     }
 
     let mut ticks = tokio::time::interval(STATUS_EVERY);
+    let (mut told, mut giving) = (String::new(), heap::Giving::default());
     let code = loop {
         tokio::select! {
             _ = terminate.recv() => break ExitCode::SUCCESS,
@@ -153,8 +155,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
                 break ExitCode::from(EXIT_TRY_AGAIN);
             }
             _ = ticks.tick() => {
-                notify(&[NotifyState::Status(&monitor.line())]);
+                let line = monitor.line();
+                notify(&[NotifyState::Status(&line)]);
                 tokio::spawn(ask_filer(Arc::clone(&engine)));
+                if giving.is_due(Instant::now(), line != told) {
+                    tokio::task::spawn_blocking(heap::give_back);
+                }
+                told = line;
             }
         }
     };

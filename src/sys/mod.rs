@@ -5,6 +5,7 @@
 
 #[cfg(feature = "failpoints")]
 pub mod escape;
+pub mod heap;
 pub mod lease;
 pub mod mask;
 pub mod openjpeg_encode;
