@@ -356,11 +356,12 @@ fn an_audit_is_drawn_by_its_seed_and_what_is_said_of_its_files_has_that_origin()
             "2",
             "--seed",
             "5",
+            "--json",
             "--out",
             out.to_str().unwrap(),
         ])
     };
-    draw();
+    let told: Value = serde_json::from_str(&draw()).unwrap();
     draw();
     let mut pages: Vec<PathBuf> = fs::read_dir(&out)
         .unwrap()
@@ -380,6 +381,15 @@ fn an_audit_is_drawn_by_its_seed_and_what_is_said_of_its_files_has_that_origin()
     assert_eq!(pages.len(), 2);
     let sample = drawn(&pages[0]);
     assert_eq!((sample.len(), &sample), (2, &drawn(&pages[1])));
+    assert_eq!(
+        (&told["seed"], &told["filed"]),
+        (&Value::from(5), &Value::from(4))
+    );
+    assert!(Path::new(told["page"].as_str().unwrap()).exists());
+    for file in told["files"].as_array().unwrap() {
+        assert!(sample.contains(&text(file, "sop_instance_uid")), "{file}");
+        assert!(Path::new(&text(file, "path")).exists(), "{file}");
+    }
     for record in &records {
         site.ok(&["confirm", &text(record, "sop_instance_uid")]);
     }
