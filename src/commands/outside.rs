@@ -70,6 +70,8 @@ fn made_up(bundle: &Bundle) -> Dataset {
         category: None,
         origin: LabelOrigin::CompleteCsv,
         patient: format!("made up {k}"),
+        study: None,
+        nameless: false,
         header: [HeaderView::Ap, HeaderView::Ll][k % 2],
         circumstances: Circumstances::default(),
         pictures: by_spec.iter().map(|of| of[k].clone()).collect(),

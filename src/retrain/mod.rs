@@ -30,6 +30,7 @@ mod reader;
 pub mod recipe;
 pub mod rows;
 pub mod session;
+pub mod shared;
 pub mod sides;
 pub mod split;
 pub mod start;

@@ -145,8 +145,9 @@ pub struct Wish<'a> {
     pub device: Device,
     /// Of order and augmentation.
     pub seed: u64,
-    /// Also images that nobody has looked at, whose patients are on no other side.
-    pub trust_untouched: bool,
+    /// Learn also from images that nobody has looked at, whose patients are on no side that judges. They were loaded from
+    /// this confidence on.
+    pub trust_untouched: Option<f32>,
     /// Also when a class has too few patients to be judged.
     pub few_patients: bool,
     /// The new bundle's version.
@@ -215,14 +216,22 @@ pub fn seen_on(wish: &Wish<'_>, side: Side) -> Vec<usize> {
 /// What is learned from: seen images of training patients, and, if wished, untouched ones of patients on no other side.
 fn learned_from(wish: &Wish<'_>) -> Vec<usize> {
     let examples = &wish.dataset.examples;
+    let trusting = wish.trust_untouched.is_some();
     let may = |example: &Example| match wish.sides.of(&example.patient) {
-        Some(Side::Training) => example.is_seen() || wish.trust_untouched,
+        Some(Side::Training) => example.is_seen() || trusting,
         Some(_) => false,
-        None => !example.is_seen() && wish.trust_untouched,
+        None => !example.is_seen() && trusting,
     };
     (0..examples.len())
         .filter(|index| may(&examples[*index]))
         .collect()
+}
+
+/// How many of the images that are learned from nobody has looked at.
+pub fn untouched(wish: &Wish<'_>) -> usize {
+    let examples = &wish.dataset.examples;
+    let learned = learned_from(wish).into_iter();
+    learned.filter(|index| !examples[*index].is_seen()).count()
 }
 
 /// Says which classes have too few patients on the sides that judge.

@@ -160,6 +160,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_s
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l out -d 'Where the page goes, as `radsort-audit-LIST.html`' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l open -d 'Open the page in a browser'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l json -d 'One JSON object: the list, the page, and each file in the order in which they were drawn'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "sample" -d 'Draw files uniformly from everything filed, keep the list, and write a page of pictures to go through'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -180,7 +181,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand reindex" -s h -l help -d
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l bundle -d 'Start from this bundle instead of the one in use' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin, confidence' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l classifier -d 'Which classifiers: frontal, lateral, view (their ids in the bundle), or all' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l mode -d 'head: the last layer on frozen features; full: all weights [default: head; full with --init]' -r -f -a "head\t'The last layer'
 full\t'All weights'"
@@ -207,11 +208,12 @@ complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l out -d 'Writ
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l target -d 'The part of what is filed automatically that may be wrong. The bundle carries it as its promise: thresholds are raised for it, and categories with fewer than 100 certifying images go to review [default: none; 0.005 in the report]' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l near -d 'Radiographs of other things (chests, necks, lying patients): how many would be filed is reported, nothing is fitted' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l far -d 'DICOM files of anything else; plain grey, noise, stripes and scenes are always tried' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l trust-untouched -d 'Learn also from images that nobody has looked at, where the model was at least so sure [without a value: 0.99]; nothing is ever calibrated or judged on them' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l promote -d 'Put the new bundle to use when it is better than the one in use on golden images' -r -f -a "never\t'By `radsort models promote`'
 if-better\t'At once, when golden images say that it is better'"
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l complete -d 'The list leaves no image of its set out'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l freeze-norms -d 'full: keep batch normalisation\'s statistics as they are'
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l trust-untouched -d 'Learn also from images that nobody has looked at'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l leave-out-copies -d 'Leave images out that are nearly the same as one of another patient on a side that judges'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l few-patients -d 'Train also when classes have too few patients to be judged'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l resume -d 'Go on with the training that was interrupted, as it was told then'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l dry-run -d 'Say what would be learned from, how long it takes and how much memory, and stop'
@@ -219,7 +221,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l json -d 'One
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l bundle -d 'The bundle; default: that in use by the configuration, else the shipped one' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin, confidence' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l target -d 'The part of what is filed automatically that may be wrong, for the promise' -r
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l near -d 'Radiographs of other things (chests, necks, lying patients): how many would be filed is reported, nothing is fitted' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l far -d 'DICOM files of anything else; plain grey, noise, stripes and scenes are always tried' -r -F
