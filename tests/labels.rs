@@ -480,9 +480,11 @@ fn lists_come_in_and_go_out() {
 }
 
 #[test]
-fn undo_gives_files_back_with_name_mode_and_time_and_they_are_not_taken_again() {
+fn undo_gives_files_back_with_name_mode_time_and_owner_and_they_are_not_taken_again() {
     let site = Site::new();
     let files = phantoms(&site.dir.path().join("made"), 3, 41);
+    // Only root may give files back to somebody else.
+    let as_root = fs::metadata(&site.drop).unwrap().uid() == 0;
     let time = SystemTime::UNIX_EPOCH + Duration::from_mins(25_000_000);
     let mut before = Vec::new();
     for (n, (path, _)) in files.iter().enumerate() {
@@ -495,6 +497,9 @@ fn undo_gives_files_back_with_name_mode_and_time_and_they_are_not_taken_again() 
             .unwrap()
             .set_modified(time)
             .unwrap();
+        if as_root {
+            std::os::unix::fs::chown(&to, Some(4711), Some(4712)).unwrap();
+        }
         before.push(to);
     }
     let digests = site.digests();
@@ -511,6 +516,10 @@ fn undo_gives_files_back_with_name_mode_and_time_and_they_are_not_taken_again() 
         assert_eq!(
             (now.mode() & 0o7777, now.modified().unwrap()),
             (0o604, time),
+            "{path:?}"
+        );
+        assert!(
+            !as_root || (now.uid(), now.gid()) == (4711, 4712),
             "{path:?}"
         );
     }
