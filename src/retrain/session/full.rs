@@ -1,12 +1,12 @@
 //! All weights of one classifier, trained through the interpreter.
 
 use super::asked::{Asked, CHUNK, hear};
+use super::parity::{self, Apart};
 use super::{Ask, Epoch, SessionError, Watch, failed};
 use crate::model::manifest::{ClassifierSpec, Laterality};
 use crate::model::onnx::ModelProto;
 use crate::retrain::augment::Augmentation;
 use crate::retrain::checkpoint::Keeping;
-use crate::retrain::evaluate::argmax;
 use crate::retrain::graph::{Graph, GraphError, Weights};
 use crate::retrain::head::{Head, Place};
 use crate::retrain::memory;
@@ -16,10 +16,6 @@ use crate::retrain::train::{self, Normalisation, Progress, Recipe};
 const GATE_IMAGES: usize = 8;
 /// How far their logits may be apart then, as a part of the largest (and at least of 1).
 const GATE: f32 = 1e-4;
-/// Images on which the written file is compared with the trained network.
-const PARITY_IMAGES: usize = 64;
-/// How far their logits may be apart.
-const PARITY: f32 = 1e-3;
 /// A checkpoint within an epoch is written when the last one is this old.
 const CHECKPOINT_EVERY: std::time::Duration = std::time::Duration::from_mins(2);
 
@@ -49,15 +45,25 @@ impl Trainable {
     }
 }
 
-/// Trains and gives the network with its new weights, and the curve.
+/// A network with its new weights.
+pub(super) struct Trained {
+    pub(super) network: ModelProto,
+    /// How the training went.
+    pub(super) curve: Vec<Epoch>,
+    /// What it says about some validation images, by the interpreter.
+    pub(super) logits: Vec<Vec<f32>>,
+}
+
+/// Trains; the logits are of `few`.
 pub(super) fn train(
     ask: &Ask<'_>,
     spec: &ClassifierSpec,
     model: ModelProto,
     training: &Asked<'_>,
     validation: &Asked<'_>,
+    few: &Asked<'_>,
     watch: &mut dyn Watch,
-) -> Result<(ModelProto, Vec<Epoch>), SessionError> {
+) -> Result<Trained, SessionError> {
     let graph_failed = |source: GraphError| failed(spec, source.into());
     let Trainable {
         graph,
@@ -128,21 +134,40 @@ pub(super) fn train(
     )
     .map_err(|source| failed(spec, source))?;
     let trained = graph.to_onnx(&weights).map_err(graph_failed)?;
-    let few = validation.some(PARITY_IMAGES);
-    let worst = apart(ask, spec, &graph, &weights, &trained, &few, watch)?;
-    if worst.absolute > PARITY {
-        return Err(SessionError::Parity {
-            classifier: spec.id.clone(),
-            worst: worst.absolute,
-            images: few.pictures.len(),
-            limit: PARITY,
-        });
-    }
-    let trained = match (place, class_weights.is_empty()) {
-        (Some(place), false) => without_class_weights(&place, trained, &class_weights),
+    let mut logits = answers(ask, spec, &graph, &weights, few)?;
+    let network = match (place, class_weights.is_empty()) {
+        (Some(place), false) => {
+            for (logit, weight) in logits
+                .iter_mut()
+                .flat_map(|of| of.iter_mut().zip(&class_weights))
+            {
+                *logit -= weight.ln();
+            }
+            without_class_weights(&place, trained, &class_weights)
+        }
         _ => trained,
     };
-    Ok((trained, curve))
+    Ok(Trained {
+        network,
+        curve,
+        logits,
+    })
+}
+
+/// Logits by the interpreter.
+fn answers(
+    ask: &Ask<'_>,
+    spec: &ClassifierSpec,
+    graph: &Graph,
+    weights: &Weights,
+    few: &Asked<'_>,
+) -> Result<Vec<Vec<f32>>, SessionError> {
+    let by = Normalisation::of(&spec.normalisation);
+    let pictures = few.plain(spec);
+    let device = &ask.wish.device;
+    let answers = train::answer(graph, weights, &pictures, by, CHUNK, device)
+        .map_err(|source| failed(spec, source))?;
+    Ok(answers.into_iter().map(|answer| answer.logits).collect())
 }
 
 fn in_words(spec: &ClassifierSpec, epoch: &Progress) -> String {
@@ -186,12 +211,6 @@ fn gate(
     Ok(())
 }
 
-/// How far logits are apart; infinitely where they name another class.
-struct Apart {
-    absolute: f32,
-    relative: f32,
-}
-
 fn apart(
     ask: &Ask<'_>,
     spec: &ClassifierSpec,
@@ -201,42 +220,12 @@ fn apart(
     few: &Asked<'_>,
     watch: &mut dyn Watch,
 ) -> Result<Apart, SessionError> {
-    let by = Normalisation::of(&spec.normalisation);
-    let pictures = few.plain(spec);
-    let mine = train::answer(graph, weights, &pictures, by, CHUNK, &ask.wish.device)
-        .map_err(|source| failed(spec, source))?;
+    let mine = answers(ask, spec, graph, weights, few)?;
     let theirs = hear(ask, spec, model, &spec.outputs.logits, few, watch)?;
-    let (mut absolute, mut largest) = (0.0f32, 1.0f32);
-    for (mine, theirs) in mine.iter().zip(&theirs.answers) {
-        for (a, b) in mine.logits.iter().zip(&theirs.logits) {
-            // A difference that is no number must not pass for a small one.
-            let difference = (a - b).abs();
-            absolute = if difference.is_nan() {
-                f32::INFINITY
-            } else {
-                absolute.max(difference)
-            };
-            largest = largest.max(b.abs());
-        }
-        let tie = absolute <= PARITY && margin(&theirs.logits) <= 2.0 * PARITY;
-        if argmax(&mine.logits) != argmax(&theirs.logits) && !tie {
-            absolute = f32::INFINITY;
-        }
-    }
-    Ok(Apart {
-        absolute,
-        relative: absolute / largest,
-    })
-}
-
-/// How far the highest logit lies above the next.
-fn margin(logits: &[f32]) -> f32 {
-    let mut sorted = logits.to_vec();
-    sorted.sort_by(|a, b| b.total_cmp(a));
-    match sorted[..] {
-        [first, second, ..] => first - second,
-        _ => f32::INFINITY,
-    }
+    Ok(parity::apart(
+        mine.iter().map(Vec::as_slice),
+        &theirs.answers,
+    ))
 }
 
 fn batch_that_fits(
@@ -303,11 +292,5 @@ mod tests {
         assert!((mean - 1.0).abs() < 1e-5, "{weights:?}");
         assert!((weights[1] / weights[0] - 10f32.sqrt()).abs() < 1e-4);
         assert!(weights[2].is_finite(), "a class without images");
-    }
-
-    #[test]
-    fn the_margin_is_between_the_two_highest() {
-        assert!((margin(&[0.5, 3.0, 2.0]) - 1.0).abs() < 1e-6);
-        assert!(margin(&[1.0]).is_infinite());
     }
 }
