@@ -762,6 +762,8 @@ fn images_of_no_category_are_reported_apart_near_and_far() {
             "400x640",
             "--outside",
             "1",
+            "--outside-kind",
+            "cervical,supine",
             "--count",
             "8",
             "--seed",
@@ -787,13 +789,38 @@ fn images_of_no_category_are_reported_apart_near_and_far() {
         ],
     );
     let outside = report["outside"].as_array().unwrap();
-    assert_eq!(outside.len(), 2, "{outside:#?}");
-    assert_eq!(outside[0]["kept-back"]["whole"], 8);
-    let far = &outside[1]["kept-back"];
-    assert!(
-        far["part"].as_u64().unwrap() * 100 >= far["whole"].as_u64().unwrap() * 95,
-        "{outside:#?}"
-    );
+    let names = |distance: &str| -> Vec<&str> {
+        let sets = outside.iter().filter(|set| set["distance"] == distance);
+        sets.map(|set| set["name"].as_str().unwrap()).collect()
+    };
+    let near = [
+        "chest phantoms",
+        "cervical phantoms",
+        "supine phantoms",
+        "those of the folder",
+    ];
+    assert_eq!(names("near"), near, "{outside:#?}");
+    let far = [
+        "noise",
+        "black",
+        "photograph-like",
+        "plain grey and stripes",
+    ];
+    assert_eq!(names("far"), far, "{outside:#?}");
+    let [mut kept, mut whole] = [0, 0];
+    for set in outside {
+        let count = |key: &str| set["kept-back"][key].as_u64().unwrap();
+        match set["name"].as_str().unwrap() {
+            "those of the folder" => assert_eq!(count("whole"), 8, "{set:#?}"),
+            "plain grey and stripes" => assert_eq!(count("whole"), 32, "{set:#?}"),
+            _ => assert_eq!(count("whole"), 16, "{set:#?}"),
+        }
+        if set["distance"] == "far" {
+            kept += count("part");
+            whole += count("whole");
+        }
+    }
+    assert!(kept * 100 >= whole * 95, "{outside:#?}");
     assert_eq!(
         report["judged"][0]["judgement"]["images"], 20,
         "they count nowhere else"
