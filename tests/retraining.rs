@@ -831,3 +831,43 @@ fn images_of_no_category_are_reported_apart_near_and_far() {
             .contains("belong under no category")
     );
 }
+
+/// Runs the hidden trial of a first step with the lateral classifier of the shipped bundle under a limit of address space.
+fn step_under(limit_kib: u64, batch: usize) -> std::process::ExitStatus {
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spine-phantom");
+    let manifest = fs::read_to_string(bundle.join("bundle.toml")).unwrap();
+    let manifest: toml::Value = toml::from_str(&manifest).unwrap();
+    let classifiers = manifest["classifiers"].as_array().unwrap();
+    let spec = classifiers
+        .iter()
+        .find(|spec| spec["id"].as_str() == Some("lateral"))
+        .unwrap();
+    let word = |value: &toml::Value| value.as_str().unwrap().to_owned();
+    let number = |key: &str| spec["render"][key].as_integer().unwrap().to_string();
+    let network = bundle.join(word(&spec["model"]["file"]));
+    Command::new("sh")
+        .args(["-c", "ulimit -v $0; exec \"$@\""])
+        .arg(limit_kib.to_string())
+        .args([common::RADSORT, "try-step", text(&network)])
+        .args(["--logits", &word(&spec["outputs"]["logits"])])
+        .args(["--features", &word(&spec["outputs"]["features"])])
+        .args(["--rows", &number("height"), "--columns", &number("width")])
+        .args(["--batch", &batch.to_string(), "--device", "cpu"])
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap()
+}
+
+#[test]
+fn a_step_that_does_not_fit_kills_only_the_process_that_tries_it() {
+    let fits = step_under(8 << 20, 1);
+    assert!(
+        fits.success(),
+        "one image in 8 GiB of address space: {fits}"
+    );
+    let dies = step_under(1 << 20, 2000);
+    assert!(
+        !matches!(dies.code(), Some(0..=2)),
+        "two thousand images in 1 GiB: {dies}"
+    );
+}

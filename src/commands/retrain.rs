@@ -215,7 +215,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             plan.classifier
         );
     }
-    let (device, why) = device::choose(plan.device, plan.mode())?;
+    let chosen = device::choose(plan.device, plan.mode())?;
     let mut dataset = labelled::load(
         &folder.source(),
         plan.complete,
@@ -245,7 +245,8 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             checkpoints: Some(folder.checkpoints()),
             resume: args.resume,
         },
-        device,
+        device: chosen.device,
+        device_name: chosen.name,
         seed: plan.seed,
         trust_untouched: plan.trust_untouched,
         few_patients: plan.few_patients,
@@ -255,7 +256,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             threads => threads,
         },
     };
-    tell::plan(&wish, shared, &why);
+    tell::plan(&wish, shared, &chosen.why);
     let runtime = Runtime::load(&settings.runtime)?;
     tell::forecast(&session::forecast(&wish, &runtime)?);
     if args.dry_run {

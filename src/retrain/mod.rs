@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod device;
 pub mod efficientnet;
 pub mod evaluate;
+pub mod first_step;
 pub mod foreign;
 pub mod graph;
 pub mod head;

@@ -16,6 +16,7 @@ pub use self::forecast::{Forecast, forecast};
 use self::parity::Expected;
 use super::bundle_writer::{self, Fitted, WriteError};
 use super::dataset::{Dataset, Example};
+use super::device::Wanted;
 use super::head::{self, HeadError, Place};
 use super::hidden::TwoLayers;
 use super::judge::{Judged, settle};
@@ -68,6 +69,16 @@ pub enum SessionError {
         worst: f32,
         /// What is allowed.
         limit: f32,
+    },
+    /// Not even a step with one image was survived.
+    #[error(
+        "classifier {classifier}: the first training step ended with {how}, even with one image at a time: memory is short; stop other programs, raise the limits (ulimit -v, MemoryMax=), or use --mode head"
+    )]
+    FirstStep {
+        /// Which.
+        classifier: String,
+        /// How the child that tried it ended.
+        how: String,
     },
     /// Not even one image fits into memory.
     #[error(
@@ -145,6 +156,8 @@ pub struct Wish<'a> {
     pub full: Full,
     /// `full`: where the interpreter computes.
     pub device: Device,
+    /// What that is.
+    pub device_name: Wanted,
     /// Of order and augmentation.
     pub seed: u64,
     /// Learn also from images that nobody has looked at, whose patients are on no side that judges. They were loaded from

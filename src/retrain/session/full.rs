@@ -7,6 +7,7 @@ use crate::model::manifest::{ClassifierSpec, Laterality};
 use crate::model::onnx::ModelProto;
 use crate::retrain::augment::Augmentation;
 use crate::retrain::checkpoint::Keeping;
+use crate::retrain::first_step::{self, Ending, Step};
 use crate::retrain::graph::{Graph, GraphError, Weights};
 use crate::retrain::head::{Head, Place};
 use crate::retrain::memory;
@@ -24,6 +25,8 @@ pub(super) struct Trainable {
     pub(super) graph: Graph,
     /// The network with the features among its outputs.
     pub(super) model: ModelProto,
+    /// The value that holds the features, or else the logits.
+    features: String,
     /// The last layer, where it can be told.
     place: Option<Place>,
 }
@@ -40,6 +43,7 @@ impl Trainable {
         Ok(Self {
             graph: Graph::with_outputs(model.clone(), logits, &features)?,
             model,
+            features,
             place,
         })
     }
@@ -65,23 +69,20 @@ pub(super) fn train(
     watch: &mut dyn Watch,
 ) -> Result<Trained, SessionError> {
     let graph_failed = |source: GraphError| failed(spec, source.into());
-    let Trainable {
-        graph,
-        model,
-        place,
-    } = Trainable::of(spec, model).map_err(graph_failed)?;
+    let trainable = Trainable::of(spec, model).map_err(graph_failed)?;
+    let graph = &trainable.graph;
     let device = &ask.wish.device;
     gate(
         ask,
         spec,
-        &graph,
-        &model,
+        graph,
+        &trainable.model,
         &validation.some(GATE_IMAGES),
         watch,
     )?;
-    let (batch, accumulate) = batch_that_fits(ask, spec, &graph, watch)?;
+    let (batch, accumulate) = batch_that_fits(ask, spec, &trainable, watch)?;
     let wish = &ask.wish.full;
-    let class_weights = match &place {
+    let class_weights = match &trainable.place {
         Some(_) => class_weights(&training.classes, spec.classes.len()),
         // What weights do to the last layer's bias could not be taken back.
         None => Vec::new(),
@@ -118,7 +119,7 @@ pub(super) fn train(
     let mut curve = Vec::new();
     let (learn, check) = (training.training(spec), validation.plain(spec));
     let weights = train::fit_kept(
-        &graph,
+        graph,
         &learn,
         &check,
         &recipe,
@@ -134,8 +135,8 @@ pub(super) fn train(
     )
     .map_err(|source| failed(spec, source))?;
     let trained = graph.to_onnx(&weights).map_err(graph_failed)?;
-    let mut logits = answers(ask, spec, &graph, &weights, few)?;
-    let network = match (place, class_weights.is_empty()) {
+    let mut logits = answers(ask, spec, graph, &weights, few)?;
+    let network = match (&trainable.place, class_weights.is_empty()) {
         (Some(place), false) => {
             for (logit, weight) in logits
                 .iter_mut()
@@ -143,7 +144,7 @@ pub(super) fn train(
             {
                 *logit -= weight.ln();
             }
-            without_class_weights(&place, trained, &class_weights)
+            without_class_weights(place, trained, &class_weights)
         }
         _ => trained,
     };
@@ -228,19 +229,19 @@ fn apart(
     ))
 }
 
+/// How many images at a time, and how many times a step: by what is free, then by trying the first step.
 fn batch_that_fits(
     ask: &Ask<'_>,
     spec: &ClassifierSpec,
-    graph: &Graph,
+    trainable: &Trainable,
     watch: &mut dyn Watch,
 ) -> Result<(usize, usize), SessionError> {
+    let graph = &trainable.graph;
     let wanted = ask.wish.full.batch;
-    let Some(available) = memory::available() else {
-        return Ok((wanted, 1));
-    };
-    let (batch, accumulate) = memory::fitting(graph, wanted, available);
+    let available = memory::available().unwrap_or(u64::MAX);
+    let (expected, times) = memory::fitting(graph, wanted, available);
     let megabytes = |bytes: u64| bytes / 1_000_000;
-    let needed = memory::of_training(graph, batch);
+    let needed = memory::of_training(graph, expected);
     if needed > available {
         return Err(SessionError::Memory {
             classifier: spec.id.clone(),
@@ -248,14 +249,56 @@ fn batch_that_fits(
             available: megabytes(available),
         });
     }
+    let (batch, more) = first_step(ask, spec, trainable, expected, watch)?;
     if batch < wanted {
         watch.line(&format!(
-            "{}: {} MB are free: {batch} images at a time instead of {wanted}, {accumulate} times a step",
+            "{}: {} MB are free: {batch} images at a time instead of {wanted}, {} times a step",
             spec.id,
-            megabytes(available)
+            megabytes(available),
+            times * more
         ));
     }
-    Ok((batch, accumulate))
+    Ok((batch, times * more))
+}
+
+/// Halves the batch until its first step survives in a child process.
+fn first_step(
+    ask: &Ask<'_>,
+    spec: &ClassifierSpec,
+    trainable: &Trainable,
+    batch: usize,
+    watch: &mut dyn Watch,
+) -> Result<(usize, usize), SessionError> {
+    let logits = &spec.outputs.logits;
+    let step = |batch| Step {
+        logits: logits.clone(),
+        features: trainable.features.clone(),
+        rows: spec.render.height as usize,
+        columns: spec.render.width as usize,
+        batch,
+        device: ask.wish.device_name,
+        address_space: memory::address_space_left(),
+    };
+    let tried = |batch| {
+        let ending = first_step::in_child(&trainable.model, &step(batch));
+        let id = &spec.id;
+        match &ending {
+            Ending::Made => watch.line(&format!(
+                "{id}: a first step with {batch} images at a time fits into memory"
+            )),
+            Ending::Died(how) => watch.line(&format!(
+                "{id}: a first step with {batch} images at a time ended with {how}: memory is short"
+            )),
+            Ending::NotTried(why) => {
+                watch.line(&format!("{id}: the first step could not be tried: {why}"));
+            }
+        }
+        ending
+    };
+    first_step::surviving(batch, tried).map_err(|how| SessionError::FirstStep {
+        classifier: spec.id.clone(),
+        how,
+    })
 }
 
 /// Rare classes count more, by the root of how rare they are: 1 on average over the images.

@@ -12,6 +12,7 @@ use crate::model::manifest::{ClassifierSpec, Role};
 use crate::model::runtime::Runtime;
 use crate::retrain::bundle_writer;
 use crate::retrain::dataset::{Dataset, Example};
+use crate::retrain::device::Wanted;
 use crate::retrain::head::{Head, Place};
 use crate::retrain::judging::outcome::{Circumstances, LabelOrigin};
 use crate::retrain::sides::Sides;
@@ -70,6 +71,7 @@ fn wish<'a>(bundle: &'a Bundle, dataset: &'a Dataset, sides: &'a Sides) -> Wish<
             resume: false,
         },
         device: Device::flex(),
+        device_name: Wanted::Cpu,
         seed: 1,
         trust_untouched: None,
         few_patients: true,
