@@ -73,7 +73,7 @@ impl Outside {
 pub fn plain(each: usize, size: [usize; 2]) -> Vec<Vec<u16>> {
     let [height, width] = size;
     let grey = |k: usize| vec![(k * usize::from(u16::MAX) / each.max(1)) as u16; height * width];
-    let both = |k: usize| [grey(k), stripes(size, 2 + k % 30, k % 2 == 0)];
+    let both = |k: usize| [grey(k), stripes(size, 2 + k % 30, k.is_multiple_of(2))];
     (0..each).flat_map(both).collect()
 }
 
