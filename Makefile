@@ -9,7 +9,7 @@ export ORT_DISABLE_TELEMETRY = 1
 FIGURES = RADSORT_FIGURES=$(CURDIR)/target/figures
 BUILD ?= --release
 
-.PHONY: help setup runtime build demo test lint doc model trial bench bench-check bench-gpu torture power-cuts endurance bench-train deb test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
+.PHONY: help setup runtime build demo test lint doc model trial bench bench-check bench-gpu torture power-cuts endurance bench-train deb deb-vulkan test-systemd gpu-runtime rpm clean mutants fuzz deny sbom
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -82,6 +82,9 @@ bench-train: setup ## Images a second of training, EfficientNet-B0 at 224, and P
 
 deb: ## The Debian package, for Debian 12 and Ubuntu 22.04 and later: target/debian/
 	@packaging/deb.sh
+
+deb-vulkan: ## The same with training on a GPU through Vulkan: radsort-vulkan, in radsort's place (takes much longer)
+	@packaging/deb.sh release vulkan
 
 mutants: setup ## COUNT=20000 mutated DICOM files in all transfer syntaxes through the daemon, by SEED=1
 	$(FIGURES) COUNT=$(or $(COUNT),20000) SEED=$(or $(SEED),1) $(CARGO) test --locked --no-default-features --features failpoints --test mutants -- --nocapture

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the Debian package into target/debian/. `packaging/deb.sh dev` takes the development profile: slower code, quicker
-# to build; for tests of the package only.
+# to build; for tests of the package only. `packaging/deb.sh release vulkan` builds radsort-vulkan, which can train on a GPU
+# and takes radsort's place: the program is much larger, and so is the time to build it.
 #
 # It runs on Debian 12 and later and Ubuntu 22.04 and later, if it is built on Debian 12 or Ubuntu 22.04: the program needs
 # symbols of the C and C++ libraries that it was built with. packaging/portable.sh looks at each, and at the package's
@@ -13,7 +14,17 @@ case "$profile" in
 release) folder=release ;;
 dev) folder=debug ;;
 *)
-    echo "usage: packaging/deb.sh [release|dev]" >&2
+    echo "usage: packaging/deb.sh [release|dev] [vulkan]" >&2
+    exit 2
+    ;;
+esac
+# A program with other features is built in a folder of its own: neither replaces the other's.
+variant=${2:-}
+case "$variant" in
+'') built=target ;;
+vulkan) built=target/vulkan ;;
+*)
+    echo "packaging/deb.sh: $variant is no variant of the package; there is: vulkan" >&2
     exit 2
     ;;
 esac
@@ -38,8 +49,8 @@ if [ -n "$missing" ]; then
 fi
 
 # Never with the failpoints: such a program can be told by its environment to kill itself.
-cargo build --profile "$profile" --locked --bin radsort
-program=target/$folder/radsort
+cargo build --profile "$profile" --locked --bin radsort --target-dir "$built" ${variant:+--features "$variant"}
+program=$built/$folder/radsort
 if ! RADSORT_CRASH_AT=nowhere "$program" --version >/dev/null 2>&1; then
     echo "$program has the failpoints built in: that is not packaged." >&2
     exit 1
@@ -77,7 +88,7 @@ for name, version, licence in sorted(packages):
 
 compress=--compress-type=xz
 [ "$profile" = release ] || compress=--fast
-package=$(cargo deb --no-build --no-strip --no-dbgsym $compress --quiet ${RADSORT_DEB_VERSION:+--deb-version "$RADSORT_DEB_VERSION"})
+package=$(cargo deb --no-build --no-strip --no-dbgsym $compress --quiet ${variant:+--variant "$variant"} ${RADSORT_DEB_VERSION:+--deb-version "$RADSORT_DEB_VERSION"})
 portable="Debian 12 and Ubuntu 22.04 or later"
 if ! packaging/portable.sh "$tree/usr/bin/radsort" "$tree"/usr/lib/radsort/*.so "$package"; then
     if [ "${RADSORT_DEB_FOR_HERE:-}" != 1 ]; then

@@ -66,6 +66,9 @@ pub enum Verb {
     #[cfg(feature = "retrain")]
     #[command(hide = true)]
     TryDevice(commands::try_device::TryDeviceArgs),
+    #[cfg(feature = "retrain")]
+    #[command(hide = true)]
+    TryStep(commands::try_step::TryStepArgs),
     #[command(hide = true)]
     PackagingFiles(commands::packaging_files::Args),
     #[command(hide = true)]

@@ -356,11 +356,12 @@ fn an_audit_is_drawn_by_its_seed_and_what_is_said_of_its_files_has_that_origin()
             "2",
             "--seed",
             "5",
+            "--json",
             "--out",
             out.to_str().unwrap(),
         ])
     };
-    draw();
+    let told: Value = serde_json::from_str(&draw()).unwrap();
     draw();
     let mut pages: Vec<PathBuf> = fs::read_dir(&out)
         .unwrap()
@@ -380,6 +381,15 @@ fn an_audit_is_drawn_by_its_seed_and_what_is_said_of_its_files_has_that_origin()
     assert_eq!(pages.len(), 2);
     let sample = drawn(&pages[0]);
     assert_eq!((sample.len(), &sample), (2, &drawn(&pages[1])));
+    assert_eq!(
+        (&told["seed"], &told["filed"]),
+        (&Value::from(5), &Value::from(4))
+    );
+    assert!(Path::new(told["page"].as_str().unwrap()).exists());
+    for file in told["files"].as_array().unwrap() {
+        assert!(sample.contains(&text(file, "sop_instance_uid")), "{file}");
+        assert!(Path::new(&text(file, "path")).exists(), "{file}");
+    }
     for record in &records {
         site.ok(&["confirm", &text(record, "sop_instance_uid")]);
     }
@@ -470,9 +480,11 @@ fn lists_come_in_and_go_out() {
 }
 
 #[test]
-fn undo_gives_files_back_with_name_mode_and_time_and_they_are_not_taken_again() {
+fn undo_gives_files_back_with_name_mode_time_and_owner_and_they_are_not_taken_again() {
     let site = Site::new();
     let files = phantoms(&site.dir.path().join("made"), 3, 41);
+    // Only root may give files back to somebody else.
+    let as_root = fs::metadata(&site.drop).unwrap().uid() == 0;
     let time = SystemTime::UNIX_EPOCH + Duration::from_mins(25_000_000);
     let mut before = Vec::new();
     for (n, (path, _)) in files.iter().enumerate() {
@@ -485,6 +497,9 @@ fn undo_gives_files_back_with_name_mode_and_time_and_they_are_not_taken_again() 
             .unwrap()
             .set_modified(time)
             .unwrap();
+        if as_root {
+            std::os::unix::fs::chown(&to, Some(4711), Some(4712)).unwrap();
+        }
         before.push(to);
     }
     let digests = site.digests();
@@ -501,6 +516,10 @@ fn undo_gives_files_back_with_name_mode_and_time_and_they_are_not_taken_again() 
         assert_eq!(
             (now.mode() & 0o7777, now.modified().unwrap()),
             (0o604, time),
+            "{path:?}"
+        );
+        assert!(
+            !as_root || (now.uid(), now.gid()) == (4711, 4712),
             "{path:?}"
         );
     }

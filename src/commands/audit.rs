@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
+use serde::Serialize;
 
 use super::access::{self, ConfigArg};
 use super::judge::Office;
@@ -58,9 +59,52 @@ pub struct SampleArgs {
     /// Where the page goes, as `radsort-audit-LIST.html`.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
+    /// One JSON object: the list, the page, and each file in the order in which they were drawn.
+    #[arg(long)]
+    pub json: bool,
     /// Which configuration.
     #[command(flatten)]
     pub config: ConfigArg,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Drawn<'a> {
+    list: &'a str,
+    seed: u64,
+    /// How many filed files there were to draw from.
+    filed: u64,
+    page: &'a Path,
+    /// Files on the page that have no picture.
+    without_picture: usize,
+    files: Vec<DrawnFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct DrawnFile<'a> {
+    record: &'a str,
+    sop_instance_uid: Option<&'a str>,
+    category: Option<&'a str>,
+    confidence: Option<f32>,
+    path: &'a str,
+}
+
+impl<'a> DrawnFile<'a> {
+    fn new((entry, path): &'a (Entry, String)) -> Self {
+        Self {
+            record: &entry.id.0,
+            sop_instance_uid: entry
+                .sop_instance_uid
+                .as_ref()
+                .map(crate::domain::Uid::as_str),
+            category: entry
+                .category
+                .as_ref()
+                .map(crate::domain::CategoryId::as_str),
+            confidence: entry.confidence,
+            path,
+        }
+    }
 }
 
 /// Runs the command.
@@ -102,13 +146,25 @@ pub fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let page = out.join(format!("radsort-audit-{}.html", list.id));
     let without = write_page(&page, &list, &paths)
         .with_context(|| format!("cannot write {}", page.display()))?;
-    println!(
-        "{} of {} filed files drawn (seed {seed}), list {}: {}",
-        paths.len(),
-        list.filed,
-        list.id,
-        page.display()
-    );
+    if args.json {
+        let drawn = Drawn {
+            list: &list.id,
+            seed,
+            filed: list.filed,
+            page: &page,
+            without_picture: without,
+            files: paths.iter().map(DrawnFile::new).collect(),
+        };
+        println!("{}", serde_json::to_string(&drawn)?);
+    } else {
+        println!(
+            "{} of {} filed files drawn (seed {seed}), list {}: {}",
+            paths.len(),
+            list.filed,
+            list.id,
+            page.display()
+        );
+    }
     if without > 0 {
         eprintln!(
             "{without} files could not be read or drawn; they are on the page without a picture"

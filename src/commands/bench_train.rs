@@ -62,7 +62,7 @@ pub fn run(args: &BenchTrainArgs) -> anyhow::Result<ExitCode> {
     let graph = Graph::new(network.clone())?;
     let expected = memory::of_training(&graph, args.batch);
     // The difference of a long and a short run: starting, validation and the last average cancel out.
-    let (device, _) = device::choose(args.device, Mode::Full)?;
+    let device = device::choose(args.device, Mode::Full)?.device;
     // A GPU compiles its kernels at the first step.
     steps(&graph, &device, args.batch, 1)?;
     let short = steps(&graph, &device, args.batch, 1)?;

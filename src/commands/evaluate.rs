@@ -83,7 +83,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let dataset = labelled::load(
         &args.source,
         args.complete,
-        false,
+        None,
         &[&bundle],
         settings.as_ref(),
     )?;

@@ -32,7 +32,7 @@ pub struct Source {
     /// A folder with a folder for each category (by id or folder name), as people have left them
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
-    /// A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin
+    /// A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin, confidence
     #[arg(long, value_name = "CSV")]
     pub labels: Option<PathBuf>,
 }
@@ -49,11 +49,12 @@ fn passing_pseudonym(key: [u8; 32]) -> impl Fn(&str, &str) -> Pseudonym + Sync {
     }
 }
 
-/// Finds, decodes and prepares the images for some bundles; labels are categories of the first.
+/// Finds, decodes and prepares the images for some bundles; labels are categories of the first. What nobody has looked at
+/// is among them from the confidence `untouched` on, if at all.
 pub fn load(
     source: &Source,
     complete: bool,
-    untouched: bool,
+    untouched: Option<f32>,
     bundles: &[&Bundle],
     settings: Option<&Settings>,
 ) -> anyhow::Result<Dataset> {
@@ -76,7 +77,7 @@ pub fn load(
             Some(settings),
         ) => {
             let list = scratch.path().join("labels.csv");
-            labels::export_to(settings, &list, untouched)?;
+            labels::export_to(settings, &list, untouched.is_some())?;
             &Source {
                 from: None,
                 labels: Some(list),
@@ -84,7 +85,7 @@ pub fn load(
         }
         _ => source,
     };
-    let rows = find(source, complete, bundle, &pool)?;
+    let rows = find(source, complete, bundle, &pool)?.trusting(untouched);
     let dataset = prepare(&rows, &specs, &pool, &decoders, settings)?;
     if dataset.examples.is_empty() {
         bail!("no image can be used: {}", counts(&dataset));
@@ -105,6 +106,7 @@ pub fn load_outside(
         category: None,
         patient: None,
         origin: LabelOrigin::CompleteCsv,
+        confidence: None,
     };
     let rows = Rows {
         rows: rows::files_below(folder)?.into_iter().map(row).collect(),

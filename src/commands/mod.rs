@@ -48,6 +48,8 @@ pub mod training_report;
 pub mod try_bundle;
 #[cfg(feature = "retrain")]
 pub mod try_device;
+#[cfg(feature = "retrain")]
+pub mod try_step;
 pub mod undo;
 pub mod verify;
 pub mod when;
@@ -93,6 +95,8 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::BenchTrain(args) => bench_train::run(&args),
         #[cfg(feature = "retrain")]
         Verb::TryDevice(args) => try_device::run(&args),
+        #[cfg(feature = "retrain")]
+        Verb::TryStep(args) => try_step::run(&args),
         Verb::Setup(args) => setup::run(&args),
         Verb::PackagingFiles(args) => packaging_files::run(&args),
         Verb::TryBundle(args) => try_bundle::run(&args),

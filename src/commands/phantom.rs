@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::phantom::{self, Difficulty, Imbalance, Layout, PlanOptions, Summary, SyntaxChoice};
+use crate::phantom::{
+    self, Difficulty, Imbalance, Layout, OutsideKind, PlanOptions, Summary, SyntaxChoice,
+};
 
 /// Write synthetic full-spine radiographs with known categories
 ///
@@ -24,6 +26,8 @@ Examples:
       small ones, quickly written
   radsort phantom --out training --count 4000 --size 400x600 --imbalance even --layout by-category --seed 1
   radsort phantom --out hard --count 50 --difficulty hard --sheet hard.png
+  radsort phantom --out near --count 50 --outside 1 --outside-kind chest,cervical,supine
+      nothing but radiographs of something else, for `radsort evaluate --near near`
 
 Exit codes: 0 all written; 1 something could not be written; 2 wrong usage.")]
 pub struct PhantomArgs {
@@ -54,6 +58,9 @@ pub struct PhantomArgs {
     /// Share of images that show no full spine: chest, pelvis, hand, calibration shots
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
     pub outside: f32,
+    /// What those images show instead, one or several with commas between
+    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
+    pub outside_kind: Vec<OutsideKind>,
     /// Also write a contact sheet of thumbnails by category to this PNG
     #[arg(long, value_name = "PNG")]
     pub sheet: Option<PathBuf>,
@@ -95,14 +102,15 @@ pub fn run(args: &PhantomArgs) -> anyhow::Result<ExitCode> {
             args.out.display()
         );
     }
-    let plans = phantom::plan(&PlanOptions {
+    let options = PlanOptions {
         count: args.count,
         seed: args.seed,
         imbalance: args.imbalance,
         difficulty: args.difficulty,
         size: args.size,
         outside: args.outside,
-    });
+    };
+    let plans = phantom::plan_with(&options, &args.outside_kind);
     let bar = progress(plans.len());
     let written = AtomicUsize::new(0);
     let summary = phantom::write_set(&args.out, &plans, args.syntax, args.layout, |_| {
@@ -198,6 +206,7 @@ mod tests {
             difficulty: Difficulty::Normal,
             size: Some((64, 96)),
             outside: 0.0,
+            outside_kind: Vec::new(),
             sheet: None,
             json: true,
         };

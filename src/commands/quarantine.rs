@@ -140,7 +140,12 @@ fn release(settings: &Settings, what: Vec<String>, json: bool) -> anyhow::Result
             _ if json => println!("{}", serde_json::to_string(one)?),
             Released {
                 what, to: Some(to), ..
-            } => println!("{what} is at {to}"),
+            } => {
+                println!("{what} is at {to}");
+                if let Some(not_restored) = &one.not_restored {
+                    eprintln!("{to}: {not_restored}");
+                }
+            }
             Released { what, error, .. } => {
                 eprintln!("{what}: {}", error.as_deref().unwrap_or("not released"));
             }
@@ -210,18 +215,14 @@ pub async fn release_all(
                             root: watch,
                             path: back.path,
                         };
-                        Ok(access::absolute(&roots, &at))
+                        Ok((access::absolute(&roots, &at), back.not_restored))
                     }
                     Err(err) => Err(err.to_string()),
                 }
             }
             Err(why) => Err(why),
         };
-        released.push(Released {
-            what,
-            to: result.as_ref().ok().cloned(),
-            error: result.err(),
-        });
+        released.push(Released::new(what, result));
     }
     Ok(released)
 }

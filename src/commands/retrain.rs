@@ -1,6 +1,7 @@
 //! `radsort retrain`: fits the model in use to the site's own images.
 
 mod begin;
+mod copies;
 mod promise;
 mod run_folder;
 mod tell;
@@ -24,7 +25,6 @@ use crate::control::protocol::Request;
 use crate::model::runtime::Runtime;
 use crate::model::store::Store;
 use crate::model::{Bundle, trial};
-use crate::retrain::alike;
 use crate::retrain::dataset::Dataset;
 use crate::retrain::device::{self, Wanted};
 use crate::retrain::judging::compare::{Comparison, Contender, GoldenSet, Verdict, compare};
@@ -32,6 +32,7 @@ use crate::retrain::judging::outcome::Outcome;
 use crate::retrain::judging::report::summary;
 use crate::retrain::phantom_bundle::Report as _;
 use crate::retrain::session::{self, Full, Mode, Watch, Wish};
+use crate::retrain::shared;
 use crate::retrain::sides::{Side, Sides};
 
 /// Fit the model to the site's own images.
@@ -137,12 +138,24 @@ pub struct Plan {
     /// Images of no category
     #[command(flatten)]
     pub outside: OutsideArgs,
-    /// Learn also from images that nobody has looked at
+    /// Learn also from images that nobody has looked at, where the model was at least so sure [without a value: 0.99];
+    /// nothing is ever calibrated or judged on them
+    #[arg(long, value_name = "CONFIDENCE", num_args = 0..=1, require_equals = true, default_missing_value = "0.99", value_parser = confidence)]
+    pub trust_untouched: Option<f32>,
+    /// Leave images out that are nearly the same as one of another patient on a side that judges
     #[arg(long)]
-    pub trust_untouched: bool,
+    pub leave_out_copies: bool,
     /// Train also when classes have too few patients to be judged
     #[arg(long)]
     pub few_patients: bool,
+}
+
+/// A confidence from 0 to 1.
+fn confidence(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|confidence| (0.0..=1.0).contains(confidence))
+        .ok_or_else(|| "write a confidence from 0 to 1, such as 0.99".to_owned())
 }
 
 impl Plan {
@@ -202,7 +215,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             plan.classifier
         );
     }
-    let (device, why) = device::choose(plan.device, plan.mode())?;
+    let chosen = device::choose(plan.device, plan.mode())?;
     let mut dataset = labelled::load(
         &folder.source(),
         plan.complete,
@@ -212,8 +225,9 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     )?;
     let place = settings.state.join("retrain/sides.json");
     let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
+    let shared = shared::split(&mut dataset, &mut sides);
     sides.admit(&judgeable(&dataset), plan.seed);
-    leave_out_copies(&mut dataset, &sides);
+    copies::settle(&mut dataset, &sides, plan.leave_out_copies, args.dry_run)?;
     let wish = Wish {
         bundle: &start,
         dataset: &dataset,
@@ -231,7 +245,8 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             checkpoints: Some(folder.checkpoints()),
             resume: args.resume,
         },
-        device,
+        device: chosen.device,
+        device_name: chosen.name,
         seed: plan.seed,
         trust_untouched: plan.trust_untouched,
         few_patients: plan.few_patients,
@@ -241,7 +256,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             threads => threads,
         },
     };
-    tell::plan(&wish, &why);
+    tell::plan(&wish, shared, &chosen.why);
     let runtime = Runtime::load(&settings.runtime)?;
     tell::forecast(&session::forecast(&wish, &runtime)?);
     if args.dry_run {
@@ -335,19 +350,6 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Images that are nearly the same as one that judges are not learned from.
-fn leave_out_copies(dataset: &mut Dataset, sides: &Sides) {
-    let leaking = alike::leaks(dataset, sides);
-    if leaking.is_empty() {
-        return;
-    }
-    let why = "nearly the same image as one of another patient on a side that judges";
-    *dataset.left_out.entry(why.into()).or_default() += leaking.len();
-    for index in leaking.into_iter().rev() {
-        dataset.examples.remove(index);
-    }
 }
 
 fn chosen(bundle: &Bundle, word: &str) -> anyhow::Result<Vec<String>> {

@@ -330,8 +330,14 @@ fn hyperparameters(wish: &Wish<'_>) -> Vec<(String, String)> {
         ),
         ("seed".to_owned(), wish.seed.to_string()),
         (
-            "untouched images".to_owned(),
-            wish.trust_untouched.to_string(),
+            "images that nobody has looked at".to_owned(),
+            match wish.trust_untouched {
+                Some(confidence) => format!(
+                    "{} learned from, with a confidence of {confidence} or more",
+                    session::untouched(wish)
+                ),
+                None => "not learned from".to_owned(),
+            },
         ),
     ];
     if wish.mode == Mode::Full {

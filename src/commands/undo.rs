@@ -8,7 +8,9 @@ use super::judge::{self, Office};
 use super::when;
 use crate::control::protocol::{Reply, Request, Undo};
 
-/// Take filed files back to where they came from, with the name, mode and time that they had.
+/// Take filed files back to where they came from, with the name, mode, time and owner that they had.
+///
+/// The owner is restored where the process may give files away (root, CAP_CHOWN); where it may not, that is told.
 ///
 /// Each is held there: it is not taken again until it changes, is dropped under another name, or is let go (--let-go,
 /// which also lets go what `quarantine release` gave back). Files that were copied,
@@ -75,7 +77,12 @@ pub fn run(args: &UndoArgs) -> anyhow::Result<ExitCode> {
             (Some(to), _) if args.let_go && dry_run => println!("{to} would be let go"),
             (Some(to), _) if args.let_go => println!("{to} may be taken again"),
             (Some(to), _) if dry_run => println!("{} would go back to {to}", one.what),
-            (Some(to), _) => println!("{} is at {to}", one.what),
+            (Some(to), _) => {
+                println!("{} is at {to}", one.what);
+                if let Some(not_restored) = &one.not_restored {
+                    eprintln!("{to}: {not_restored}");
+                }
+            }
             (None, why) => {
                 eprintln!(
                     "{}: {}",

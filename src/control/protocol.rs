@@ -250,6 +250,25 @@ pub struct Released {
     /// Why it is still where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What of it could not be made as it was (its owner, as a rule).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_restored: Option<String>,
+}
+
+impl Released {
+    /// What became of a file: where it is now, and what of it could not be restored; or why it is where it was.
+    pub fn new(what: String, became: Result<(String, Option<String>), String>) -> Self {
+        let (to, not_restored, error) = match became {
+            Ok((to, not_restored)) => (Some(to), not_restored, None),
+            Err(error) => (None, None, Some(error)),
+        };
+        Self {
+            what,
+            to,
+            error,
+            not_restored,
+        }
+    }
 }
 
 /// What a person says about files. Files are named by record ids, SOP Instance UIDs or absolute paths.
@@ -471,11 +490,7 @@ mod tests {
                 seconds: 1.5,
                 ..SortSummary::default()
             }),
-            Reply::Released(Released {
-                what: "x".into(),
-                to: None,
-                error: Some("gone".into()),
-            }),
+            Reply::Released(Released::new("x".into(), Err("gone".into()))),
             Reply::Progress(Progress {
                 stage: "reading".into(),
                 done: 1,

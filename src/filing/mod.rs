@@ -21,6 +21,7 @@ pub mod record;
 pub mod recover;
 pub mod replay;
 pub mod request;
+mod restore;
 pub mod secrets;
 mod share;
 pub mod timing;

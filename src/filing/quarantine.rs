@@ -4,14 +4,13 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{Mode, Timespec, Timestamps};
-
 use super::carry::{CopyFault, CopySpec, remove_reason, write_copy};
 use super::destinations::{Destinations, Roots};
 use super::ledger::{Ledger, LedgerError};
 use super::names;
 use super::record::{Digest, Held, Intent, Record, RecordId};
 use super::request::HoldReason;
+use super::restore::{Recorded, restore};
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, Placement, RelPath};
 use crate::root::{Removed, Root, fingerprint};
@@ -56,6 +55,8 @@ pub enum ReleaseError {
 pub struct Released {
     /// Where it is now, below its watch's root.
     pub path: RelPath,
+    /// What of it could not be made as it was, for people.
+    pub not_restored: Option<String>,
 }
 
 /// Every file that is in the quarantine by the ledger and in fact, oldest first.
@@ -252,8 +253,8 @@ impl Item {
                 .make_directories(&parent, open.roots.directory_mode)
                 .map_err(|error| held(&error))?;
         }
-        let path = match self.land(root, &self.at.path, source) {
-            Ok(path) => path,
+        let (path, not_restored) = match self.land(root, &self.at.path, source) {
+            Ok(path) => (path, restore(&open.file, &Recorded::from(&self.intent))),
             Err(error)
                 if matches!(
                     error.kind(),
@@ -267,10 +268,6 @@ impl Item {
             }
             Err(error) => return Err(held(&error)),
         };
-        if let Err(error) = rustix::fs::fchmod(&open.file, Mode::from_raw_mode(self.intent.mode)) {
-            tracing::debug!(%error, "a released file keeps radsort's permission bits");
-        }
-        self.set_time(open);
         if self.at.root == RootId::Quarantine {
             remove_reason(root, &self.at.path);
         }
@@ -279,26 +276,7 @@ impl Item {
             .map_err(|error| held(&error))?;
         root.sync_directory_of(&self.at.path)
             .map_err(|error| self.failed(error))?;
-        Ok(Released { path })
-    }
-
-    /// Gives it the time of modification that it had when it came, where something has changed that.
-    fn set_time(&self, open: &OpenItem) {
-        let nanoseconds = self.intent.fingerprint.mtime_ns;
-        if open.fingerprint.mtime_ns == nanoseconds {
-            return;
-        }
-        let time = Timespec {
-            tv_sec: nanoseconds.div_euclid(1_000_000_000),
-            tv_nsec: nanoseconds.rem_euclid(1_000_000_000),
-        };
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
-        if let Err(error) = rustix::fs::futimens(&open.file, &times) {
-            tracing::debug!(%error, "a file that was given back keeps its time of modification");
-        }
+        Ok(Released { path, not_restored })
     }
 
     fn copy_back(
@@ -306,7 +284,7 @@ impl Item {
         open: &OpenItem,
         root: &Root,
         source: &Root,
-    ) -> Result<RelPath, ReleaseError> {
+    ) -> Result<(RelPath, Option<String>), ReleaseError> {
         let held = |error: &io::Error| {
             ReleaseError::Held(HoldReason::of(
                 &RootId::Watch(self.intent.watch.clone()),
@@ -325,15 +303,22 @@ impl Item {
             mode: intent.mode,
         };
         let landed = match write_copy(&open.file, source, &part, &spec) {
-            Ok(()) => self
-                .land(source, &part, source)
-                .map_err(|error| held(&error)),
+            Ok(()) => {
+                // Before it has its name: nobody sees it with another owner.
+                let not_restored = match source.open_file(&part) {
+                    Ok((copy, _)) => restore(&copy, &Recorded::from(intent)),
+                    Err(error) => Some(format!("its owner was not restored: {error}")),
+                };
+                self.land(source, &part, source)
+                    .map(|path| (path, not_restored))
+                    .map_err(|error| held(&error))
+            }
             Err(CopyFault::Changed) => Err(ReleaseError::Changed(intent.id.0.clone())),
             Err(CopyFault::Source(error)) => Err(self.failed(error)),
             Err(CopyFault::Target(error)) => Err(held(&error)),
         };
         match landed {
-            Ok(path) => {
+            Ok((path, not_restored)) => {
                 source
                     .sync_directory_of(&path)
                     .map_err(|error| held(&error))?;
@@ -344,7 +329,7 @@ impl Item {
                     // What lies there now is not what was copied.
                     return Err(ReleaseError::Changed(intent.id.0.clone()));
                 }
-                Ok(path)
+                Ok((path, not_restored))
             }
             Err(error) => {
                 if let Err(error) = source.unlink(&part) {

@@ -35,15 +35,11 @@ impl Desk {
         let mut undone = Vec::new();
         for (what, found) in found {
             let result = match found {
-                Ok((item, _)) if dry_run => Ok(self.old_place(&item)),
+                Ok((item, _)) if dry_run => Ok((self.old_place(&item), None)),
                 Ok((item, path)) => self.take_back(*item, path, by).await?,
                 Err(why) => Err(why),
             };
-            undone.push(Released {
-                what,
-                to: result.as_ref().ok().cloned(),
-                error: result.err(),
-            });
+            undone.push(Released::new(what, result));
         }
         Ok(undone)
     }
@@ -76,11 +72,7 @@ impl Desk {
                 }
                 Err(why) => Err(why),
             };
-            released.push(Released {
-                what,
-                to: result.as_ref().ok().cloned(),
-                error: result.err(),
-            });
+            released.push(Released::new(what, result.map(|at| (at, None))));
         }
         Ok(released)
     }
@@ -183,7 +175,7 @@ impl Desk {
         item: Item,
         path: PathBuf,
         by: Option<u32>,
-    ) -> anyhow::Result<Result<String, String>> {
+    ) -> anyhow::Result<Result<(String, Option<String>), String>> {
         let shown = path.display().to_string();
         let root = match tokio::task::spawn_blocking(move || Root::open(&path)).await? {
             Ok(root) => Arc::new(root),
@@ -197,7 +189,7 @@ impl Desk {
                     root: watch,
                     path: back.path,
                 };
-                access::absolute(&self.places, &at)
+                (access::absolute(&self.places, &at), back.not_restored)
             })
             .map_err(|error| error.to_string()))
     }

@@ -72,6 +72,21 @@ pub(super) struct Picture {
     pub padding: Option<u16>,
 }
 
+impl Picture {
+    /// Grey values from 0 (black) to 1, stored up to `most`, all of them shown.
+    pub(super) fn of_grey(grey: &[f32], most: u16, inverse: bool) -> Self {
+        let stored = |grey: &f32| {
+            let value = (grey.clamp(0.0, 1.0) * f32::from(most)).round() as u16;
+            if inverse { most - value } else { value }
+        };
+        Self {
+            pixels: grey.iter().map(stored).collect(),
+            shown: (0.0, f32::from(most)),
+            padding: None,
+        }
+    }
+}
+
 impl Detector {
     /// Draws an exposure; `dice` must come from the nuisance stream.
     pub(super) fn new(dice: &mut Dice, difficulty: Difficulty) -> Self {

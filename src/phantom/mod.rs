@@ -34,7 +34,8 @@ use std::path::Path;
 use dicom_object::InMemDicomObject;
 
 pub use encode::PhantomError;
-pub use plan::{Plan, plan};
+pub use outside::OutsideKind;
+pub use plan::{Plan, plan, plan_with};
 pub use set::{Layout, Summary, write_set};
 pub use sheet::contact_sheet;
 pub use syntax::{Syntax, SyntaxChoice};

@@ -1,9 +1,59 @@
-//! Radiographs that are not full spines: chest, pelvis, hand, and pictures of nothing.
+//! What is no full spine: radiographs of something else (chest, neck, lying patients, pelvis, hand), pictures of nothing,
+//! and pictures that are no radiographs at all.
 
 use super::anatomy::{Patient, Spine};
-use super::canvas::{Canvas, P, Tube, smooth};
+use super::canvas::{Canvas, P, Tube, ridge, smooth};
 use super::dice::Dice;
 use super::frontal::{self, TISSUE};
+
+/// What images of neither view are to show. The first three are near to what a spine bundle knows, the others far away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum OutsideKind {
+    /// The chest, taken standing.
+    Chest,
+    /// The cervical spine alone.
+    Cervical,
+    /// A lying patient's lower spine, on a table.
+    Supine,
+    /// White noise.
+    Noise,
+    /// Nothing but black.
+    Black,
+    /// Things over each other, lit from a side, as on photographs.
+    PhotographLike,
+}
+
+impl OutsideKind {
+    /// Radiographs of something else.
+    pub const NEAR: [Self; 3] = [Self::Chest, Self::Cervical, Self::Supine];
+    /// No radiographs.
+    pub const FAR: [Self; 3] = [Self::Noise, Self::Black, Self::PhotographLike];
+
+    /// The word for it, as on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Chest => "chest",
+            Self::Cervical => "cervical",
+            Self::Supine => "supine",
+            Self::Noise => "noise",
+            Self::Black => "black",
+            Self::PhotographLike => "photograph-like",
+        }
+    }
+}
+
+impl From<OutsideKind> for Other {
+    fn from(kind: OutsideKind) -> Self {
+        match kind {
+            OutsideKind::Chest => Self::Chest,
+            OutsideKind::Cervical => Self::Cervical,
+            OutsideKind::Supine => Self::Supine,
+            OutsideKind::Noise => Self::Snow,
+            OutsideKind::Black => Self::Black,
+            OutsideKind::PhotographLike => Self::Photograph,
+        }
+    }
+}
 
 /// What a picture outside the two views shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,6 +63,11 @@ pub(super) enum Other {
     Hand,
     /// A calibration shot: a step wedge, or nothing at all.
     Noise,
+    Cervical,
+    Supine,
+    Snow,
+    Black,
+    Photograph,
 }
 
 impl Other {
@@ -24,7 +79,11 @@ impl Other {
             Self::Chest => [-185.0 * k, top - 45.0 * k, 185.0 * k, -135.0 * k],
             Self::Pelvis => [-190.0 * k, -70.0 * k, 190.0 * k, 215.0 * k],
             Self::Hand => [-75.0 * k, -115.0 * k, 75.0 * k, 95.0 * k],
-            Self::Noise => [-200.0, -200.0, 200.0, 200.0],
+            Self::Cervical => [-95.0 * k, top - 140.0 * k, 95.0 * k, top + 50.0 * k],
+            Self::Supine => [-175.0 * k, -360.0 * k, 175.0 * k, 70.0 * k],
+            Self::Noise | Self::Snow | Self::Black | Self::Photograph => {
+                [-200.0, -200.0, 200.0, 200.0]
+            }
         }
     }
 
@@ -35,6 +94,12 @@ impl Other {
             Self::Pelvis => ("PELVIS", "AP"),
             Self::Hand => ("HAND", dice.pick(&["PA", "AP", ""])),
             Self::Noise => (dice.pick(&["", "PHANTOM"]), ""),
+            Self::Cervical => ("CSPINE", "AP"),
+            Self::Supine => (dice.pick(&["LSPINE", "ABDOMEN"]), "AP"),
+            // They claim what they are not.
+            Self::Snow | Self::Black | Self::Photograph => {
+                (dice.pick(&["SPINE", ""]), dice.pick(&["AP", "LL"]))
+            }
         }
     }
 
@@ -54,11 +119,65 @@ impl Other {
                 };
                 frontal::paint(canvas, &patient, spine, pose);
             }
-            Self::Pelvis => frontal::paint(canvas, patient, spine, pose),
+            Self::Pelvis | Self::Cervical => frontal::paint(canvas, patient, spine, pose),
+            Self::Supine => {
+                frontal::paint(canvas, patient, spine, pose);
+                table(canvas, patient.size);
+            }
             Self::Hand => hand(canvas, patient, pose),
-            Self::Noise => nothing(canvas, pose),
+            Self::Noise | Self::Snow | Self::Black | Self::Photograph => nothing(canvas, pose),
         }
     }
+
+    /// The grey values, 0 to 1, of a picture that no detector has taken.
+    pub(super) fn no_radiograph(self, size: (usize, usize), dice: &mut Dice) -> Option<Vec<f32>> {
+        let pixels = size.0 * size.1;
+        match self {
+            Self::Snow => Some((0..pixels).map(|_| dice.between(0.0, 1.0)).collect()),
+            Self::Black => Some(vec![0.0; pixels]),
+            Self::Photograph => Some(photograph(size, dice)),
+            _ => None,
+        }
+    }
+}
+
+/// A table with a rail on each side, below a lying patient.
+fn table(canvas: &mut Canvas, k: f32) {
+    let rail = 168.0 * k;
+    canvas.everywhere(|p, value| value + 0.08 + 0.5 * ridge(p.0.abs() - rail, 4.0, 1.0));
+}
+
+/// Boxes and balls over each other before a wall, each lit from one side.
+fn photograph((columns, rows): (usize, usize), dice: &mut Dice) -> Vec<f32> {
+    let light = (dice.between(-0.3, 0.3), dice.between(-0.3, 0.3));
+    let wall = dice.between(0.2, 0.8);
+    let shade = |x: f32, y: f32| light.0 * (x - 0.5) + light.1 * (y - 0.5);
+    let mut grey: Vec<f32> = (0..rows * columns)
+        .map(|k| {
+            let (x, y) = (k % columns, k / columns);
+            wall + shade(x as f32 / columns as f32, y as f32 / rows as f32)
+        })
+        .collect();
+    for _ in 0..dice.whole(8, 24) {
+        let (x, y) = (dice.between(0.0, 1.0), dice.between(0.0, 1.0));
+        let (w, h) = (dice.between(0.05, 0.5), dice.between(0.05, 0.5));
+        let (tone, round) = (dice.between(0.0, 1.0), dice.chance(0.5));
+        let within = |from: f32, length: f32, of: usize| {
+            let end = ((from + length).min(1.0) * of as f32) as usize;
+            (from * of as f32) as usize..end
+        };
+        for row in within(y, h, rows) {
+            for column in within(x, w, columns) {
+                let u = (column as f32 / columns as f32 - x) / w;
+                let v = (row as f32 / rows as f32 - y) / h;
+                let (from_middle, lit) = ((u - 0.5).hypot(v - 0.5), tone + 2.0 * shade(u, v));
+                if !round || from_middle < 0.5 {
+                    grey[row * columns + column] = lit;
+                }
+            }
+        }
+    }
+    grey
 }
 
 fn nothing(canvas: &mut Canvas, pose: &mut Dice) {

@@ -2,13 +2,13 @@
 
 use super::anatomy::{Patient, Spine};
 use super::canvas::{Canvas, Frame, P};
-use super::detector::Detector;
+use super::detector::{Detector, Picture};
 use super::devices::{self, Treatment};
 use super::dice::Dice;
-use super::outside::Other;
+use super::outside::{Other, OutsideKind};
 use super::{
-    CATEGORIES, Difficulty, Imbalance, Phantom, PlanOptions, TrueView, Truth, frontal, header,
-    lateral,
+    CATEGORIES, Difficulty, Imbalance, Phantom, Photometric, PlanOptions, TrueView, Truth, frontal,
+    header, lateral,
 };
 
 /// What one image will show.
@@ -97,8 +97,20 @@ pub struct Plan {
     pub(super) size: Option<(u32, u32)>,
 }
 
+/// What images of neither view show unless that is said.
+const OTHERS: [Other; 4] = [Other::Chest, Other::Hand, Other::Noise, Other::Pelvis];
+
 /// Plans `options.count` images. The same options give the same plans on any machine.
 pub fn plan(options: &PlanOptions) -> Vec<Plan> {
+    plan_with(options, &[])
+}
+
+/// The same, with images of neither view that show these things in turn; of none, the usual ones.
+pub fn plan_with(options: &PlanOptions, kinds: &[OutsideKind]) -> Vec<Plan> {
+    let others = match kinds {
+        [] => OTHERS.to_vec(),
+        kinds => kinds.iter().copied().map(Other::from).collect(),
+    };
     let seed = options.seed;
     let mut dice = Dice::new(seed, "set", 0);
     let outside = (options.count as f32 * options.outside.clamp(0.0, 1.0)).round() as usize;
@@ -110,7 +122,6 @@ pub fn plan(options: &PlanOptions) -> Vec<Plan> {
         .into_iter()
         .map(Subject::of)
         .collect();
-    let others = [Other::Chest, Other::Hand, Other::Noise, Other::Pelvis];
     subjects.extend((0..outside).map(|n| Subject::Other(others[n % others.len()])));
     dice.shuffle(&mut subjects);
 
@@ -358,7 +369,15 @@ impl Plan {
                 devices::bystanders(canvas, &patient, &spine, hard, &mut things);
             }
         };
-        let picture = detector.expose(canvas, (columns as usize, rows as usize), metal);
+        let size = (columns as usize, rows as usize);
+        let mut picture = detector.expose(canvas, size, metal);
+        if let Subject::Other(other) = self.subject {
+            let most = u16::MAX >> (16 - detector.bits_stored);
+            let inverse = detector.photometric == Photometric::Monochrome1;
+            if let Some(grey) = other.no_radiograph(size, &mut pose) {
+                picture = Picture::of_grey(&grey, most, inverse);
+            }
+        }
         let (header, photometric) = header::describe(self, &patient, &detector, &picture, scale);
         Phantom {
             rows,

@@ -245,3 +245,40 @@ fn syntax_names_round_trip_and_unknown_ones_are_explained() {
         error.contains("jpeg3000") && error.contains("j2k-lossless") && error.contains("mixed")
     );
 }
+
+#[test]
+fn images_of_neither_view_show_what_was_asked_for() {
+    let whole = PlanOptions {
+        outside: 1.0,
+        ..options(4)
+    };
+    let drawn = |kind| -> Vec<Phantom> {
+        let plans = plan_with(&whole, &[kind]);
+        assert!(plans.iter().all(|plan| plan.truth.category.is_none()));
+        plans.iter().map(Plan::draw).collect()
+    };
+    let mut seen = Vec::new();
+    for kind in OutsideKind::NEAR.into_iter().chain(OutsideKind::FAR) {
+        let phantoms = drawn(kind);
+        let again = drawn(kind);
+        for (phantom, again) in phantoms.iter().zip(&again) {
+            assert_eq!(phantom.pixels, again.pixels, "{}", kind.word());
+            let most = u16::MAX >> (16 - phantom.bits_stored);
+            assert!(phantom.pixels.iter().all(|&p| p <= most));
+        }
+        if kind == OutsideKind::Black {
+            for phantom in &phantoms {
+                let inverse = phantom.photometric == Photometric::Monochrome1;
+                let most = u16::MAX >> (16 - phantom.bits_stored);
+                let black = if inverse { most } else { 0 };
+                assert!(phantom.pixels.iter().all(|&p| p == black));
+            }
+        }
+        seen.push(phantoms[0].preview());
+    }
+    for (k, a) in seen.iter().enumerate() {
+        for b in &seen[k + 1..] {
+            assert!(difference(a, b) > 3.0, "two kinds look the same");
+        }
+    }
+}

@@ -21,8 +21,17 @@ struct Look {
     thumbnail: Vec<f32>,
 }
 
-/// Indices of examples that must not be used, because one that is nearly the same is on a side that judges more strictly.
-pub fn leaks(dataset: &Dataset, sides: &Sides) -> Vec<usize> {
+/// An example that must not be used, because one that is nearly the same is on a side that judges more strictly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Leak {
+    /// The example's place in the dataset.
+    pub index: usize,
+    /// The place of the one that it is nearly the same as.
+    pub of: usize,
+}
+
+/// Every such example, in order.
+pub fn leaks(dataset: &Dataset, sides: &Sides) -> Vec<Leak> {
     let Some((place, spec)) = dataset
         .specs
         .iter()
@@ -41,12 +50,12 @@ pub fn leaks(dataset: &Dataset, sides: &Sides) -> Vec<usize> {
     looks.sort_by_key(|(_, side, _)| *side);
     let mut leaking = Vec::new();
     for (k, (index, side, look)) in looks.iter().enumerate() {
-        let stricter = looks[k + 1..].iter().filter(|(_, other, _)| other > side);
-        if stricter
-            .map(|(_, _, other)| other)
-            .any(|other| look.is(other))
-        {
-            leaking.push(*index);
+        let mut stricter = looks[k + 1..].iter().filter(|(_, other, _)| other > side);
+        if let Some((of, _, _)) = stricter.find(|(_, _, other)| look.is(other)) {
+            leaking.push(Leak {
+                index: *index,
+                of: *of,
+            });
         }
     }
     leaking.sort_unstable();

@@ -41,6 +41,8 @@ fn example(patient: &str, picture: Vec<u16>) -> Example {
         category: Some(0),
         origin: LabelOrigin::Csv,
         patient: patient.to_owned(),
+        study: None,
+        nameless: false,
         header: HeaderView::Absent,
         circumstances: Circumstances::default(),
         pictures: vec![picture],
@@ -67,7 +69,7 @@ fn sides(all: &[(&str, Side)]) -> Sides {
             .iter()
             .map(|(patient, side)| ((*patient).to_owned(), *side))
             .collect::<BTreeMap<_, _>>(),
-        golden_looks: 0,
+        ..Sides::default()
     }
 }
 
@@ -88,7 +90,11 @@ fn a_copy_under_another_patient_is_found_although_it_was_windowed_anew_and_is_no
         ("B", Side::Golden),
         ("C", Side::Training),
     ]);
-    assert_eq!(leaks(&dataset, &apart), [0], "the golden one stays");
+    assert_eq!(
+        leaks(&dataset, &apart),
+        [Leak { index: 0, of: 1 }],
+        "the golden one stays"
+    );
     let alike = sides(&[("A", Side::Test), ("B", Side::Test), ("C", Side::Training)]);
     assert!(
         leaks(&dataset, &alike).is_empty(),

@@ -23,6 +23,9 @@ use crate::domain::decision::HeaderView;
 use crate::domain::instance::{Description, Header};
 use crate::filing::record::Digest;
 
+/// Raised when the cache holds something else.
+const CACHE_VERSION: u32 = 2;
+
 /// One labelled image as the networks get it.
 #[derive(Clone, Debug)]
 pub struct Example {
@@ -36,6 +39,10 @@ pub struct Example {
     pub origin: LabelOrigin,
     /// The patient's name in splits: a pseudonym, else the study, else the file.
     pub patient: String,
+    /// Study Instance UID, when there is one.
+    pub study: Option<String>,
+    /// Neither the file nor the list says who the patient is: nothing, or a placeholder.
+    pub nameless: bool,
     /// What the header says about the view.
     pub header: HeaderView,
     /// By what a report breaks figures down.
@@ -48,6 +55,18 @@ impl Example {
     /// Whether a person has looked at it: only then may anything be judged by it.
     pub fn is_seen(&self) -> bool {
         self.origin != LabelOrigin::Untouched
+    }
+
+    /// The patient's name in splits where it is not known who that is: better one patient a study than one for all.
+    pub fn study_or_file(&self) -> String {
+        study_or_file(self.study.as_deref(), &self.digest)
+    }
+}
+
+fn study_or_file(study: Option<&str>, digest: &Digest) -> String {
+    match study {
+        Some(study) => format!("study {study}"),
+        None => format!("file {}", digest.0),
     }
 }
 
@@ -134,14 +153,18 @@ const PLACEHOLDERS: [&str; 12] = [
     "NO ID",
 ];
 
-/// Whether a Patient ID stands for nobody in particular.
+/// Whether a Patient ID stands for nobody in particular, in a header or in a list: nothing, zeros, dashes, a word for
+/// nobody, or one character over and over. (Patients may well be called 7 or 22.)
 pub fn is_placeholder(patient_id: &str) -> bool {
-    let id = patient_id.trim().to_ascii_uppercase();
-    let all_alike = id
-        .chars()
-        .next()
-        .is_none_or(|first| id.chars().all(|c| c == first));
-    all_alike || PLACEHOLDERS.contains(&id.as_str())
+    let id = patient_id
+        .trim_matches(|c: char| c.is_whitespace() || c == '\0')
+        .to_ascii_uppercase();
+    let Some(first) = id.chars().next() else {
+        return true;
+    };
+    let all_alike = id.chars().all(|c| c == first);
+    let says_nothing = matches!(first, '0' | 'X') || !first.is_alphanumeric();
+    (all_alike && (says_nothing || id.len() >= 4)) || PLACEHOLDERS.contains(&id.as_str())
 }
 
 impl Loader<'_> {
@@ -231,10 +254,7 @@ impl Loader<'_> {
         };
         let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
         let kept = Kept {
-            about: About {
-                patient: self.patient(header),
-                description: header.description.clone(),
-            },
+            about: self.about(header),
             pictures: decoded
                 .radiographs
                 .iter()
@@ -250,18 +270,26 @@ impl Loader<'_> {
         Ok((example(row, digest, kept), false))
     }
 
-    fn patient(&self, header: &Header) -> Option<String> {
-        if is_placeholder(&header.patient_id) {
-            // Better one patient a study than one patient for all.
-            let study = header.study_instance_uid.trim_end_matches(['\0', ' ']);
-            return (!study.is_empty()).then(|| format!("study {study}"));
+    fn about(&self, header: &Header) -> About {
+        let name = (self.pseudonym)(&header.patient_id, &header.issuer_of_patient_id).0;
+        let (patient, of_placeholder) = if is_placeholder(&header.patient_id) {
+            (None, Some(name))
+        } else {
+            (Some(name), None)
+        };
+        let study = header.study_instance_uid.trim_end_matches(['\0', ' ']);
+        About {
+            patient,
+            of_placeholder,
+            study: (!study.is_empty()).then(|| study.to_owned()),
+            description: header.description.clone(),
         }
-        Some((self.pseudonym)(&header.patient_id, &header.issuer_of_patient_id).0)
     }
 
     /// The cache's name for a file rendered this way.
     fn key(&self, digest: &Digest) -> PathBuf {
-        let way = serde_json::to_vec(&(PREPROCESSING_VERSION, self.specs)).unwrap_or_default();
+        let way = serde_json::to_vec(&(PREPROCESSING_VERSION, CACHE_VERSION, self.specs))
+            .unwrap_or_default();
         let way = blake3::hash(&way).to_hex();
         PathBuf::from(&way[..16])
             .join(digest.0.get(..2).unwrap_or("00"))
@@ -291,16 +319,19 @@ impl Loader<'_> {
 
 fn example(row: &Row, digest: Digest, kept: Kept) -> Example {
     let Kept { about, pictures } = kept;
-    let patient = row
-        .patient
-        .clone()
-        .or(about.patient)
-        .unwrap_or_else(|| format!("file {}", digest.0));
+    // The ledger has a pseudonym for placeholders too, and the lists that come from it.
+    let says_who =
+        |name: &String| !is_placeholder(name) && about.of_placeholder.as_ref() != Some(name);
+    let name = row.patient.clone().filter(says_who).or(about.patient);
+    let nameless = name.is_none();
+    let patient = name.unwrap_or_else(|| study_or_file(about.study.as_deref(), &digest));
     Example {
         path: row.path.clone(),
         category: row.category,
         origin: row.origin,
         patient,
+        study: about.study,
+        nameless,
         header: HeaderView::of(&about.description),
         circumstances: circumstances(&about.description),
         pictures,
@@ -316,7 +347,11 @@ struct Kept {
 
 #[derive(Serialize, Deserialize)]
 struct About {
+    /// The patient's pseudonym, unless the Patient ID is a placeholder.
     patient: Option<String>,
+    /// The pseudonym that everybody under that placeholder has.
+    of_placeholder: Option<String>,
+    study: Option<String>,
     description: Description,
 }
 
@@ -368,4 +403,73 @@ pub fn bound_cache(cache: &Path, limit: u64) -> io::Result<()> {
         total -= size;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::decision::HeaderView;
+
+    #[test]
+    fn placeholders_are_told_from_patients_who_are_called_by_short_numbers() {
+        for nobody in [
+            "",
+            " ",
+            "\0",
+            "0",
+            "000",
+            "-",
+            "???",
+            "XXX",
+            "9999",
+            "AAAA",
+            "anon",
+            " Anonymous ",
+            "UNKNOWN",
+            "test",
+            "n/a",
+        ] {
+            assert!(is_placeholder(nobody), "{nobody:?}");
+        }
+        for somebody in ["1", "7", "22", "333", "A", "4711", "PH0001", "TESTA", "100"] {
+            assert!(!is_placeholder(somebody), "{somebody:?}");
+        }
+    }
+
+    fn loaded(listed: Option<&str>, header: Option<&str>, study: Option<&str>) -> Example {
+        let row = Row {
+            path: "x.dcm".into(),
+            category: Some(0),
+            patient: listed.map(str::to_owned),
+            origin: LabelOrigin::Csv,
+            confidence: None,
+        };
+        let about = About {
+            patient: header.map(str::to_owned),
+            of_placeholder: header.is_none().then(|| "pseudonym of ANON".to_owned()),
+            study: study.map(str::to_owned),
+            description: Description::default(),
+        };
+        let pictures = Vec::new();
+        example(&row, Digest("d".into()), Kept { about, pictures })
+    }
+
+    #[test]
+    fn a_placeholder_in_a_list_in_a_header_or_in_the_ledger_is_one_patient_a_study() {
+        let patient = |listed, header, study| loaded(listed, header, study).patient;
+        assert_eq!(patient(Some("P1"), Some("h"), Some("1.2")), "P1");
+        assert_eq!(patient(Some("P1"), None, Some("1.2")), "P1");
+        for nobody in ["ANON", "0", "pseudonym of ANON"] {
+            assert_eq!(patient(Some(nobody), None, Some("1.2")), "study 1.2");
+        }
+        assert_eq!(
+            patient(Some("ANON"), Some("h"), Some("1.2")),
+            "h",
+            "the file knows"
+        );
+        assert_eq!(patient(None, None, None), "file d");
+        assert!(loaded(None, None, Some("1.2")).nameless);
+        assert!(!loaded(Some("P1"), None, None).nameless);
+        assert_eq!(loaded(None, None, None).header, HeaderView::Absent);
+    }
 }

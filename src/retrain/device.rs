@@ -73,31 +73,63 @@ impl Wanted {
             _ => None,
         }
     }
+
+    /// The same for a process that may crash.
+    pub fn ready(self) -> Result<Device, DeviceError> {
+        let name = self.name();
+        self.open().ok_or(DeviceError::NotBuilt { name })
+    }
 }
 
-/// Chooses the device for a training, and says why in a sentence.
-pub fn choose(wanted: Wanted, mode: Mode) -> Result<(Device, String), DeviceError> {
+/// The device for a training.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// It.
+    pub device: Device,
+    /// What it is.
+    pub name: Wanted,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+impl Chosen {
+    fn cpu(why: String) -> Self {
+        Self {
+            device: Device::flex(),
+            name: Wanted::Cpu,
+            why,
+        }
+    }
+}
+
+/// Chooses the device for a training, and says why.
+pub fn choose(wanted: Wanted, mode: Mode) -> Result<Chosen, DeviceError> {
     // The last layer is fitted in seconds; a GPU would only be in the way.
     let wanted = match (wanted, mode) {
         (Wanted::Auto, Mode::Head) => Wanted::Cpu,
         (wanted, _) => wanted,
     };
     match wanted {
-        Wanted::Cpu => Ok((Device::flex(), "computed on the CPU".to_owned())),
+        Wanted::Cpu => Ok(Chosen::cpu("computed on the CPU".to_owned())),
         Wanted::Auto => Ok(automatic()),
-        gpu => open_tried(gpu).map(|device| (device, format!("computed on {}", gpu.name()))),
+        gpu => open_tried(gpu).map(|device| Chosen {
+            device,
+            name: gpu,
+            why: format!("computed on {}", gpu.name()),
+        }),
     }
 }
 
-fn automatic() -> (Device, String) {
+fn automatic() -> Chosen {
     let mut reasons = Vec::new();
     for gpu in BUILT {
         match open_tried(*gpu) {
             Ok(device) => {
-                return (
+                return Chosen {
                     device,
-                    format!("computed on {}, which works here", gpu.name()),
-                );
+                    name: *gpu,
+                    why: format!("computed on {}, which works here", gpu.name()),
+                };
             }
             Err(problem) => reasons.push(problem.to_string()),
         }
@@ -107,7 +139,7 @@ fn automatic() -> (Device, String) {
     } else {
         reasons.join("; ")
     };
-    (Device::flex(), format!("computed on the CPU: {why}"))
+    Chosen::cpu(format!("computed on the CPU: {why}"))
 }
 
 fn open_tried(gpu: Wanted) -> Result<Device, DeviceError> {
@@ -145,7 +177,7 @@ fn reason(said: &str) -> &str {
 /// The trial: one product on the device, in a process that may crash.
 pub fn try_out(wanted: Wanted) -> Result<(), DeviceError> {
     let name = wanted.name();
-    let device = wanted.open().ok_or(DeviceError::NotBuilt { name })?;
+    let device = wanted.ready()?;
     let ones = burn::tensor::Tensor::<2>::ones([8, 8], &device);
     let product = super::graph::read_back(ones.clone().matmul(ones));
     match product {
@@ -170,7 +202,7 @@ mod tests {
     fn the_cpu_works_and_says_so() {
         try_out(Wanted::Cpu).unwrap();
         assert_eq!(
-            choose(Wanted::Cpu, Mode::Full).unwrap().1,
+            choose(Wanted::Cpu, Mode::Full).unwrap().why,
             "computed on the CPU"
         );
     }
@@ -200,7 +232,7 @@ mod tests {
                 "{why}"
             );
         }
-        let (_, why) = choose(Wanted::Auto, Mode::Full).unwrap();
+        let Chosen { why, .. } = choose(Wanted::Auto, Mode::Full).unwrap();
         assert!(
             why.contains("CPU") && why.contains("without a GPU"),
             "{why}"

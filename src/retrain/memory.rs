@@ -1,7 +1,10 @@
-//! How much memory training takes, and how much there is: a batch that does not fit is halved before it is tried, because
-//! the CPU device does not report that memory ran out, the kernel kills it.
+//! How much memory training takes, and how much there is: a batch that does not fit is halved before it is tried
+//! ([`super::first_step`]), because the CPU device does not report that memory ran out, the kernel kills it.
 
 use std::fs;
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
 
 use super::graph::Graph;
 
@@ -19,22 +22,50 @@ pub fn of_training(graph: &Graph, batch: usize) -> u64 {
         + graph.activations() * COPIES_OF_ACTIVATIONS * batch as u64)
 }
 
-/// Bytes that may be taken: what the machine has free, or what the control group leaves.
+/// Bytes that may be taken: what the machine has free, or what control groups or the limit of the address space leave.
 pub fn available() -> Option<u64> {
     let free = meminfo(&fs::read_to_string("/proc/meminfo").ok()?)?;
-    let number = |name: &str| -> Option<u64> {
-        let text = fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?;
-        text.trim().parse().ok()
+    let limits = [groups_leave(), address_space_left()];
+    Some(limits.into_iter().flatten().fold(free, u64::min))
+}
+
+/// What this process's control group and those above it leave (cgroup v2).
+fn groups_leave() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mount = Path::new("/sys/fs/cgroup");
+    let folder = mount.join(own.trim_start_matches('/'));
+    let leaves = |folder: &Path| -> Option<u64> {
+        let number = |name| -> Option<u64> {
+            let text = fs::read_to_string(folder.join(name)).ok()?;
+            text.trim().parse().ok()
+        };
+        Some(number("memory.max")?.saturating_sub(number("memory.current")?))
     };
-    let group = number("memory.max").zip(number("memory.current"));
-    Some(group.map_or(free, |(limit, taken)| free.min(limit.saturating_sub(taken))))
+    let above = folder
+        .ancestors()
+        .take_while(|folder| folder.starts_with(mount));
+    above.filter_map(leaves).min()
+}
+
+/// What the limit of the address space (`ulimit -v`) leaves to this process, if there is one.
+pub fn address_space_left() -> Option<u64> {
+    let limit = getrlimit(Resource::As).current?;
+    Some(limit.saturating_sub(address_space_taken()?))
+}
+
+/// How much address space this process has.
+pub fn address_space_taken() -> Option<u64> {
+    of_kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmSize:")
 }
 
 /// `MemAvailable` in bytes (proc(5)).
 fn meminfo(text: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    of_kibibytes(text, "MemAvailable:")
+}
+
+fn of_kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -76,5 +107,6 @@ mod tests {
         assert_eq!(meminfo(text), Some(50 * 1024));
         assert_eq!(meminfo("MemTotal: 1 kB"), None);
         assert!(available().unwrap() > 0);
+        assert!(address_space_taken().unwrap() > 1 << 20);
     }
 }

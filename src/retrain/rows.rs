@@ -32,7 +32,7 @@ pub enum RowsError {
 }
 
 /// One file and what it is said to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The file.
     pub path: PathBuf,
@@ -42,10 +42,12 @@ pub struct Row {
     pub patient: Option<String>,
     /// Where the label comes from.
     pub origin: LabelOrigin,
+    /// How sure the model was, 0 to 1, where the list says so.
+    pub confidence: Option<f32>,
 }
 
 /// What was found, and what was passed over, by reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rows {
     /// The files.
     pub rows: Vec<Row>,
@@ -56,6 +58,38 @@ pub struct Rows {
 impl Rows {
     fn leave_out(&mut self, why: impl Into<String>) {
         *self.left_out.entry(why.into()).or_default() += 1;
+    }
+
+    /// Leaves out what nobody has looked at, unless the model was at least so sure of it.
+    #[must_use]
+    pub fn trusting(self, least: Option<f32>) -> Self {
+        let mut trusted = Self {
+            left_out: self.left_out,
+            ..Self::default()
+        };
+        for row in self.rows {
+            match why_not(&row, least) {
+                Some(why) => trusted.leave_out(why),
+                None => trusted.rows.push(row),
+            }
+        }
+        trusted
+    }
+}
+
+fn why_not(row: &Row, least: Option<f32>) -> Option<&'static str> {
+    if row.origin != LabelOrigin::Untouched {
+        return None;
+    }
+    match (least, row.confidence) {
+        (None, _) => Some("seen by nobody (--trust-untouched)"),
+        (Some(_), None) => {
+            Some("seen by nobody, with no confidence in the list (column `confidence`)")
+        }
+        (Some(least), Some(sure)) if sure < least || sure.is_nan() => {
+            Some("seen by nobody, and the model was not sure enough")
+        }
+        _ => None,
     }
 }
 
@@ -113,6 +147,7 @@ fn gather(dir: &Path, category: Option<usize>, found: &mut Rows) -> Result<(), R
                 category,
                 patient: None,
                 origin: LabelOrigin::Adopted,
+                confidence: None,
             });
         } else {
             found.leave_out("not a regular file");
@@ -147,10 +182,14 @@ struct Line {
     patient: Option<String>,
     #[serde(default)]
     origin: Option<String>,
+    /// How sure the model was. Other people's columns of that name may hold anything.
+    #[serde(default, deserialize_with = "csv::invalid_option")]
+    confidence: Option<f32>,
 }
 
-/// A list of labels as CSV with the columns `category`, `path` or `sop_instance_uid`, and perhaps `patient` and `origin`.
-/// `complete`: the list leaves no image of its set out. `by_uid` finds the files below the list's folder by their SOP Instance UIDs; it is asked at most once.
+/// A list of labels as CSV with the columns `category`, `path` or `sop_instance_uid`, and perhaps `patient`, `origin` and
+/// `confidence`. `complete`: the list leaves no image of its set out. `by_uid` finds the files below the list's folder by
+/// their SOP Instance UIDs; it is asked at most once.
 pub fn from_csv(
     list: &Path,
     categories: &[Category],
@@ -195,6 +234,7 @@ pub fn from_csv(
             category: place,
             patient: line.patient.filter(|patient| !patient.is_empty()),
             origin: origin_of(line.origin.as_deref().unwrap_or(""), complete),
+            confidence: line.confidence,
         });
     }
     Ok(found)
@@ -307,6 +347,7 @@ mod tests {
                 category: Some(3),
                 patient: Some("P1".into()),
                 origin: LabelOrigin::Audit,
+                confidence: None,
             }
         );
         assert_eq!(
@@ -315,6 +356,32 @@ mod tests {
         );
         assert_eq!(found.rows[2].origin, LabelOrigin::Untouched);
         assert_eq!(found.left_out["\"nonsense\" is no category"], 1);
+    }
+
+    #[test]
+    fn what_nobody_has_looked_at_is_only_trusted_when_asked_and_where_the_model_was_sure() {
+        let row = |origin, confidence| Row {
+            path: "x.dcm".into(),
+            category: Some(0),
+            patient: None,
+            origin,
+            confidence,
+        };
+        let rows = Rows {
+            rows: vec![
+                row(LabelOrigin::Correction, Some(0.4)),
+                row(LabelOrigin::Untouched, Some(0.995)),
+                row(LabelOrigin::Untouched, Some(0.98)),
+                row(LabelOrigin::Untouched, Some(f32::NAN)),
+                row(LabelOrigin::Untouched, None),
+            ],
+            ..Rows::default()
+        };
+        let seen = rows.clone().trusting(None);
+        assert_eq!(seen.rows, rows.rows[..1]);
+        let trusted = rows.clone().trusting(Some(0.99));
+        assert_eq!(trusted.rows, rows.rows[..2]);
+        assert_eq!(trusted.left_out.values().sum::<usize>(), 3);
     }
 
     #[test]

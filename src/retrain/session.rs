@@ -3,6 +3,7 @@
 mod asked;
 mod forecast;
 mod full;
+mod parity;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use self::asked::{Asked, hear};
 pub use self::forecast::{Forecast, forecast};
+use self::parity::Expected;
 use super::bundle_writer::{self, Fitted, WriteError};
 use super::dataset::{Dataset, Example};
+use super::device::Wanted;
 use super::head::{self, HeadError, Place};
 use super::hidden::TwoLayers;
 use super::judge::{Judged, settle};
@@ -66,6 +69,16 @@ pub enum SessionError {
         worst: f32,
         /// What is allowed.
         limit: f32,
+    },
+    /// Not even a step with one image was survived.
+    #[error(
+        "classifier {classifier}: the first training step ended with {how}, even with one image at a time: memory is short; stop other programs, raise the limits (ulimit -v, MemoryMax=), or use --mode head"
+    )]
+    FirstStep {
+        /// Which.
+        classifier: String,
+        /// How the child that tried it ended.
+        how: String,
     },
     /// Not even one image fits into memory.
     #[error(
@@ -143,10 +156,13 @@ pub struct Wish<'a> {
     pub full: Full,
     /// `full`: where the interpreter computes.
     pub device: Device,
+    /// What that is.
+    pub device_name: Wanted,
     /// Of order and augmentation.
     pub seed: u64,
-    /// Also images that nobody has looked at, whose patients are on no other side.
-    pub trust_untouched: bool,
+    /// Learn also from images that nobody has looked at, whose patients are on no side that judges. They were loaded from
+    /// this confidence on.
+    pub trust_untouched: Option<f32>,
     /// Also when a class has too few patients to be judged.
     pub few_patients: bool,
     /// The new bundle's version.
@@ -215,14 +231,22 @@ pub fn seen_on(wish: &Wish<'_>, side: Side) -> Vec<usize> {
 /// What is learned from: seen images of training patients, and, if wished, untouched ones of patients on no other side.
 fn learned_from(wish: &Wish<'_>) -> Vec<usize> {
     let examples = &wish.dataset.examples;
+    let trusting = wish.trust_untouched.is_some();
     let may = |example: &Example| match wish.sides.of(&example.patient) {
-        Some(Side::Training) => example.is_seen() || wish.trust_untouched,
+        Some(Side::Training) => example.is_seen() || trusting,
         Some(_) => false,
-        None => !example.is_seen() && wish.trust_untouched,
+        None => !example.is_seen() && trusting,
     };
     (0..examples.len())
         .filter(|index| may(&examples[*index]))
         .collect()
+}
+
+/// How many of the images that are learned from nobody has looked at.
+pub fn untouched(wish: &Wish<'_>) -> usize {
+    let examples = &wish.dataset.examples;
+    let learned = learned_from(wish).into_iter();
+    learned.filter(|index| !examples[*index].is_seen()).count()
 }
 
 /// Says which classes have too few patients on the sides that judge.
@@ -279,12 +303,14 @@ pub fn run(
     let ask = Ask { wish, runtime };
     let mut manifest = wish.bundle.manifest().clone();
     let (mut fitted, mut curves) = (Vec::new(), BTreeMap::new());
+    let mut expected = Vec::new();
     for spec in &wish.bundle.manifest().classifiers {
         if !wish.classifiers.contains(&spec.id) {
             fitted.push(Fitted::of(wish.bundle, spec)?);
             continue;
         }
-        let judged = one(&ask, spec, &mut curves, watch)?;
+        let (judged, says) = one(&ask, spec, &mut curves, watch)?;
+        expected.push(says);
         watch.line(&judged.summary);
         manifest
             .metrics
@@ -316,6 +342,7 @@ pub fn run(
     );
     manifest.training_set = training_digest(wish);
     let manifest = bundle_writer::write(out, manifest, &fitted)?;
+    parity::check(&ask, out, &expected, watch)?;
     Ok(Made { manifest, curves })
 }
 
@@ -329,12 +356,12 @@ fn training_digest(wish: &Wish<'_>) -> String {
     blake3::hash(lines.concat().as_bytes()).to_hex().to_string()
 }
 
-fn one(
-    ask: &Ask<'_>,
+fn one<'a>(
+    ask: &Ask<'a>,
     spec: &ClassifierSpec,
     curves: &mut BTreeMap<String, Vec<Epoch>>,
     watch: &mut dyn Watch,
-) -> Result<Judged, SessionError> {
+) -> Result<(Judged, Expected<'a>), SessionError> {
     let wish = ask.wish;
     let training = Asked::of(wish, spec, &learned_from(wish));
     let validation = Asked::of(wish, spec, &seen_on(wish, Side::Validation));
@@ -357,50 +384,13 @@ fn one(
         classifier: spec.id.clone(),
         source,
     });
-    let trained = match wish.mode {
-        Mode::Head => {
-            let place = place?;
-            let seen = hear(
-                ask,
-                spec,
-                &place.with_features(model.clone()),
-                &place.features,
-                &training,
-                watch,
-            )?;
-            let features: Vec<Vec<f32>> = seen
-                .answers
-                .into_iter()
-                .map(|answer| answer.features)
-                .collect();
-            let weights = class_weights(&training.classes, spec.classes.len());
-            let phase = format!("{}: fitting the head", spec.id);
-            let how = head::Fit::default();
-            let mut told = |step: usize, _: f32| {
-                if step.is_multiple_of(25) {
-                    watch.progress(&phase, step, how.steps);
-                }
-            };
-            let (seed, neurons) = (wish.seed, wish.hidden);
-            let classes = &training.classes;
-            let fitted = if neurons == 0 {
-                head::fit(&features, classes, &weights, how, &mut told)
-                    .map(|head| place.replace(model, &prior_corrected(head, &weights)))
-            } else {
-                TwoLayers::fit(&features, classes, &weights, neurons, how, seed, &mut told).map(
-                    |TwoLayers { first, last }| {
-                        let last = prior_corrected(last, &weights);
-                        TwoLayers { first, last }.put(&place, model)
-                    },
-                )
-            };
-            watch.progress(&phase, how.steps, how.steps);
-            fitted.map_err(|source| failed(spec, source))?
-        }
+    let few = validation.some(parity::IMAGES);
+    let (trained, of_few) = match wish.mode {
+        Mode::Head => last_layer(ask, spec, model, &place?, &training, &few, watch)?,
         Mode::Full => {
-            let (trained, curve) = full::train(ask, spec, model, &training, &validation, watch)?;
-            curves.insert(spec.id.clone(), curve);
-            trained
+            let trained = full::train(ask, spec, model, &training, &validation, &few, watch)?;
+            curves.insert(spec.id.clone(), trained.curve);
+            (trained.network, trained.logits)
         }
     };
     // Features are made an output where they can be found: what is unlike anything seen is told by them.
@@ -416,14 +406,71 @@ fn one(
         None
     };
     let usual = vec![true; validation.pictures.len()];
-    Ok(settle(
+    let judged = settle(
         spec.clone(),
         trained,
         seen.as_ref(),
         &held_out,
         &usual,
         &validation.pictures,
-    ))
+    );
+    let expected = Expected {
+        classifier: spec.id.clone(),
+        asked: few,
+        logits: of_few,
+    };
+    Ok((judged, expected))
+}
+
+/// Fits the last layer on frozen features. Gives the network with it, and what it says about `few` images by its own
+/// numbers.
+fn last_layer(
+    ask: &Ask<'_>,
+    spec: &ClassifierSpec,
+    model: ModelProto,
+    place: &Place,
+    training: &Asked<'_>,
+    few: &Asked<'_>,
+    watch: &mut dyn Watch,
+) -> Result<(ModelProto, Vec<Vec<f32>>), SessionError> {
+    let wish = ask.wish;
+    let seeing = place.with_features(model.clone());
+    let mut features_of = |asked: &Asked<'_>| -> Result<Vec<Vec<f32>>, SessionError> {
+        let heard = hear(ask, spec, &seeing, &place.features, asked, watch)?;
+        let answers = heard.answers.into_iter();
+        Ok(answers.map(|answer| answer.features).collect())
+    };
+    let (features, of_few) = (features_of(training)?, features_of(few)?);
+    let weights = class_weights(&training.classes, spec.classes.len());
+    let phase = format!("{}: fitting the head", spec.id);
+    let how = head::Fit::default();
+    let mut told = |step: usize, _: f32| {
+        if step.is_multiple_of(25) {
+            watch.progress(&phase, step, how.steps);
+        }
+    };
+    let (seed, neurons) = (wish.seed, wish.hidden);
+    let classes = &training.classes;
+    let (network, logits): (ModelProto, Vec<Vec<f32>>) = if neurons == 0 {
+        let head = head::fit(&features, classes, &weights, how, &mut told)
+            .map_err(|source| failed(spec, source))?;
+        let head = prior_corrected(head, &weights);
+        let logits = of_few.iter().map(|features| head.logits(features));
+        (place.replace(model, &head), logits.collect())
+    } else {
+        let TwoLayers { first, last } =
+            TwoLayers::fit(&features, classes, &weights, neurons, how, seed, &mut told)
+                .map_err(|source| failed(spec, source))?;
+        let last = prior_corrected(last, &weights);
+        let layers = TwoLayers { first, last };
+        let logits = of_few
+            .iter()
+            .map(|features| layers.logits(features))
+            .collect();
+        (layers.put(place, model), logits)
+    };
+    watch.progress(&phase, how.steps, how.steps);
+    Ok((network, logits))
 }
 
 fn with_features(spec: &ClassifierSpec, model: ModelProto) -> (ClassifierSpec, ModelProto) {

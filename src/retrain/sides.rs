@@ -3,7 +3,7 @@
 //! Golden patients (10 %) are drawn first and never trained on; the others are shared out 70:15:15. A new patient joins
 //! the side that is most short of the patient's rarest class; nobody is ever reassigned.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -52,6 +52,9 @@ pub struct Sides {
     /// How often the golden set has been looked at.
     #[serde(default)]
     pub golden_looks: u32,
+    /// Names that stand for many patients (see [`super::shared`]): each of their studies has a side of its own, for good.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub shared: BTreeSet<String>,
 }
 
 impl Sides {

@@ -57,7 +57,7 @@ impl RunFolder {
         }
         if plan.source.from.is_none() && plan.source.labels.is_none() {
             // What people say meanwhile is for the next training.
-            labels::export_to(settings, &dir.join(LABELS), plan.trust_untouched)?;
+            labels::export_to(settings, &dir.join(LABELS), plan.trust_untouched.is_some())?;
         }
         let start = match &plan.bundle {
             Some(dir) => Bundle::open(dir)?,

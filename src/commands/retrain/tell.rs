@@ -2,10 +2,11 @@
 
 use super::super::labelled;
 use crate::retrain::session::{self, Forecast, Wish};
+use crate::retrain::shared::Shared;
 use crate::retrain::sides::Side;
 
 /// What there is to learn from, and on what it will be computed.
-pub(super) fn plan(wish: &Wish<'_>, device: &str) {
+pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
     let dataset = wish.dataset;
     let mut patients: Vec<&str> = dataset
         .examples
@@ -21,6 +22,7 @@ pub(super) fn plan(wish: &Wish<'_>, device: &str) {
         dataset.from_cache,
         labelled::counts(dataset)
     );
+    nobodies(wish, shared);
     eprintln!(
         "{:<28} {:>9} {:>11} {:>6} {:>7}",
         "images that a person has seen", "training", "validation", "test", "golden"
@@ -41,8 +43,31 @@ pub(super) fn plan(wish: &Wish<'_>, device: &str) {
         let [training, validation, test, golden] = Side::ALL.map(count);
         eprintln!("{name:<29} {training:>9} {validation:>11} {test:>6} {golden:>7}");
     }
+    if let Some(confidence) = wish.trust_untouched {
+        eprintln!(
+            "{} images more, which nobody has looked at, are learned from (confidence {confidence} or more)",
+            session::untouched(wish)
+        );
+    }
     if wish.mode == session::Mode::Full {
         eprintln!("{device}");
+    }
+}
+
+/// Whose images are taken as one patient a study, because it is not known who they are.
+fn nobodies(wish: &Wish<'_>, shared: Shared) {
+    let examples = &wish.dataset.examples;
+    let nameless = examples.iter().filter(|example| example.nameless).count();
+    if nameless > 0 {
+        eprintln!(
+            "{nameless} images name no patient, or a placeholder (such as ANON): taken as one patient a study"
+        );
+    }
+    if shared.images > 0 {
+        eprintln!(
+            "{} images are under {} names that must stand for many patients (too many studies for one person): taken as one patient a study",
+            shared.images, shared.names
+        );
     }
 }
 

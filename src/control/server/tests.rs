@@ -86,6 +86,7 @@ impl Handler for Fake {
                 what,
                 to: None,
                 error: None,
+                not_restored: None,
             })
             .collect())
     }

@@ -1,12 +1,13 @@
 //! All weights of one classifier, trained through the interpreter.
 
 use super::asked::{Asked, CHUNK, hear};
+use super::parity::{self, Apart};
 use super::{Ask, Epoch, SessionError, Watch, failed};
 use crate::model::manifest::{ClassifierSpec, Laterality};
 use crate::model::onnx::ModelProto;
 use crate::retrain::augment::Augmentation;
 use crate::retrain::checkpoint::Keeping;
-use crate::retrain::evaluate::argmax;
+use crate::retrain::first_step::{self, Ending, Step};
 use crate::retrain::graph::{Graph, GraphError, Weights};
 use crate::retrain::head::{Head, Place};
 use crate::retrain::memory;
@@ -16,10 +17,6 @@ use crate::retrain::train::{self, Normalisation, Progress, Recipe};
 const GATE_IMAGES: usize = 8;
 /// How far their logits may be apart then, as a part of the largest (and at least of 1).
 const GATE: f32 = 1e-4;
-/// Images on which the written file is compared with the trained network.
-const PARITY_IMAGES: usize = 64;
-/// How far their logits may be apart.
-const PARITY: f32 = 1e-3;
 /// A checkpoint within an epoch is written when the last one is this old.
 const CHECKPOINT_EVERY: std::time::Duration = std::time::Duration::from_mins(2);
 
@@ -28,6 +25,8 @@ pub(super) struct Trainable {
     pub(super) graph: Graph,
     /// The network with the features among its outputs.
     pub(super) model: ModelProto,
+    /// The value that holds the features, or else the logits.
+    features: String,
     /// The last layer, where it can be told.
     place: Option<Place>,
 }
@@ -44,38 +43,46 @@ impl Trainable {
         Ok(Self {
             graph: Graph::with_outputs(model.clone(), logits, &features)?,
             model,
+            features,
             place,
         })
     }
 }
 
-/// Trains and gives the network with its new weights, and the curve.
+/// A network with its new weights.
+pub(super) struct Trained {
+    pub(super) network: ModelProto,
+    /// How the training went.
+    pub(super) curve: Vec<Epoch>,
+    /// What it says about some validation images, by the interpreter.
+    pub(super) logits: Vec<Vec<f32>>,
+}
+
+/// Trains; the logits are of `few`.
 pub(super) fn train(
     ask: &Ask<'_>,
     spec: &ClassifierSpec,
     model: ModelProto,
     training: &Asked<'_>,
     validation: &Asked<'_>,
+    few: &Asked<'_>,
     watch: &mut dyn Watch,
-) -> Result<(ModelProto, Vec<Epoch>), SessionError> {
+) -> Result<Trained, SessionError> {
     let graph_failed = |source: GraphError| failed(spec, source.into());
-    let Trainable {
-        graph,
-        model,
-        place,
-    } = Trainable::of(spec, model).map_err(graph_failed)?;
+    let trainable = Trainable::of(spec, model).map_err(graph_failed)?;
+    let graph = &trainable.graph;
     let device = &ask.wish.device;
     gate(
         ask,
         spec,
-        &graph,
-        &model,
+        graph,
+        &trainable.model,
         &validation.some(GATE_IMAGES),
         watch,
     )?;
-    let (batch, accumulate) = batch_that_fits(ask, spec, &graph, watch)?;
+    let (batch, accumulate) = batch_that_fits(ask, spec, &trainable, watch)?;
     let wish = &ask.wish.full;
-    let class_weights = match &place {
+    let class_weights = match &trainable.place {
         Some(_) => class_weights(&training.classes, spec.classes.len()),
         // What weights do to the last layer's bias could not be taken back.
         None => Vec::new(),
@@ -112,7 +119,7 @@ pub(super) fn train(
     let mut curve = Vec::new();
     let (learn, check) = (training.training(spec), validation.plain(spec));
     let weights = train::fit_kept(
-        &graph,
+        graph,
         &learn,
         &check,
         &recipe,
@@ -128,21 +135,40 @@ pub(super) fn train(
     )
     .map_err(|source| failed(spec, source))?;
     let trained = graph.to_onnx(&weights).map_err(graph_failed)?;
-    let few = validation.some(PARITY_IMAGES);
-    let worst = apart(ask, spec, &graph, &weights, &trained, &few, watch)?;
-    if worst.absolute > PARITY {
-        return Err(SessionError::Parity {
-            classifier: spec.id.clone(),
-            worst: worst.absolute,
-            images: few.pictures.len(),
-            limit: PARITY,
-        });
-    }
-    let trained = match (place, class_weights.is_empty()) {
-        (Some(place), false) => without_class_weights(&place, trained, &class_weights),
+    let mut logits = answers(ask, spec, graph, &weights, few)?;
+    let network = match (&trainable.place, class_weights.is_empty()) {
+        (Some(place), false) => {
+            for (logit, weight) in logits
+                .iter_mut()
+                .flat_map(|of| of.iter_mut().zip(&class_weights))
+            {
+                *logit -= weight.ln();
+            }
+            without_class_weights(place, trained, &class_weights)
+        }
         _ => trained,
     };
-    Ok((trained, curve))
+    Ok(Trained {
+        network,
+        curve,
+        logits,
+    })
+}
+
+/// Logits by the interpreter.
+fn answers(
+    ask: &Ask<'_>,
+    spec: &ClassifierSpec,
+    graph: &Graph,
+    weights: &Weights,
+    few: &Asked<'_>,
+) -> Result<Vec<Vec<f32>>, SessionError> {
+    let by = Normalisation::of(&spec.normalisation);
+    let pictures = few.plain(spec);
+    let device = &ask.wish.device;
+    let answers = train::answer(graph, weights, &pictures, by, CHUNK, device)
+        .map_err(|source| failed(spec, source))?;
+    Ok(answers.into_iter().map(|answer| answer.logits).collect())
 }
 
 fn in_words(spec: &ClassifierSpec, epoch: &Progress) -> String {
@@ -186,12 +212,6 @@ fn gate(
     Ok(())
 }
 
-/// How far logits are apart; infinitely where they name another class.
-struct Apart {
-    absolute: f32,
-    relative: f32,
-}
-
 fn apart(
     ask: &Ask<'_>,
     spec: &ClassifierSpec,
@@ -201,57 +221,27 @@ fn apart(
     few: &Asked<'_>,
     watch: &mut dyn Watch,
 ) -> Result<Apart, SessionError> {
-    let by = Normalisation::of(&spec.normalisation);
-    let pictures = few.plain(spec);
-    let mine = train::answer(graph, weights, &pictures, by, CHUNK, &ask.wish.device)
-        .map_err(|source| failed(spec, source))?;
+    let mine = answers(ask, spec, graph, weights, few)?;
     let theirs = hear(ask, spec, model, &spec.outputs.logits, few, watch)?;
-    let (mut absolute, mut largest) = (0.0f32, 1.0f32);
-    for (mine, theirs) in mine.iter().zip(&theirs.answers) {
-        for (a, b) in mine.logits.iter().zip(&theirs.logits) {
-            // A difference that is no number must not pass for a small one.
-            let difference = (a - b).abs();
-            absolute = if difference.is_nan() {
-                f32::INFINITY
-            } else {
-                absolute.max(difference)
-            };
-            largest = largest.max(b.abs());
-        }
-        let tie = absolute <= PARITY && margin(&theirs.logits) <= 2.0 * PARITY;
-        if argmax(&mine.logits) != argmax(&theirs.logits) && !tie {
-            absolute = f32::INFINITY;
-        }
-    }
-    Ok(Apart {
-        absolute,
-        relative: absolute / largest,
-    })
+    Ok(parity::apart(
+        mine.iter().map(Vec::as_slice),
+        &theirs.answers,
+    ))
 }
 
-/// How far the highest logit lies above the next.
-fn margin(logits: &[f32]) -> f32 {
-    let mut sorted = logits.to_vec();
-    sorted.sort_by(|a, b| b.total_cmp(a));
-    match sorted[..] {
-        [first, second, ..] => first - second,
-        _ => f32::INFINITY,
-    }
-}
-
+/// How many images at a time, and how many times a step: by what is free, then by trying the first step.
 fn batch_that_fits(
     ask: &Ask<'_>,
     spec: &ClassifierSpec,
-    graph: &Graph,
+    trainable: &Trainable,
     watch: &mut dyn Watch,
 ) -> Result<(usize, usize), SessionError> {
+    let graph = &trainable.graph;
     let wanted = ask.wish.full.batch;
-    let Some(available) = memory::available() else {
-        return Ok((wanted, 1));
-    };
-    let (batch, accumulate) = memory::fitting(graph, wanted, available);
+    let available = memory::available().unwrap_or(u64::MAX);
+    let (expected, times) = memory::fitting(graph, wanted, available);
     let megabytes = |bytes: u64| bytes / 1_000_000;
-    let needed = memory::of_training(graph, batch);
+    let needed = memory::of_training(graph, expected);
     if needed > available {
         return Err(SessionError::Memory {
             classifier: spec.id.clone(),
@@ -259,14 +249,56 @@ fn batch_that_fits(
             available: megabytes(available),
         });
     }
+    let (batch, more) = first_step(ask, spec, trainable, expected, watch)?;
     if batch < wanted {
         watch.line(&format!(
-            "{}: {} MB are free: {batch} images at a time instead of {wanted}, {accumulate} times a step",
+            "{}: {} MB are free: {batch} images at a time instead of {wanted}, {} times a step",
             spec.id,
-            megabytes(available)
+            megabytes(available),
+            times * more
         ));
     }
-    Ok((batch, accumulate))
+    Ok((batch, times * more))
+}
+
+/// Halves the batch until its first step survives in a child process.
+fn first_step(
+    ask: &Ask<'_>,
+    spec: &ClassifierSpec,
+    trainable: &Trainable,
+    batch: usize,
+    watch: &mut dyn Watch,
+) -> Result<(usize, usize), SessionError> {
+    let logits = &spec.outputs.logits;
+    let step = |batch| Step {
+        logits: logits.clone(),
+        features: trainable.features.clone(),
+        rows: spec.render.height as usize,
+        columns: spec.render.width as usize,
+        batch,
+        device: ask.wish.device_name,
+        address_space: memory::address_space_left(),
+    };
+    let tried = |batch| {
+        let ending = first_step::in_child(&trainable.model, &step(batch));
+        let id = &spec.id;
+        match &ending {
+            Ending::Made => watch.line(&format!(
+                "{id}: a first step with {batch} images at a time fits into memory"
+            )),
+            Ending::Died(how) => watch.line(&format!(
+                "{id}: a first step with {batch} images at a time ended with {how}: memory is short"
+            )),
+            Ending::NotTried(why) => {
+                watch.line(&format!("{id}: the first step could not be tried: {why}"));
+            }
+        }
+        ending
+    };
+    first_step::surviving(batch, tried).map_err(|how| SessionError::FirstStep {
+        classifier: spec.id.clone(),
+        how,
+    })
 }
 
 /// Rare classes count more, by the root of how rare they are: 1 on average over the images.
@@ -303,11 +335,5 @@ mod tests {
         assert!((mean - 1.0).abs() < 1e-5, "{weights:?}");
         assert!((weights[1] / weights[0] - 10f32.sqrt()).abs() < 1e-4);
         assert!(weights[2].is_finite(), "a class without images");
-    }
-
-    #[test]
-    fn the_margin_is_between_the_two_highest() {
-        assert!((margin(&[0.5, 3.0, 2.0]) - 1.0).abs() < 1e-6);
-        assert!(margin(&[1.0]).is_infinite());
     }
 }

@@ -12,6 +12,7 @@ use crate::contact_sheet::{base64, escape};
 use crate::retrain::judging::compare::{self, Comparison, Paired};
 use crate::retrain::judging::figures::{Breakdown, Judgement};
 use crate::retrain::judging::intervals::Proportion;
+use crate::retrain::judging::outside::{Distance, Outside};
 use crate::retrain::judging::promise;
 use crate::retrain::judging::svg::{Axis, Mark, Plot};
 
@@ -450,25 +451,33 @@ fn outside(html: &mut Html, report: &Report) {
         "Nothing was fitted on them. Kept back: not filed, for whatever reason. Recognised: sent to review as \
          out-of-scope or out-of-distribution, not merely as unsure.",
     );
-    let rows: Vec<Vec<Cell>> = report
-        .outside
-        .iter()
-        .map(|set| {
-            let reasons: Vec<String> = set
-                .reasons
-                .iter()
-                .map(|(reason, count)| format!("{reason} {count}"))
-                .collect();
-            vec![
-                Cell::Text(set.name.clone()),
-                Cell::Proportion(set.kept_back),
-                Cell::Proportion(set.recognised),
-                Cell::Text(reasons.join(", ")),
-            ]
-        })
-        .collect();
+    let row = |set: &Outside| {
+        let reasons: Vec<String> = set
+            .reasons
+            .iter()
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        vec![
+            Cell::Text(set.name.clone()),
+            Cell::Proportion(set.kept_back),
+            Cell::Proportion(set.recognised),
+            Cell::Text(reasons.join(", ")),
+        ]
+    };
     let headers = ["images", "kept back", "recognised", "why"];
-    html.table("", "", &headers, &rows);
+    for (distance, caption) in [
+        (Distance::Near, "Near: radiographs of something else"),
+        (Distance::Far, "Far: no radiographs"),
+    ] {
+        let sets = report.outside.iter();
+        let rows: Vec<Vec<Cell>> = sets
+            .filter(|set| set.distance == distance)
+            .map(row)
+            .collect();
+        if !rows.is_empty() {
+            html.table("", caption, &headers, &rows);
+        }
+    }
 }
 
 fn shortcuts(html: &mut Html, report: &Report) {

@@ -10,7 +10,7 @@ use super::super::compare::{Contender, GoldenSet, compare};
 use super::super::examples::{id, image, kept_back};
 use super::super::intervals::Proportion;
 use super::super::outcome::{Circumstances, LabelOrigin};
-use super::super::outside::Outside;
+use super::super::outside::{Distance, Outside};
 use super::super::promise::{Terms, certify};
 use super::*;
 
@@ -121,7 +121,8 @@ fn example() -> (Report, Vec<Mistake>) {
         .map(|(k, outcome)| Mistake::new(outcome, (k != 5).then(|| thumbnail(k as u32))))
         .collect();
     let outside = Outside {
-        name: "far: <noise>".into(),
+        distance: Distance::Far,
+        name: "<noise>".into(),
         kept_back: Proportion::of(63, 64),
         recognised: Proportion::of(60, 64),
         reasons: [("out-of-scope".to_owned(), 60)].into(),

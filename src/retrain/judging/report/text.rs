@@ -32,7 +32,8 @@ pub fn summary(report: &Report) -> String {
     }
     for set in &report.outside {
         let line = format!(
-            "Of no category, {}: kept back {}, recognised as such {}.",
+            "Of no category, {}: {}: kept back {}, recognised as such {}.",
+            set.distance.word(),
             one_line(&set.name),
             with_interval(set.kept_back),
             with_interval(set.recognised)

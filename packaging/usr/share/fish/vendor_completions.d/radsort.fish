@@ -39,7 +39,7 @@ complete -c radsort -n "__fish_radsort_needs_command" -f -a "correct" -d 'Say th
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "confirm" -d 'Say that files are what their records say'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "labels" -d 'What people have said about files: list it, take it elsewhere, bring it in, and settle what waits'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "audit" -d 'Find out how often the model is right: have a person look at files drawn at random'
-complete -c radsort -n "__fish_radsort_needs_command" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode and time that they had'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode, time and owner that they had'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "verify" -d 'Check that ledger, index and folders agree. Nothing is changed'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "reindex" -d 'Delete the index and build it again from the ledger, then compare it with the folders'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "retrain" -d 'Fit the model to the site\'s own images'
@@ -160,6 +160,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_s
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l out -d 'Where the page goes, as `radsort-audit-LIST.html`' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l open -d 'Open the page in a browser'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l json -d 'One JSON object: the list, the page, and each file in the order in which they were drawn'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "sample" -d 'Draw files uniformly from everything filed, keep the list, and write a page of pictures to go through'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -180,7 +181,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand reindex" -s h -l help -d
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l bundle -d 'Start from this bundle instead of the one in use' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin, confidence' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l classifier -d 'Which classifiers: frontal, lateral, view (their ids in the bundle), or all' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l mode -d 'head: the last layer on frozen features; full: all weights [default: head; full with --init]' -r -f -a "head\t'The last layer'
 full\t'All weights'"
@@ -205,13 +206,14 @@ complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l seed -d 'Of 
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l as-version -d 'The new bundle\'s version [default: that of the old one, and when it was begun]' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l out -d 'Write the bundle into this folder instead of keeping it beside the others' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l target -d 'The part of what is filed automatically that may be wrong. The bundle carries it as its promise: thresholds are raised for it, and categories with fewer than 100 certifying images go to review [default: none; 0.005 in the report]' -r
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l near -d 'Radiographs of other things (chests, necks, lying patients): how many would be filed is reported, nothing is fitted' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l far -d 'DICOM files of anything else; plain grey, noise, stripes and scenes are always tried' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l near -d 'Radiographs of other things: how many would be filed is reported, nothing is fitted; phantoms of chests, necks and lying patients are always tried' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l far -d 'DICOM files of anything else; noise, black, plain grey, stripes and photograph-like pictures are always tried' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l trust-untouched -d 'Learn also from images that nobody has looked at, where the model was at least so sure [without a value: 0.99]; nothing is ever calibrated or judged on them' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l promote -d 'Put the new bundle to use when it is better than the one in use on golden images' -r -f -a "never\t'By `radsort models promote`'
 if-better\t'At once, when golden images say that it is better'"
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l complete -d 'The list leaves no image of its set out'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l freeze-norms -d 'full: keep batch normalisation\'s statistics as they are'
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l trust-untouched -d 'Learn also from images that nobody has looked at'
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l leave-out-copies -d 'Leave images out that are nearly the same as one of another patient on a side that judges'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l few-patients -d 'Train also when classes have too few patients to be judged'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l resume -d 'Go on with the training that was interrupted, as it was told then'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l dry-run -d 'Say what would be learned from, how long it takes and how much memory, and stop'
@@ -219,10 +221,10 @@ complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l json -d 'One
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l bundle -d 'The bundle; default: that in use by the configuration, else the shipped one' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin, confidence' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l target -d 'The part of what is filed automatically that may be wrong, for the promise' -r
-complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l near -d 'Radiographs of other things (chests, necks, lying patients): how many would be filed is reported, nothing is fitted' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l far -d 'DICOM files of anything else; plain grey, noise, stripes and scenes are always tried' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l near -d 'Radiographs of other things: how many would be filed is reported, nothing is fitted; phantoms of chests, necks and lying patients are always tried' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l far -d 'DICOM files of anything else; noise, black, plain grey, stripes and photograph-like pictures are always tried' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l report -d 'Write a page with figures, curves and the worst mistakes' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l complete -d 'The list leaves no image of its set out: its error rate says something about all files'
@@ -289,6 +291,12 @@ complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l difficulty -
 hard\t'Metal glare, underexposure, odd crops, partial spines, overlapping devices'"
 complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l size -d 'Columns and rows, such as 500x750 [default: each detector\'s own, 2000–3000 × 3000–4300]' -r
 complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l outside -d 'Share of images that show no full spine: chest, pelvis, hand, calibration shots' -r
+complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l outside-kind -d 'What those images show instead, one or several with commas between' -r -f -a "chest\t'The chest, taken standing'
+cervical\t'The cervical spine alone'
+supine\t'A lying patient\'s lower spine, on a table'
+noise\t'White noise'
+black\t'Nothing but black'
+photograph-like\t'Things over each other, lit from a side, as on photographs'"
 complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l sheet -d 'Also write a contact sheet of thumbnails by category to this PNG' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l json -d 'Print a summary as one JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand phantom" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -310,7 +318,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_see
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "confirm" -d 'Say that files are what their records say'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "labels" -d 'What people have said about files: list it, take it elsewhere, bring it in, and settle what waits'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "audit" -d 'Find out how often the model is right: have a person look at files drawn at random'
-complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode and time that they had'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode, time and owner that they had'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "verify" -d 'Check that ledger, index and folders agree. Nothing is changed'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "reindex" -d 'Delete the index and build it again from the ledger, then compare it with the folders'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "retrain" -d 'Fit the model to the site\'s own images'

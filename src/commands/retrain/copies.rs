@@ -1,0 +1,132 @@
+//! Images that are nearly the same although their patients are on different sides: a model would be judged on what it has
+//! learned from. A training with such images is refused unless it is told to do without them.
+
+use std::fmt::Write as _;
+
+use anyhow::bail;
+
+use crate::retrain::alike::{self, Leak};
+use crate::retrain::dataset::{Dataset, Example};
+use crate::retrain::sides::{Side, Sides};
+
+/// How many are named.
+const NAMED: usize = 5;
+
+/// Refuses such images, or leaves out those on the side that judges less strictly. A dry run says that it would refuse.
+pub(super) fn settle(
+    dataset: &mut Dataset,
+    sides: &Sides,
+    leave_out: bool,
+    dry_run: bool,
+) -> anyhow::Result<()> {
+    let leaks = alike::leaks(dataset, sides);
+    if leaks.is_empty() {
+        return Ok(());
+    }
+    let problem = (!leave_out).then(|| in_words(dataset, sides, &leaks));
+    match problem {
+        Some(problem) if dry_run => eprintln!("would be refused: {problem}"),
+        Some(problem) => bail!(problem),
+        None => {}
+    }
+    let why = "nearly the same image as one of another patient on a side that judges";
+    *dataset.left_out.entry(why.into()).or_default() += leaks.len();
+    for leak in leaks.into_iter().rev() {
+        dataset.examples.remove(leak.index);
+    }
+    Ok(())
+}
+
+fn in_words(dataset: &Dataset, sides: &Sides, leaks: &[Leak]) -> String {
+    let mut text = format!(
+        "{} of {} images are nearly the same as one of another patient on a side that judges, so that the model would be \
+         judged on what it has learned from:\n",
+        leaks.len(),
+        dataset.examples.len()
+    );
+    let shown = |example: &Example| {
+        // Who was never given a side is learned from.
+        let side = sides.of(&example.patient).unwrap_or(Side::Training);
+        format!("{} ({})", example.path.display(), side.word())
+    };
+    for leak in leaks.iter().take(NAMED) {
+        let [copy, of] = [leak.index, leak.of].map(|index| shown(&dataset.examples[index]));
+        let _ = writeln!(text, "  {copy} is like {of}");
+    }
+    if let Some(more) = leaks.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        let _ = writeln!(text, "  and {more} more");
+    }
+    text.push_str(
+        "Remove the copies, say in a list (--labels, column patient) that they are of one patient, or use \
+         --leave-out-copies to learn without them",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::domain::decision::HeaderView;
+    use crate::filing::record::Digest;
+    use crate::model::Bundle;
+    use crate::retrain::judging::outcome::{Circumstances, LabelOrigin};
+
+    /// Seven patients to learn from and a golden one, all with the same picture.
+    fn copied() -> (Dataset, Sides) {
+        let spec = Bundle::open_or_shipped(None).unwrap().render_specs()[0].clone();
+        let picture: Vec<u16> = (0..spec.height * spec.width)
+            .map(|k| (k % 251 * 97) as u16)
+            .collect();
+        let example = |k: usize| Example {
+            path: format!("{k}.dcm").into(),
+            digest: Digest(k.to_string()),
+            category: Some(0),
+            origin: LabelOrigin::Csv,
+            patient: format!("P{k}"),
+            study: None,
+            nameless: false,
+            header: HeaderView::Absent,
+            circumstances: Circumstances::default(),
+            pictures: vec![picture.clone()],
+        };
+        let side = |k: usize| [Side::Training, Side::Golden][usize::from(k == 7)];
+        let sides = Sides {
+            patients: (0..8).map(|k| (format!("P{k}"), side(k))).collect(),
+            ..Sides::default()
+        };
+        let dataset = Dataset {
+            examples: (0..8).map(example).collect(),
+            specs: vec![spec],
+            ..Dataset::default()
+        };
+        (dataset, sides)
+    }
+
+    #[test]
+    fn a_leaking_split_is_refused_with_counts_and_files_and_what_to_do() {
+        let (mut dataset, sides) = copied();
+        let why = settle(&mut dataset, &sides, false, false)
+            .unwrap_err()
+            .to_string();
+        assert!(why.starts_with("7 of 8 images"), "{why}");
+        assert!(
+            why.contains("0.dcm (training) is like 7.dcm (golden)"),
+            "{why}"
+        );
+        assert!(
+            why.contains("and 2 more") && why.contains("--leave-out-copies"),
+            "{why}"
+        );
+        assert_eq!(dataset.examples.len(), 8);
+    }
+
+    #[test]
+    fn copies_are_left_out_and_counted_when_that_was_asked_for() {
+        let (mut dataset, sides) = copied();
+        settle(&mut dataset, &sides, true, false).unwrap();
+        assert_eq!(dataset.examples.len(), 1);
+        assert_eq!(dataset.examples[0].patient, "P7", "the golden one stays");
+        assert_eq!(dataset.left_out.values().sum::<usize>(), 7);
+    }
+}
