@@ -98,8 +98,8 @@ pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
         )
     })?;
     let (uid, me) = (Uid::from_raw(owner.uid()), rustix::process::geteuid());
+    crate::state::keep_private();
     if uid == me {
-        crate::state::keep_private();
         return Ok(());
     }
     if !me.is_root() {
@@ -121,9 +121,7 @@ pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
             state.display(),
             owner.uid()
         )
-    })?;
-    crate::state::keep_private();
-    Ok(())
+    })
 }
 
 /// Every root with its path: where files can lie, and where they came from.

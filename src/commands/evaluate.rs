@@ -70,7 +70,7 @@ pub fn share(text: &str) -> Result<f64, String> {
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let settings = args.config.config.is_some().then(|| args.config.load());
     let settings = settings.transpose()?;
-    // Made by who asked for it; what is kept at the site belongs to the site.
+    // By who asked for it; what is kept at the site belongs to the site.
     let page_file = args.report.as_deref().map(new_page).transpose()?;
     if let Some(settings) = settings.as_ref().filter(|it| it.state.exists()) {
         access::become_owner_of(&settings.state)?;
@@ -110,7 +110,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     report.outside = outside::ask(&args.outside, &bundle, settings.as_ref(), &review, &runtime)?;
     if let Some((mut file, path)) = page_file {
         let mistakes = training_report::mistakes(&dataset, &set);
-        file.write_all(page(&report, &mistakes).as_bytes())
+        empty(&file)
+            .and_then(|()| file.write_all(page(&report, &mistakes).as_bytes()))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.json {
@@ -122,9 +123,20 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A report that is there stays as it is until there is a new one.
 fn new_page(path: &Path) -> anyhow::Result<(File, &Path)> {
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).open(path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
     Ok((file, path))
+}
+
+/// Pipes and terminals have no length.
+fn empty(file: &File) -> std::io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    Ok(())
 }
 
 /// A bundle's categories, in its order.

@@ -15,7 +15,7 @@ use crate::domain::decision::HeaderView;
 use crate::filing::record::Digest;
 use crate::model::Bundle;
 use crate::phantom::{self, Difficulty, Imbalance, OutsideKind, PlanOptions, Syntax};
-use crate::retrain::dataset::{Dataset, Example};
+use crate::retrain::dataset::{Dataset, Example, pictures};
 use crate::retrain::judging::outcome::{Circumstances, LabelOrigin};
 use crate::retrain::judging::outside::{Distance, Outside, plain};
 use crate::retrain::phantoms::{self, Drawn, Wanted};
@@ -111,13 +111,9 @@ fn example(wanted: &Wanted, decoded: Decoded) -> Example {
         Content::Radiograph { header } => HeaderView::of(&header.description),
         _ => HeaderView::Absent,
     };
-    let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
-    let pictures = decoded.radiographs.iter();
     Example {
         header,
-        pictures: pictures
-            .map(|radiograph| radiograph.pixels.iter().map(stored).collect())
-            .collect(),
+        pictures: pictures(&decoded),
         ..of_no_category(wanted.plan.sop_instance_uid.clone())
     }
 }

@@ -228,18 +228,20 @@ impl Job<'_> {
             .source
             .unlink_file(claim, &self.intent.fingerprint)
             .map_err(|error| held(&error))?;
-        if removed == Removed::Not {
-            let there = self.source.stat_if_there(claim);
-            match there.map_err(|error| held(&error))? {
-                Some(there) if self.is_kept_file(&there) => {
-                    return Err(self.take_back_copy(target, &landed, claim));
+        match removed {
+            Removed::Not => {
+                let there = self.source.stat_if_there(claim);
+                match there.map_err(|error| held(&error))? {
+                    Some(there) if self.is_kept_file(&there) => {
+                        return Err(self.take_back_copy(target, &landed, claim));
+                    }
+                    // Somebody has put another file there; the copy is all that is left of ours.
+                    Some(_) => drop(self.put_back(self.source, claim, Outcome::Changed)),
+                    None => {}
                 }
-                // Somebody has put another file there; the copy is all that is left of ours.
-                Some(_) => drop(self.put_back(self.source, claim, Outcome::Changed)),
-                None => {}
             }
-        } else if removed == Removed::Before && self.has_a_name() {
-            return Err(self.folder_moved());
+            Removed::Before if self.has_a_name() => return Err(self.folder_moved()),
+            Removed::Before | Removed::Now => {}
         }
         fail::fail_point!("after-unclaim");
         self.sync_source();

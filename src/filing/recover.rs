@@ -19,6 +19,7 @@
 //! Where the target's name is taken by other bytes, its alternative (with digest and record number) is looked at too,
 //! and a file that is taken anew gets a new name. Unfinished copies (`.part`) go in any case.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
@@ -73,8 +74,29 @@ impl RecoverReport {
     }
 }
 
-/// Finishes or undoes one Intent. `source` is the root of its watch.
-pub fn resolve(intent: &Intent, roots: &Roots, source: &Root) -> Resolution {
+/// The claims that lie anywhere in a drop directory: looked for when they are first asked for, and once, however many Intents
+/// are open.
+#[derive(Debug, Default)]
+pub struct Claims(OnceCell<Vec<RelPath>>);
+
+impl Claims {
+    fn of(&self, source: &Root) -> io::Result<&[RelPath]> {
+        if let Some(found) = self.0.get() {
+            return Ok(found);
+        }
+        let mut found = Vec::new();
+        walk(source, usize::MAX, true, &mut |path| {
+            if hidden(path, ".claim").is_some() {
+                found.push(path.clone());
+            }
+            Ok(true)
+        })?;
+        Ok(self.0.get_or_init(|| found))
+    }
+}
+
+/// Finishes or undoes one Intent. `source` is the root of its watch, `claims` are those that lie in it.
+pub fn resolve(intent: &Intent, roots: &Roots, source: &Root, claims: &Claims) -> Resolution {
     let Some(target) = roots.get(&intent.to.root) else {
         return Resolution::Wait(format!("{:?} is no destination", intent.to.root));
     };
@@ -86,6 +108,7 @@ pub fn resolve(intent: &Intent, roots: &Roots, source: &Root) -> Resolution {
         roots,
         target,
         source,
+        claims,
     })
     .resolve()
     {
@@ -99,6 +122,7 @@ struct Case<'a> {
     roots: &'a Roots,
     target: &'a Root,
     source: &'a Root,
+    claims: &'a Claims,
 }
 
 impl Case<'_> {
@@ -136,23 +160,24 @@ impl Case<'_> {
         if let Some(stat) = self.source.stat_if_there(claim)? {
             return Ok(Some((claim.clone(), stat)));
         }
-        let mut found = None;
-        if somewhere {
-            walk(self.source, usize::MAX, true, &mut |path| {
-                if path.file_name() == claim.file_name() {
-                    found = Some(path.clone());
-                }
-                Ok(found.is_none())
-            })?;
-        }
-        let Some(path) = found else { return Ok(None) };
-        let Some(stat) = self.source.stat_if_there(&path)? else {
+        if !somewhere {
             return Ok(None);
-        };
-        // Anyone may make such a name: it must be the file, too. Over FUSE a file that was moved may have another number.
-        let is_ours = stat.st_ino == self.intent.fingerprint.ino
-            || digest_of_file_at(self.source, &path)?.as_ref() == Some(&self.intent.digest);
-        Ok(is_ours.then_some((path, stat)))
+        }
+        let claims = self.claims.of(self.source)?.iter();
+        for path in claims.filter(|path| path.file_name() == claim.file_name()) {
+            if let Some(stat) = self.source.stat_if_there(path)?
+                && self.is_ours(path, &stat)?
+            {
+                return Ok(Some((path.clone(), stat)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Anyone may make a claim's name: it must be the file, too. Over FUSE a file that was moved may have another number.
+    fn is_ours(&self, path: &RelPath, stat: &Stat) -> io::Result<bool> {
+        Ok(stat.st_ino == self.intent.fingerprint.ino
+            || digest_of_file_at(self.source, path)?.as_ref() == Some(&self.intent.digest))
     }
 
     /// The target, under its name or its alternative.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 
+use super::dataset::at_16_bits;
 use crate::model::manifest::{
     ClassifierSpec, FILE_NAME, FileRef, GreyFormat, Manifest, OutOfDistribution, Reference,
 };
@@ -59,16 +60,13 @@ impl Fitted {
             .out_of_distribution
             .as_ref()
             .and_then(|measure| measure.parameters.as_ref());
-        let stored = |grey: &f32| (grey * f32::from(u16::MAX)).round() as u16;
         let references = bundle.references(spec)?;
         Ok(Self {
             network,
             parameters: file.map(numbers).transpose()?,
             references: references
                 .into_iter()
-                .map(|(reference, grey)| {
-                    (grey.iter().map(stored).collect(), reference.logits.clone())
-                })
+                .map(|(reference, grey)| (at_16_bits(&grey), reference.logits.clone()))
                 .collect(),
             spec: spec.clone(),
         })

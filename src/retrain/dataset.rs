@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::judging::outcome::{Circumstances, LabelOrigin};
 use super::rows::Row;
 use crate::decode::pool::{DecodeError, Pool};
-use crate::decode::{Content, PREPROCESSING_VERSION, RenderSpec};
+use crate::decode::{Content, Decoded, PREPROCESSING_VERSION, RenderSpec};
 use crate::domain::Pseudonym;
 use crate::domain::decision::HeaderView;
 use crate::domain::instance::{Description, Header};
@@ -61,6 +61,20 @@ impl Example {
     pub fn study_or_file(&self) -> String {
         study_or_file(self.study.as_deref(), &self.digest)
     }
+}
+
+/// Grey values, 0 black to 1 white, as they are kept: 65535 is white.
+pub fn at_16_bits(grey: &[f32]) -> Vec<u16> {
+    let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
+    grey.iter().map(stored).collect()
+}
+
+/// The pictures of a decoded file, one for each spec, as [`at_16_bits`].
+pub fn pictures(decoded: &Decoded) -> Vec<Vec<u16>> {
+    let radiographs = decoded.radiographs.iter();
+    radiographs
+        .map(|radiograph| at_16_bits(&radiograph.pixels))
+        .collect()
 }
 
 fn study_or_file(study: Option<&str>, digest: &Digest) -> String {
@@ -252,14 +266,9 @@ impl Loader<'_> {
         let Content::Radiograph { header } = &decoded.inspection.content else {
             return Err("no radiograph".into());
         };
-        let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
         let kept = Kept {
             about: self.about(header),
-            pictures: decoded
-                .radiographs
-                .iter()
-                .map(|radiograph| radiograph.pixels.iter().map(stored).collect())
-                .collect(),
+            pictures: pictures(&decoded),
         };
         if let Some(entry) = &entry {
             // A cache that cannot be written costs time, nothing else.

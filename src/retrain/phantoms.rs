@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
+use super::dataset::pictures;
 use crate::decode::{Decoded, Fault, RenderSpec, decode_bytes};
 use crate::phantom::{CATEGORIES, PhantomError, Plan, Syntax, Truth};
 
@@ -126,18 +127,11 @@ pub fn render(
     scratch: &Path,
     done: impl FnMut(usize),
 ) -> Result<Vec<Labelled>, PhantomsError> {
-    let keep = |wanted: &Wanted, decoded: Decoded| {
-        let stored = |value: &f32| (value * f32::from(u16::MAX)).round() as u16;
-        Labelled {
-            truth: wanted.plan.truth.clone(),
-            patient: wanted.patient.clone(),
-            normal: wanted.normal,
-            pictures: decoded
-                .radiographs
-                .iter()
-                .map(|r| r.pixels.iter().map(stored).collect())
-                .collect(),
-        }
+    let keep = |wanted: &Wanted, decoded: Decoded| Labelled {
+        truth: wanted.plan.truth.clone(),
+        patient: wanted.patient.clone(),
+        normal: wanted.normal,
+        pictures: pictures(&decoded),
     };
     decode_each(wanted, specs, threads, scratch, keep, done)
 }

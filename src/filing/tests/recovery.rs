@@ -2,7 +2,7 @@
 
 use super::super::names;
 use super::super::record::RecordId;
-use super::super::recover::{Began, Resolution, resolve, sweep, tidy};
+use super::super::recover::{Began, Claims, Resolution, resolve, sweep, tidy};
 use super::*;
 
 /// An Intent for the file that is in the drop directory now.
@@ -71,7 +71,12 @@ impl Scene {
     }
 
     fn resolve(&self) -> Resolution {
-        resolve(&self.intent, &self.roots, &self.bench.root())
+        resolve(
+            &self.intent,
+            &self.roots,
+            &self.bench.root(),
+            &Claims::default(),
+        )
     }
 
     /// Recovers twice (a crash during recovery is a crash, too): finished at the target, and exactly one copy.
@@ -338,7 +343,7 @@ fn a_claim_is_found_where_its_folder_has_been_moved_to() {
             fs::write(landed, "a").unwrap();
         }
         intent.action = Action::Move;
-        let resolution = resolve(&intent, &bench.roots(), &bench.root());
+        let resolution = resolve(&intent, &bench.roots(), &bench.root(), &Claims::default());
         if copied {
             assert!(
                 matches!(resolution, Resolution::Finished(_)),
@@ -353,6 +358,28 @@ fn a_claim_is_found_where_its_folder_has_been_moved_to() {
             assert_eq!(bench.in_drop(), ["a"]);
         }
         assert_eq!(bench.census(), BTreeMap::from([("a".into(), 1)]));
+    }
+}
+
+#[test]
+fn somebody_elses_files_of_a_claims_name_do_not_hide_it() {
+    let bench = Bench::new();
+    bench.put("sub/a", "a");
+    let intent = intent(&bench, "sub/a", "a", true);
+    let name = intent.claim.as_ref().unwrap().to_string();
+    let name = name.rsplit('/').next().unwrap();
+    for (folder, bytes) in [("before", "x"), ("moved", "a"), ("zz", "y")] {
+        bench.put(&format!("{folder}/{name}"), bytes);
+    }
+    fs::remove_file(bench.drop.join("sub/a")).unwrap();
+    let resolution = resolve(&intent, &bench.roots(), &bench.root(), &Claims::default());
+    assert!(
+        matches!(resolution, Resolution::Abandoned(_)),
+        "{resolution:?}"
+    );
+    assert_eq!(fs::read(bench.drop.join("sub/a")).unwrap(), b"a");
+    for folder in ["before", "zz"] {
+        assert!(bench.drop.join(folder).join(name).exists(), "{folder}");
     }
 }
 
@@ -402,7 +429,7 @@ fn what_is_on_an_offline_share_waits() {
     fs::rename(scene.source(), scene.claim()).unwrap();
     fs::rename(&scene.bench.drop, scene.bench.state.join("away")).unwrap();
     assert!(matches!(
-        resolve(&scene.intent, &scene.roots, &root),
+        resolve(&scene.intent, &scene.roots, &root, &Claims::default()),
         Resolution::Wait(_)
     ));
     fs::rename(scene.bench.state.join("away"), &scene.bench.drop).unwrap();

@@ -9,7 +9,7 @@ use super::requests::completion;
 use super::{After, Entry, Message, Worker};
 use crate::domain::placement::RootId;
 use crate::filing::record::{Intent, Record};
-use crate::filing::recover::{RecoverReport, Resolution, resolve};
+use crate::filing::recover::{Claims, RecoverReport, Resolution, resolve};
 use crate::root::Root;
 use crate::telemetry::Event;
 
@@ -54,10 +54,10 @@ impl Worker {
         let (destinations, messages) = (Arc::clone(&self.destinations), self.messages.clone());
         let root = Arc::clone(root);
         share.submit(move || {
-            let roots = destinations.current();
+            let (roots, claims) = (destinations.current(), Claims::default());
             let resolve = |intent: Intent| {
                 let resolution = match &roots {
-                    Ok(roots) => resolve(&intent, roots, &root),
+                    Ok(roots) => resolve(&intent, roots, &root, &claims),
                     Err(reason) => Resolution::Wait(reason.to_string()),
                 };
                 (intent, resolution)
