@@ -206,29 +206,46 @@ fn memory_descriptors_and_threads_stay_as_they_are_however_many_files_come() {
     publish(&samples, wanted, took);
 }
 
-/// What is judged: its name, its unit, its slack, its slack a file, its value.
-type Judged = (&'static str, &'static str, f64, f64, fn(&Sample) -> f64);
+/// What is judged.
+struct Judged {
+    name: &'static str,
+    unit: &'static str,
+    /// How much it may grow besides [`TOLERANCE`], in all and a file.
+    slack: (f64, f64),
+    value: fn(&Sample) -> f64,
+}
 
 const JUDGED: [Judged; 5] = [
-    (
-        "daemon, anonymous memory",
-        "MB",
-        MEMORY_SLACK,
-        MEMORY_OF_INDEX,
-        |sample| sample.daemon_anonymous,
-    ),
-    (
-        "decoders, anonymous memory",
-        "MB",
-        MEMORY_SLACK,
-        0.0,
-        |sample| sample.workers_anonymous,
-    ),
-    ("file descriptors of all", "", 0.0, 0.0, |sample| {
-        sample.descriptors
-    }),
-    ("threads of all", "", 0.0, 0.0, |sample| sample.threads),
-    ("processes", "", 0.0, 0.0, |sample| sample.processes),
+    Judged {
+        name: "daemon, anonymous memory",
+        unit: "MB",
+        slack: (MEMORY_SLACK, MEMORY_OF_INDEX),
+        value: |sample| sample.daemon_anonymous,
+    },
+    Judged {
+        name: "decoders, anonymous memory",
+        unit: "MB",
+        slack: (MEMORY_SLACK, 0.0),
+        value: |sample| sample.workers_anonymous,
+    },
+    Judged {
+        name: "file descriptors of all",
+        unit: "",
+        slack: (0.0, 0.0),
+        value: |sample| sample.descriptors,
+    },
+    Judged {
+        name: "threads of all",
+        unit: "",
+        slack: (0.0, 0.0),
+        value: |sample| sample.threads,
+    },
+    Judged {
+        name: "processes",
+        unit: "",
+        slack: (0.0, 0.0),
+        value: |sample| sample.processes,
+    },
 ];
 
 /// Tables, picture, and the judgement.
@@ -242,7 +259,13 @@ fn publish(samples: &[Sample], wanted: usize, took: Duration) {
     let mut grown = Vec::new();
     let between =
         median(after, |sample| sample.files as f64) - median(before, |sample| sample.files as f64);
-    for (name, unit, slack, each, value) in JUDGED {
+    for Judged {
+        name,
+        unit,
+        slack: (slack, each),
+        value,
+    } in JUDGED
+    {
         let (was, is) = (median(before, value), median(after, value));
         let most = samples.iter().map(value).fold(0.0, f64::max);
         let flat = is <= was * TOLERANCE + slack + each * between;
@@ -285,8 +308,8 @@ fn publish(samples: &[Sample], wanted: usize, took: Duration) {
     let each = |value: fn(&Sample) -> f64| {
         format!("{:.0} bytes", (value(last) - value(first)) / wanted as f64)
     };
-    let memory =
-        (median(after, JUDGED[0].4) - median(before, JUDGED[0].4)) / between.max(1.0) * 1e6;
+    let memory = |samples| median(samples, |sample| sample.daemon_anonymous);
+    let memory = (memory(after) - memory(before)) / between.max(1.0) * 1e6;
     figures::publish(
         "endurance-growth",
         &[

@@ -472,56 +472,64 @@ fn weights(bundle: &Path, file: &str) -> Vec<f32> {
         .collect()
 }
 
+/// All weights of the view classifier, three times over.
+fn three_epochs<'a>(images: &'a Path, out: &'a Path) -> [&'a str; 14] {
+    [
+        "retrain",
+        "--few-patients",
+        "--classifier",
+        "view",
+        "--mode",
+        "full",
+        "--epochs",
+        "3",
+        "--device",
+        "cpu",
+        "--from",
+        text(images),
+        "--out",
+        text(out),
+    ]
+}
+
+/// Kills a training when it tells of its first epoch. Gives what it told until then.
+fn killed_after_an_epoch(mut command: Command) -> String {
+    use std::io::{BufRead as _, BufReader};
+    let mut child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut told: Vec<String> = Vec::new();
+    while !told
+        .last()
+        .is_some_and(|line| line.contains("epoch 1 of 3"))
+        && let Some(line) = lines.next()
+    {
+        told.push(line.unwrap());
+    }
+    child.kill().unwrap();
+    let ended = child.wait().unwrap();
+    assert!(!ended.success(), "it was done before it was killed");
+    told.join("\n")
+}
+
 #[test]
 fn a_training_that_is_killed_and_resumed_comes_to_what_it_comes_to_without() {
-    use std::io::{BufRead as _, BufReader};
     let site = site();
     let images = images(&site, 40, 17);
     let (whole, resumed) = (
         site.dir.path().join("whole"),
         site.dir.path().join("resumed"),
     );
-    let words = |out: &Path| -> Vec<String> {
-        let list = images.join("labels.csv");
-        [
-            "retrain",
-            "--few-patients",
-            "--classifier",
-            "view",
-            "--mode",
-            "full",
-            "--epochs",
-            "3",
-            "--device",
-            "cpu",
-            "--labels",
-            text(&list),
-            "--out",
-            text(out),
-        ]
-        .map(str::to_owned)
-        .to_vec()
-    };
-    let first = words(&whole);
-    site.ok(&first.iter().map(String::as_str).collect::<Vec<_>>());
+    site.ok(&three_epochs(&images, &whole));
     assert!(
         !site.run(&["retrain", "--resume"]).status.success(),
         "nothing was interrupted"
     );
 
-    let second = words(&resumed);
-    let mut command = site.command(&second.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut child = command
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let told = lines
-        .map_while(Result::ok)
-        .find(|line| line.contains("epoch 1 of 3"));
-    assert!(told.is_some(), "the first epoch was never told of");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let told = killed_after_an_epoch(site.command(&three_epochs(&images, &resumed)));
+    assert!(told.contains("epoch 1 of 3"), "{told}");
     assert!(!resumed.join("bundle.toml").exists());
 
     // It goes on as it was told, with nothing said again.
@@ -830,6 +838,41 @@ fn images_of_no_category_are_reported_apart_near_and_far() {
             .unwrap()
             .contains("belong under no category")
     );
+}
+
+#[test]
+fn a_training_begun_with_little_memory_goes_on_with_its_batch_when_there_is_more() {
+    let site = site();
+    let images = images(&site, 40, 18);
+    let out = site.dir.path().join("trained");
+    let mut words = three_epochs(&images, &out).to_vec();
+    words.extend(["--batch", "4096"]);
+    let whole = site.command(&words);
+    let mut short = Command::new("sh");
+    short
+        .args(["-c", "ulimit -v $0; exec \"$@\"", "4194304"])
+        .arg(whole.get_program())
+        .args(whole.get_args());
+    for (key, value) in whole.get_envs() {
+        match value {
+            Some(value) => short.env(key, value),
+            None => short.env_remove(key),
+        };
+    }
+    let told = killed_after_an_epoch(short);
+    assert!(
+        told.contains("images at a time instead of 4096") && told.contains("epoch 1 of 3"),
+        "{told}"
+    );
+
+    let output = site.run(&["retrain", "--resume"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(
+        !told.contains("epoch 1 of 3") && told.contains("epoch 3 of 3"),
+        "{told}"
+    );
+    assert!(out.join("bundle.toml").exists());
 }
 
 /// Runs the hidden trial of a first step with the lateral classifier of the shipped bundle under a limit of address space.

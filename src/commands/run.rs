@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::access::ConfigArg;
+use crate::sys::heap;
 use crate::{daemon, telemetry};
 
 /// Run the service in the foreground.
@@ -29,6 +30,7 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let settings = args.config.load()?;
     telemetry::start(&settings.log)?;
+    heap::share_between_threads();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("radsort")

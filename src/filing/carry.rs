@@ -20,7 +20,7 @@ use super::request::{HoldReason, Outcome, is_offline};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, RelPath};
-use crate::root::{Removed, Root, fingerprint};
+use crate::root::{Removed, Root, fingerprint, may_have_two_names};
 use crate::sys::lease;
 use crate::watch::ShareKind;
 
@@ -149,7 +149,9 @@ impl Job<'_> {
                         "the system does not let it be moved".into(),
                     )));
                 }
-                _ if is_offline(&error) => return Err(Carried::Stuck(self.held(&error))),
+                _ if is_offline(&error) || may_have_two_names(&error) => {
+                    return Err(Carried::Stuck(self.held(&error)));
+                }
                 _ => return Err(back(self.held(&error))),
             },
         };
@@ -197,7 +199,9 @@ impl Job<'_> {
                 io::ErrorKind::Unsupported | io::ErrorKind::CrossesDevices => back(Outcome::CannotTake(
                     "its filesystem offers neither renaming without replacing nor links (set action = \"copy\")".into(),
                 )),
-                _ if is_offline(&error) => Carried::Stuck(self.source_held(&error)),
+                _ if is_offline(&error) || may_have_two_names(&error) => {
+                    Carried::Stuck(self.source_held(&error))
+                }
                 _ => back(self.source_held(&error)),
             });
         }
@@ -228,20 +232,24 @@ impl Job<'_> {
             .source
             .unlink_file(claim, &self.intent.fingerprint)
             .map_err(|error| held(&error))?;
-        match removed {
+        let removed_here = match removed {
+            Removed::Now => true,
+            Removed::Before => false,
             Removed::Not => {
                 let there = self.source.stat_if_there(claim);
                 match there.map_err(|error| held(&error))? {
                     Some(there) if self.is_kept_file(&there) => {
                         return Err(self.take_back_copy(target, &landed, claim));
                     }
-                    // Somebody has put another file there; the copy is all that is left of ours.
+                    // Somebody has put another file there.
                     Some(_) => drop(self.put_back(self.source, claim, Outcome::Changed)),
                     None => {}
                 }
+                false
             }
-            Removed::Before if self.has_a_name() => return Err(self.folder_moved()),
-            Removed::Before | Removed::Now => {}
+        };
+        if !removed_here && !self.has_no_name() {
+            return Err(self.folder_moved());
         }
         fail::fail_point!("after-unclaim");
         self.sync_source();
@@ -272,14 +280,16 @@ impl Job<'_> {
             CopyFault::Source(error) => self.source_held(&error),
             CopyFault::Target(error) => self.held(&error),
         });
-        let landed = landed.and_then(|()| {
-            if self.unchanged() {
-                self.land(target, &part, target)
-                    .map_err(|error| self.held(&error))
-            } else {
-                Err(Outcome::Changed)
-            }
-        });
+        let landed = match landed {
+            Ok(()) if self.unchanged() => match self.land(target, &part, target) {
+                Err(error) if may_have_two_names(&error) => {
+                    return Err(Carried::Stuck(self.held(&error)));
+                }
+                landed => landed.map_err(|error| self.held(&error)),
+            },
+            Ok(()) => Err(Outcome::Changed),
+            Err(outcome) => Err(outcome),
+        };
         let landed = match landed {
             Ok(landed) => landed,
             Err(outcome) => {
@@ -325,9 +335,9 @@ impl Job<'_> {
         Carried::Stuck(Outcome::Held(HoldReason::Trouble(watch, what)))
     }
 
-    /// Whether the file has a name left anywhere.
-    fn has_a_name(&self) -> bool {
-        rustix::fs::fstat(self.file).is_ok_and(|stat| stat.st_nlink > 0)
+    /// Whether the file surely has no name left. Where its folder has been moved FUSE may not even tell.
+    fn has_no_name(&self) -> bool {
+        rustix::fs::fstat(self.file).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     /// Whether someone has it open for writing, where that can be seen.
@@ -387,6 +397,10 @@ pub(super) fn put_back(
             Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
         );
         if error.kind() == io::ErrorKind::AlreadyExists {
+            if is_one_file(root, at, source, &home)? {
+                root.unlink(at)?;
+                return source.sync_directory_of(&home);
+            }
             home = names::returned(&place, &mark).map_err(io::Error::other)?;
             // Whoever may write there can guess that name; the ones after it nobody can.
             let random = random_hex::<4>(source.path()).map_err(io::Error::other)?;
@@ -398,6 +412,14 @@ pub(super) fn put_back(
             return Err(error);
         }
     }
+}
+
+/// Whether two paths are names of the same file.
+fn is_one_file(root: &Root, at: &RelPath, other: &Root, to: &RelPath) -> io::Result<bool> {
+    let (one, other) = (root.stat_if_there(at)?, other.stat_if_there(to)?);
+    Ok(one
+        .zip(other)
+        .is_some_and(|(one, other)| (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)))
 }
 
 /// What a copy must turn out to be.

@@ -117,6 +117,9 @@ pub fn resolve(intent: &Intent, roots: &Roots, source: &Root, claims: &Claims) -
     }
 }
 
+/// Why a case is looked at again.
+const CHANGED: &str = "a claimed file was changed or moved just now";
+
 struct Case<'a> {
     intent: &'a Intent,
     roots: &'a Roots,
@@ -133,7 +136,8 @@ impl Case<'_> {
         let renamed = landed
             .as_ref()
             .is_some_and(|(_, there)| there.st_ino == intent.fingerprint.ino);
-        let claimed = self.claimed(from.is_none() && !renamed)?;
+        let in_place = from.as_ref().is_some_and(|from| self.untouched(from));
+        let claimed = self.claimed(!in_place && !renamed)?;
         let claim = claimed.as_ref().map(|(claim, stat)| (claim, *stat));
         let resolution = match landed {
             Some((path, there)) => self.landed_at(&path, &there, claim, from.as_ref())?,
@@ -180,6 +184,23 @@ impl Case<'_> {
             || digest_of_file_at(self.source, path)?.as_ref() == Some(&self.intent.digest))
     }
 
+    /// Whether a claimed file has a name in the drop directory besides: claiming it was interrupted, or its folder was moved
+    /// meanwhile, where names are given by hard links.
+    fn has_another_name(&self, stat: &Stat) -> io::Result<bool> {
+        let mut found = false;
+        if stat.st_nlink > 1 {
+            walk(self.source, usize::MAX, true, &mut |path| {
+                // Hidden names are not looked at by scans, and those of NFS and FUSE for open files go by themselves.
+                if !path.file_name().starts_with(b".") {
+                    let there = self.source.stat_if_there(path)?;
+                    found = there.is_some_and(|there| same_inode(&there, stat));
+                }
+                Ok(!found)
+            })?;
+        }
+        Ok(found)
+    }
+
     /// The target, under its name or its alternative.
     fn candidates(&self) -> io::Result<[RelPath; 2]> {
         let intent = self.intent;
@@ -215,8 +236,11 @@ impl Case<'_> {
             let copied = same_inode(&stat, there)
                 || digest_of_file_at(self.source, claim)?.as_ref() == Some(&intent.digest);
             if copied {
-                if self.source.unlink_file(claim, &fingerprint(&stat))? == Removed::Not {
-                    return Err(io::Error::other("a claimed file was changed just now"));
+                // A share may tell of a name from memory when its folder has been moved elsewhere: looked for anew then.
+                if self.source.unlink_file(claim, &fingerprint(&stat))? != Removed::Now {
+                    return Err(io::Error::other(
+                        "a claimed file was changed or moved just now",
+                    ));
                 }
             } else {
                 put_back(self.source, claim, self.source, intent)?;
@@ -247,7 +271,15 @@ impl Case<'_> {
     ) -> io::Result<Resolution> {
         let intent = self.intent;
         let abandoned = |why: &str| Ok(Resolution::Abandoned(why.to_owned()));
-        if let Some((claim, _)) = claim {
+        if let Some((claim, stat)) = claim {
+            if self.has_another_name(&stat)? {
+                return match self.source.unlink_file(claim, &fingerprint(&stat))? {
+                    Removed::Now => {
+                        abandoned("it was interrupted between its old name and a hidden one")
+                    }
+                    _ => Err(io::Error::other(CHANGED)),
+                };
+            }
             put_back(self.source, claim, self.source, intent)?;
             return abandoned("interrupted before its copy was complete; put back");
         }

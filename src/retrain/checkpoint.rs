@@ -218,7 +218,7 @@ impl State {
 }
 
 /// Writes under a hidden name, syncs, and renames into place.
-fn replace(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn replace(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let hidden = file.with_file_name(format!(".{name}.part"));
     let mut part = std::fs::File::create(&hidden)?;

@@ -1,6 +1,7 @@
 //! One retraining: networks of a bundle fitted to a site's labelled images, calibrated, and written as a new bundle.
 
 mod asked;
+mod batch;
 mod forecast;
 mod full;
 mod parity;
@@ -77,6 +78,18 @@ pub enum SessionError {
     FirstStep {
         /// Which.
         classifier: String,
+        /// How the child that tried it ended.
+        how: String,
+    },
+    /// The first step of a run that goes on was not survived.
+    #[error(
+        "classifier {classifier}: this run was begun with {images} images at a time, and a step with as many ended with {how} now: memory is short; stop other programs and give --resume again, or begin anew without --resume"
+    )]
+    Resume {
+        /// Which.
+        classifier: String,
+        /// Images at a time.
+        images: usize,
         /// How the child that tried it ended.
         how: String,
     },

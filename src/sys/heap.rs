@@ -1,4 +1,4 @@
-//! Giving memory back to the kernel (`malloc_trim`, glibc).
+//! How glibc's allocator is to behave in a process that runs for years: `mallopt`, `malloc_trim`.
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,19 @@ impl Giving {
         self.last = Some(now);
         std::mem::replace(&mut self.worked, worked) || worked
     }
+}
+
+/// Has all threads share one heap; to be called before there are any.
+///
+/// glibc gives each of the first eight threads a core a heap of its own. What one thread makes and another frees (pages of
+/// the index, mostly) leaves holes there that only that heap's threads can fill: with 17,000 files filed and two looks at
+/// the library the daemon had 54 MB that way, 40 MB with two heaps, and takes in as many files a second with one.
+pub fn share_between_threads() {
+    // SAFETY: it may be called at any time; the numbers are the parameter's and its value.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
 }
 
 /// Gives what is free back to the kernel, of all threads. Takes some milliseconds; not for a thread that others wait for.

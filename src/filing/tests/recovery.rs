@@ -362,6 +362,58 @@ fn a_claim_is_found_where_its_folder_has_been_moved_to() {
 }
 
 #[test]
+fn a_claim_that_was_interrupted_between_two_names_leaves_the_one_that_scans_find() {
+    for (folder, name) in [
+        ("sub", "a"),
+        ("moved", "a"),
+        ("sub", "renamed"),
+        ("moved/deep", "b"),
+    ] {
+        let bench = Bench::new();
+        bench.put("sub/a", "a");
+        let intent = intent(&bench, "sub/a", "a", true);
+        let claim = intent.claim.as_ref().unwrap().to_string();
+        let at = bench.drop.join(folder);
+        fs::create_dir_all(&at).unwrap();
+        let (own, hidden) = (
+            at.join(name),
+            at.join(Path::new(&claim).file_name().unwrap()),
+        );
+        fs::rename(bench.drop.join("sub/a"), &own).unwrap();
+        fs::hard_link(&own, &hidden).unwrap();
+        for _ in 0..2 {
+            let resolution = resolve(&intent, &bench.roots(), &bench.root(), &Claims::default());
+            assert!(
+                matches!(resolution, Resolution::Abandoned(_)),
+                "{folder}/{name}: {resolution:?}"
+            );
+            assert_eq!(fs::read(&own).unwrap(), b"a");
+            assert!(!hidden.exists(), "{folder}/{name}");
+        }
+        assert_eq!(names(&bench.drop).len(), 1, "{folder}/{name}");
+    }
+}
+
+#[test]
+fn a_hidden_name_that_another_program_keeps_is_not_taken_for_the_file_s_own() {
+    let bench = Bench::new();
+    bench.put("sub/a", "a");
+    let intent = intent(&bench, "sub/a", "a", true);
+    let claim = bench.drop.join(intent.claim.as_ref().unwrap().to_string());
+    fs::rename(bench.drop.join("sub/a"), &claim).unwrap();
+    // As NFS names a file that was removed while it is open; it goes when it is closed.
+    let passing = bench.drop.join("sub/.nfs0001");
+    fs::hard_link(&claim, &passing).unwrap();
+    let resolution = resolve(&intent, &bench.roots(), &bench.root(), &Claims::default());
+    assert!(
+        matches!(resolution, Resolution::Abandoned(_)),
+        "{resolution:?}"
+    );
+    fs::remove_file(passing).unwrap();
+    assert_eq!(fs::read(bench.drop.join("sub/a")).unwrap(), b"a");
+}
+
+#[test]
 fn somebody_elses_files_of_a_claims_name_do_not_hide_it() {
     let bench = Bench::new();
     bench.put("sub/a", "a");

@@ -1,16 +1,15 @@
 //! All weights of one classifier, trained through the interpreter.
 
 use super::asked::{Asked, CHUNK, hear};
+use super::batch::Batch;
 use super::parity::{self, Apart};
 use super::{Ask, Epoch, SessionError, Watch, failed};
 use crate::model::manifest::{ClassifierSpec, Laterality};
 use crate::model::onnx::ModelProto;
 use crate::retrain::augment::Augmentation;
 use crate::retrain::checkpoint::Keeping;
-use crate::retrain::first_step::{self, Ending, Step};
 use crate::retrain::graph::{Graph, GraphError, Weights};
 use crate::retrain::head::{Head, Place};
-use crate::retrain::memory;
 use crate::retrain::train::{self, Normalisation, Progress, Recipe};
 
 /// Images on which interpreter and ONNX Runtime are compared before training.
@@ -26,7 +25,7 @@ pub(super) struct Trainable {
     /// The network with the features among its outputs.
     pub(super) model: ModelProto,
     /// The value that holds the features, or else the logits.
-    features: String,
+    pub(super) features: String,
     /// The last layer, where it can be told.
     place: Option<Place>,
 }
@@ -80,8 +79,13 @@ pub(super) fn train(
         &validation.some(GATE_IMAGES),
         watch,
     )?;
-    let (batch, accumulate) = batch_that_fits(ask, spec, &trainable, watch)?;
     let wish = &ask.wish.full;
+    let keeping = wish.checkpoints.as_ref().map(|folder| Keeping {
+        file: folder.join(format!("{}.safetensors", spec.id)),
+        every: CHECKPOINT_EVERY,
+        resume: wish.resume,
+    });
+    let batch = Batch::choose(ask, spec, &trainable, keeping.as_ref(), watch)?;
     let class_weights = match &trainable.place {
         Some(_) => class_weights(&training.classes, spec.classes.len()),
         // What weights do to the last layer's bias could not be taken back.
@@ -89,8 +93,8 @@ pub(super) fn train(
     };
     let recipe = Recipe {
         epochs: wish.epochs,
-        batch,
-        accumulate,
+        batch: batch.images,
+        accumulate: batch.times,
         learning_rate: wish.learning_rate,
         backbone_rate: wish.backbone_rate,
         frozen_norms: wish.frozen_norms,
@@ -111,11 +115,6 @@ pub(super) fn train(
         class_weights: class_weights.clone(),
         ..Recipe::default()
     };
-    let keeping = wish.checkpoints.as_ref().map(|folder| Keeping {
-        file: folder.join(format!("{}.safetensors", spec.id)),
-        every: CHECKPOINT_EVERY,
-        resume: wish.resume,
-    });
     let mut curve = Vec::new();
     let (learn, check) = (training.training(spec), validation.plain(spec));
     let weights = train::fit_kept(
@@ -227,78 +226,6 @@ fn apart(
         mine.iter().map(Vec::as_slice),
         &theirs.answers,
     ))
-}
-
-/// How many images at a time, and how many times a step: by what is free, then by trying the first step.
-fn batch_that_fits(
-    ask: &Ask<'_>,
-    spec: &ClassifierSpec,
-    trainable: &Trainable,
-    watch: &mut dyn Watch,
-) -> Result<(usize, usize), SessionError> {
-    let graph = &trainable.graph;
-    let wanted = ask.wish.full.batch;
-    let available = memory::available().unwrap_or(u64::MAX);
-    let (expected, times) = memory::fitting(graph, wanted, available);
-    let megabytes = |bytes: u64| bytes / 1_000_000;
-    let needed = memory::of_training(graph, expected);
-    if needed > available {
-        return Err(SessionError::Memory {
-            classifier: spec.id.clone(),
-            needed: megabytes(needed),
-            available: megabytes(available),
-        });
-    }
-    let (batch, more) = first_step(ask, spec, trainable, expected, watch)?;
-    if batch < wanted {
-        watch.line(&format!(
-            "{}: {} MB are free: {batch} images at a time instead of {wanted}, {} times a step",
-            spec.id,
-            megabytes(available),
-            times * more
-        ));
-    }
-    Ok((batch, times * more))
-}
-
-/// Halves the batch until its first step survives in a child process.
-fn first_step(
-    ask: &Ask<'_>,
-    spec: &ClassifierSpec,
-    trainable: &Trainable,
-    batch: usize,
-    watch: &mut dyn Watch,
-) -> Result<(usize, usize), SessionError> {
-    let logits = &spec.outputs.logits;
-    let step = |batch| Step {
-        logits: logits.clone(),
-        features: trainable.features.clone(),
-        rows: spec.render.height as usize,
-        columns: spec.render.width as usize,
-        batch,
-        device: ask.wish.device_name,
-        address_space: memory::address_space_left(),
-    };
-    let tried = |batch| {
-        let ending = first_step::in_child(&trainable.model, &step(batch));
-        let id = &spec.id;
-        match &ending {
-            Ending::Made => watch.line(&format!(
-                "{id}: a first step with {batch} images at a time fits into memory"
-            )),
-            Ending::Died(how) => watch.line(&format!(
-                "{id}: a first step with {batch} images at a time ended with {how}: memory is short"
-            )),
-            Ending::NotTried(why) => {
-                watch.line(&format!("{id}: the first step could not be tried: {why}"));
-            }
-        }
-        ending
-    };
-    first_step::surviving(batch, tried).map_err(|how| SessionError::FirstStep {
-        classifier: spec.id.clone(),
-        how,
-    })
 }
 
 /// Rare classes count more, by the root of how rare they are: 1 on average over the images.
