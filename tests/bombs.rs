@@ -192,10 +192,10 @@ fn bombs() -> Vec<Bomb> {
         ("65500 x 65500, JPEG lossless", "cannot-decode|decoder-memory", fragments(65500, 65500, 12, JPEG_LOSSLESS,
             &patched("lossless12.jpg", b"\xFF\xC3", 3, &[0xFF, 0xDC, 0xFF, 0xDC]))),
         ("65535 x 65535, JPEG-LS", "cannot-decode|decoder-memory", fragments(vast, vast, 12, JPEG_LS, &patched("grey12.jls", b"\xFF\xF7", 3, &[size, size].concat()))),
-        // Found by fuzzing: 333 bytes over which CharLS computes for ever.
+        // Found by fuzzing: 333 bytes over which CharLS computes for seconds: more than it is given, or on a fast machine less.
         (
             "JPEG-LS without end",
-            "decoder-timeout",
+            "decoder-timeout|cannot-decode",
             Dicom::new(40, 48, 8, 8)
                 .words(0x0028_0002, &[3])
                 .words(0x0028_0006, &[0])
