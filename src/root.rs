@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{Access, AtFlags, DirEntry, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 pub use self::rename::{Offers, may_have_two_names};
@@ -312,31 +312,39 @@ impl Root {
         }
     }
 
-    /// The names in a directory (`None`: the root's own), in no order.
-    pub fn entries(&self, directory: Option<&RelPath>) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for entry in rustix::fs::Dir::read_from(self.open_dir(directory)?)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            let path = match directory {
-                Some(directory) => directory.join(name),
-                None => RelPath::new(name),
-            };
-            let Ok(path) = path else { continue }; // "." and ".."
-            let mut kind = entry.file_type();
-            if kind == FileType::Unknown {
-                kind = self
-                    .stat_if_there(&path)?
-                    .map_or(kind, |stat| FileType::from_raw_mode(stat.st_mode));
-            }
-            let is_dir = match kind {
-                FileType::Directory => Some(true),
-                FileType::RegularFile => Some(false),
-                _ => None,
-            };
-            entries.push(Entry { path, is_dir });
+    /// The names in a directory (`None`: the root's own), in no order, as they are read: it may hold a million.
+    pub fn entries<'a>(
+        &'a self,
+        directory: Option<&'a RelPath>,
+    ) -> io::Result<impl Iterator<Item = io::Result<Entry>> + use<'a>> {
+        let names = rustix::fs::Dir::read_from(self.open_dir(directory)?)?;
+        Ok(names.filter_map(move |entry| self.entry(directory, &entry).transpose()))
+    }
+
+    fn entry(
+        &self,
+        directory: Option<&RelPath>,
+        entry: &rustix::io::Result<DirEntry>,
+    ) -> io::Result<Option<Entry>> {
+        let entry = entry.as_ref().map_err(|error| io::Error::from(*error))?;
+        let name = entry.file_name().to_bytes();
+        let path = match directory {
+            Some(directory) => directory.join(name),
+            None => RelPath::new(name),
+        };
+        let Ok(path) = path else { return Ok(None) }; // "." and ".."
+        let mut kind = entry.file_type();
+        if kind == FileType::Unknown {
+            kind = self
+                .stat_if_there(&path)?
+                .map_or(kind, |stat| FileType::from_raw_mode(stat.st_mode));
         }
-        Ok(entries)
+        let is_dir = match kind {
+            FileType::Directory => Some(true),
+            FileType::RegularFile => Some(false),
+            _ => None,
+        };
+        Ok(Some(Entry { path, is_dir }))
     }
 }
 

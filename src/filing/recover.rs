@@ -397,14 +397,19 @@ fn walk(
     let mut directories = vec![None];
     let mut seen = 0;
     while let Some(directory) = directories.pop() {
+        let is_root = directory.is_none();
+        let passed_over = |error: &io::Error| {
+            !is_root && (readable_is_enough || error.kind() == io::ErrorKind::NotFound)
+        };
         let entries = match root.entries(directory.as_ref()) {
-            Err(error) if directory.is_some() && error.kind() == io::ErrorKind::NotFound => {
-                continue;
-            }
-            Err(_) if directory.is_some() && readable_is_enough => continue,
-            other => other?,
+            Err(error) if passed_over(&error) => continue,
+            entries => entries?,
         };
         for entry in entries {
+            let entry = match entry {
+                Err(error) if passed_over(&error) => break,
+                entry => entry?,
+            };
             seen += 1;
             match entry.is_dir {
                 Some(true) => directories.push(Some(entry.path)),

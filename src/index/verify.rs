@@ -411,19 +411,21 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn dir(&mut self, path: Option<&RelPath>) -> io::Result<()> {
+        let mut below = Vec::new();
         for entry in self.root.entries(path)? {
             // Hidden files are radsort's own (the marker, parts, claims) or the share's.
+            let entry = entry?;
             if entry.path.file_name().starts_with(b".") {
                 continue;
             }
             match entry.is_dir {
                 // The quarantine and the duplicates usually lie in the library.
-                Some(true) if !self.is_another_root(&entry.path) => self.dir(Some(&entry.path))?,
+                Some(true) if !self.is_another_root(&entry.path) => below.push(entry.path),
                 Some(false) => self.file(entry.path),
                 _ => {}
             }
         }
-        Ok(())
+        below.iter().try_for_each(|path| self.dir(Some(path)))
     }
 
     fn file(&mut self, path: RelPath) {

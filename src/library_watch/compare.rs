@@ -18,7 +18,7 @@ use crate::index::entry::{Entry, State};
 use crate::judgement::{Desk, audit};
 use crate::root::fingerprint;
 
-use super::walk::Walked;
+use super::walk::{Ids, Walked};
 use super::{Headers, LookError, Memory};
 
 /// What is to be recorded.
@@ -181,7 +181,7 @@ impl Comparison<'_> {
     /// Goes through all records for files that are not where they should be.
     fn absent(
         &self,
-        in_place: &HashSet<RecordId>,
+        in_place: &Ids,
         strangers: &[Stranger],
         looked: &mut Looked,
     ) -> Result<Absent, LookError> {

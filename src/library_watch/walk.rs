@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -28,12 +29,30 @@ pub(super) enum Stopped {
     Io(io::Error),
 }
 
+/// Many record ids, 8 bytes each: a library can hold millions. That another id is taken for one of a million has a chance of
+/// 1 in 10^13, and costs that its file counts as in place this time.
+#[derive(Default)]
+pub(super) struct Ids {
+    digests: HashSet<u64>,
+    key: RandomState,
+}
+
+impl Ids {
+    fn insert(&mut self, id: &RecordId) {
+        self.digests.insert(self.key.hash_one(id));
+    }
+
+    pub(super) fn contains(&self, id: &RecordId) -> bool {
+        self.digests.contains(&self.key.hash_one(id))
+    }
+}
+
 /// What a walk has found.
 pub(super) struct Walked {
     /// The roots, as they were throughout the walk.
     pub roots: Arc<Roots>,
     /// Files that are where their record says.
-    pub in_place: HashSet<RecordId>,
+    pub in_place: Ids,
     /// Files of which no record says that they lie there.
     pub strangers: Vec<Placement>,
 }
@@ -45,7 +64,7 @@ pub(super) fn walk(desk: &Desk, stop: &CancellationToken) -> Result<Walked, Look
         index: &desk.index,
         roots: &roots,
         stop,
-        in_place: HashSet::new(),
+        in_place: Ids::default(),
         strangers: Vec::new(),
     };
     for id in [RootId::Library, RootId::Quarantine, RootId::Duplicates] {
@@ -65,7 +84,7 @@ struct Walk<'a> {
     index: &'a Index,
     roots: &'a Roots,
     stop: &'a CancellationToken,
-    in_place: HashSet<RecordId>,
+    in_place: Ids,
     strangers: Vec<Placement>,
 }
 
@@ -86,21 +105,27 @@ impl Walk<'_> {
             }
             entries => entries.map_err(Stopped::Io)?,
         };
+        let mut below = Vec::new();
         for entry in entries {
+            let entry = match entry {
+                Err(error) if path.is_some() && error.kind() == io::ErrorKind::NotFound => break,
+                entry => entry.map_err(Stopped::Io)?,
+            };
             // Hidden files are radsort's own (the marker, copies under way) or the share's.
             if entry.path.file_name().starts_with(b".") {
                 continue;
             }
             match entry.is_dir {
-                Some(true) if !self.is_another_root(root, &entry.path) => {
-                    self.directory(id, root, Some(&entry.path))?;
-                }
+                Some(true) if !self.is_another_root(root, &entry.path) => below.push(entry.path),
                 Some(false) => self.file(Placement {
                     root: id.clone(),
                     path: entry.path,
                 })?,
                 _ => {}
             }
+        }
+        for directory in below {
+            self.directory(id, root, Some(&directory))?;
         }
         Ok(())
     }
@@ -114,7 +139,7 @@ impl Walk<'_> {
         if live.peek().is_none() {
             self.strangers.push(at);
         }
-        self.in_place.extend(live.map(|entry| entry.id));
+        live.for_each(|entry| self.in_place.insert(&entry.id));
         Ok(())
     }
 
