@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::control::client::Client;
 use crate::control::protocol::{Reply, Request};
 use crate::index::Index;
-use crate::index::verify::Summary;
+use crate::index::verify::{Summary, verify_rebuilt};
 
 /// Delete the index and build it again from the ledger, then compare it with the folders.
 ///
@@ -82,8 +82,7 @@ fn directly(settings: &Settings, bar: &ProgressBar) -> anyhow::Result<(u64, Summ
     };
     let (index, _) = Index::start_anew(&settings.state, "asked for".to_owned(), told)?;
     let roots = access::destinations(settings);
-    let summary =
-        crate::index::verify::verify(&index, &settings.state, &roots, false, &mut |_| {})?;
+    let summary = verify_rebuilt(&index, &roots)?;
     index.close()?;
     Ok((records, summary))
 }

@@ -15,6 +15,8 @@ use super::{IndexError, keys};
 pub(super) struct Changes<'a> {
     trees: &'a Trees,
     pub(super) writes: BTreeMap<(Part, Vec<u8>), Option<Vec<u8>>>,
+    /// Intents that this group opens. Most are closed in it as well, and never written.
+    opened: BTreeMap<RecordId, Told>,
 }
 
 impl<'a> Changes<'a> {
@@ -22,6 +24,7 @@ impl<'a> Changes<'a> {
         Self {
             trees,
             writes: BTreeMap::new(),
+            opened: BTreeMap::new(),
         }
     }
 
@@ -34,9 +37,7 @@ impl<'a> Changes<'a> {
         };
         match record {
             Record::Intent(intent) => {
-                let value = entry::encode_small(&told())
-                    .map_err(|err| IndexError::value(Part::Open, err))?;
-                self.put(Part::Open, intent.id.0.as_bytes(), value);
+                self.opened.insert(intent.id.clone(), told());
             }
             Record::Observed(intent) => {
                 let story = vec![told()];
@@ -102,8 +103,13 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Brings the checksum up to date: the last thing before the changes are written.
+    /// Adds what is still open, and brings the checksum up to date: the last thing before the changes are written.
     pub(super) fn seal(&mut self) -> Result<(), IndexError> {
+        for (id, told) in std::mem::take(&mut self.opened) {
+            let value =
+                entry::encode_small(&told).map_err(|err| IndexError::value(Part::Open, err))?;
+            self.put(Part::Open, id.0.as_bytes(), value);
+        }
         if self.writes.is_empty() {
             return Ok(());
         }
@@ -127,13 +133,21 @@ impl<'a> Changes<'a> {
     }
 
     fn take_open(&mut self, id: &RecordId) -> Result<Option<(Told, Box<Intent>)>, IndexError> {
-        let Some(told) = self.get::<Told>(Part::Open, id.0.as_bytes())? else {
-            return Ok(None);
+        let told = match self.opened.remove(id) {
+            Some(told) => told,
+            None => match self.get::<Told>(Part::Open, id.0.as_bytes())? {
+                Some(told) => told,
+                None => return Ok(None),
+            },
         };
+        // An earlier group may have opened it, too.
         self.writes
             .insert((Part::Open, id.0.as_bytes().to_vec()), None);
         Ok(match &told.record {
-            Record::Intent(intent) => Some((told.clone(), intent.clone())),
+            Record::Intent(intent) => {
+                let intent = intent.clone();
+                Some((told, intent))
+            }
             _ => None,
         })
     }

@@ -160,6 +160,26 @@ pub fn verify(
         summary: Summary::default(),
     };
     compare_with_ledger(&mut comparison, index, state)?;
+    compare_with_disk(&mut comparison, index, roots, digests)?;
+    Ok(comparison.summary)
+}
+
+/// The same for an index that has just been built from the ledger: compares it with the folders alone.
+pub fn verify_rebuilt(index: &Index, roots: &[(RootId, PathBuf)]) -> Result<Summary, IndexError> {
+    let mut comparison = Comparison {
+        tell: &mut |_| {},
+        summary: Summary::default(),
+    };
+    compare_with_disk(&mut comparison, index, roots, false)?;
+    Ok(comparison.summary)
+}
+
+fn compare_with_disk(
+    comparison: &mut Comparison<'_, impl FnMut(Finding)>,
+    index: &Index,
+    roots: &[(RootId, PathBuf)],
+    digests: bool,
+) -> Result<(), IndexError> {
     for intent in index.open_intents()? {
         let detail = format!(
             "begun, and neither carried out nor given up ({})",
@@ -167,8 +187,7 @@ pub fn verify(
         );
         comparison.differs(Kind::Open, Some(&intent.id), Some(&intent.to), detail);
     }
-    compare_with_folders(&mut comparison, index, roots, digests)?;
-    Ok(comparison.summary)
+    compare_with_folders(comparison, index, roots, digests)
 }
 
 /// Folds the ledger once more, aside, and compares.
