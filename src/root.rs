@@ -48,6 +48,11 @@ pub fn ctime_ns(stat: &Stat) -> i64 {
         .saturating_add_unsigned(stat.st_ctime_nsec)
 }
 
+/// Whether both are of one file.
+pub fn same_inode(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
 /// Makes a fingerprint of what `stat` told.
 pub fn fingerprint(stat: &Stat) -> Fingerprint {
     Fingerprint {
@@ -312,13 +317,22 @@ impl Root {
         }
     }
 
-    /// The names in a directory (`None`: the root's own), in no order, as they are read: it may hold a million.
+    /// The names in a directory (`None`: the root's own), in no order, as they are read: it may hold a million. One that
+    /// cannot be opened gives that error alone.
     pub fn entries<'a>(
         &'a self,
         directory: Option<&'a RelPath>,
-    ) -> io::Result<impl Iterator<Item = io::Result<Entry>> + use<'a>> {
-        let names = rustix::fs::Dir::read_from(self.open_dir(directory)?)?;
-        Ok(names.filter_map(move |entry| self.entry(directory, &entry).transpose()))
+    ) -> impl Iterator<Item = io::Result<Entry>> + use<'a> {
+        let names = self.open_dir(directory);
+        let names = names.and_then(|dir| Ok(rustix::fs::Dir::read_from(dir)?));
+        let (names, fault) = match names {
+            Ok(names) => (Some(names), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        let names = names.into_iter().flatten();
+        fault
+            .into_iter()
+            .chain(names.filter_map(move |entry| self.entry(directory, &entry).transpose()))
     }
 
     fn entry(
@@ -394,7 +408,7 @@ mod tests {
         assert!(root.open_file(&RelPath::new("up/secret").unwrap()).is_err());
     }
 
-    fn root_with(files: &[&str]) -> (tempfile::TempDir, Root) {
+    pub(super) fn root_with(files: &[&str]) -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
         for name in files {
             std::fs::write(dir.path().join(name), name).unwrap();

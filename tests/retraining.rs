@@ -473,7 +473,7 @@ fn weights(bundle: &Path, file: &str) -> Vec<f32> {
 }
 
 /// All weights of the view classifier, three times over.
-fn three_epochs<'a>(images: &'a Path, out: &'a Path) -> [&'a str; 14] {
+fn three_epochs<'a>(list: &'a Path, out: &'a Path) -> [&'a str; 14] {
     [
         "retrain",
         "--few-patients",
@@ -485,8 +485,8 @@ fn three_epochs<'a>(images: &'a Path, out: &'a Path) -> [&'a str; 14] {
         "3",
         "--device",
         "cpu",
-        "--from",
-        text(images),
+        "--labels",
+        text(list),
         "--out",
         text(out),
     ]
@@ -517,18 +517,18 @@ fn killed_after_an_epoch(mut command: Command) -> String {
 #[test]
 fn a_training_that_is_killed_and_resumed_comes_to_what_it_comes_to_without() {
     let site = site();
-    let images = images(&site, 40, 17);
+    let list = images(&site, 40, 17).join("labels.csv");
     let (whole, resumed) = (
         site.dir.path().join("whole"),
         site.dir.path().join("resumed"),
     );
-    site.ok(&three_epochs(&images, &whole));
+    site.ok(&three_epochs(&list, &whole));
     assert!(
         !site.run(&["retrain", "--resume"]).status.success(),
         "nothing was interrupted"
     );
 
-    let told = killed_after_an_epoch(site.command(&three_epochs(&images, &resumed)));
+    let told = killed_after_an_epoch(site.command(&three_epochs(&list, &resumed)));
     assert!(told.contains("epoch 1 of 3"), "{told}");
     assert!(!resumed.join("bundle.toml").exists());
 
@@ -843,9 +843,9 @@ fn images_of_no_category_are_reported_apart_near_and_far() {
 #[test]
 fn a_training_begun_with_little_memory_goes_on_with_its_batch_when_there_is_more() {
     let site = site();
-    let images = images(&site, 40, 18);
+    let list = images(&site, 40, 18).join("labels.csv");
     let out = site.dir.path().join("trained");
-    let mut words = three_epochs(&images, &out).to_vec();
+    let mut words = three_epochs(&list, &out).to_vec();
     words.extend(["--batch", "4096"]);
     let whole = site.command(&words);
     let mut short = Command::new("sh");

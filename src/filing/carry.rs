@@ -20,7 +20,7 @@ use super::request::{HoldReason, Outcome, is_offline};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, RelPath};
-use crate::root::{Removed, Root, fingerprint, may_have_two_names};
+use crate::root::{Removed, Root, fingerprint, may_have_two_names, same_inode};
 use crate::sys::lease;
 use crate::watch::ShareKind;
 
@@ -419,7 +419,7 @@ fn is_one_file(root: &Root, at: &RelPath, other: &Root, to: &RelPath) -> io::Res
     let (one, other) = (root.stat_if_there(at)?, other.stat_if_there(to)?);
     Ok(one
         .zip(other)
-        .is_some_and(|(one, other)| (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)))
+        .is_some_and(|(one, other)| same_inode(&one, &other)))
 }
 
 /// What a copy must turn out to be.

@@ -35,7 +35,7 @@ use super::record::{Digest, Fate, Intent, RecordId};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath};
-use crate::root::{Removed, Root, ctime_ns, fingerprint};
+use crate::root::{Removed, Root, ctime_ns, fingerprint, same_inode};
 
 /// How many names a search by digest looks at before it gives up.
 const SEARCH_LIMIT: usize = 1_000_000;
@@ -116,9 +116,6 @@ pub fn resolve(intent: &Intent, roots: &Roots, source: &Root, claims: &Claims) -
         Err(error) => Resolution::Wait(error.to_string()),
     }
 }
-
-/// Why a case is looked at again.
-const CHANGED: &str = "a claimed file was changed or moved just now";
 
 struct Case<'a> {
     intent: &'a Intent,
@@ -201,6 +198,16 @@ impl Case<'_> {
         Ok(found)
     }
 
+    /// A share may tell of a name from memory when its folder has been moved elsewhere: the case is looked at anew then.
+    fn remove_claim(&self, claim: &RelPath, stat: &Stat) -> io::Result<()> {
+        match self.source.unlink_file(claim, &fingerprint(stat))? {
+            Removed::Now => Ok(()),
+            Removed::Before | Removed::Not => Err(io::Error::other(
+                "a claimed file was changed or moved just now",
+            )),
+        }
+    }
+
     /// The target, under its name or its alternative.
     fn candidates(&self) -> io::Result<[RelPath; 2]> {
         let intent = self.intent;
@@ -236,12 +243,7 @@ impl Case<'_> {
             let copied = same_inode(&stat, there)
                 || digest_of_file_at(self.source, claim)?.as_ref() == Some(&intent.digest);
             if copied {
-                // A share may tell of a name from memory when its folder has been moved elsewhere: looked for anew then.
-                if self.source.unlink_file(claim, &fingerprint(&stat))? != Removed::Now {
-                    return Err(io::Error::other(
-                        "a claimed file was changed or moved just now",
-                    ));
-                }
+                self.remove_claim(claim, &stat)?;
             } else {
                 put_back(self.source, claim, self.source, intent)?;
             }
@@ -273,12 +275,8 @@ impl Case<'_> {
         let abandoned = |why: &str| Ok(Resolution::Abandoned(why.to_owned()));
         if let Some((claim, stat)) = claim {
             if self.has_another_name(&stat)? {
-                return match self.source.unlink_file(claim, &fingerprint(&stat))? {
-                    Removed::Now => {
-                        abandoned("it was interrupted between its old name and a hidden one")
-                    }
-                    _ => Err(io::Error::other(CHANGED)),
-                };
+                self.remove_claim(claim, &stat)?;
+                return abandoned("it was interrupted between its old name and a hidden one");
             }
             put_back(self.source, claim, self.source, intent)?;
             return abandoned("interrupted before its copy was complete; put back");
@@ -356,10 +354,6 @@ fn is_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-fn same_inode(one: &Stat, other: &Stat) -> bool {
-    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-}
-
 fn gone(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound {
         Ok(())
@@ -397,17 +391,14 @@ fn walk(
     let mut directories = vec![None];
     let mut seen = 0;
     while let Some(directory) = directories.pop() {
-        let is_root = directory.is_none();
-        let passed_over = |error: &io::Error| {
-            !is_root && (readable_is_enough || error.kind() == io::ErrorKind::NotFound)
-        };
-        let entries = match root.entries(directory.as_ref()) {
-            Err(error) if passed_over(&error) => continue,
-            entries => entries?,
-        };
-        for entry in entries {
+        for entry in root.entries(directory.as_ref()) {
             let entry = match entry {
-                Err(error) if passed_over(&error) => break,
+                Err(error)
+                    if directory.is_some()
+                        && (readable_is_enough || error.kind() == io::ErrorKind::NotFound) =>
+                {
+                    break;
+                }
                 entry => entry?,
             };
             seen += 1;

@@ -98,16 +98,10 @@ impl Walk<'_> {
         if self.stop.is_cancelled() {
             return Err(Stopped::Asked.into());
         }
-        let entries = match root.entries(path) {
-            // Somebody has just removed or renamed it.
-            Err(error) if path.is_some() && error.kind() == io::ErrorKind::NotFound => {
-                return Ok(());
-            }
-            entries => entries.map_err(Stopped::Io)?,
-        };
         let mut below = Vec::new();
-        for entry in entries {
+        for entry in root.entries(path) {
             let entry = match entry {
+                // Somebody has just removed or renamed the directory.
                 Err(error) if path.is_some() && error.kind() == io::ErrorKind::NotFound => break,
                 entry => entry.map_err(Stopped::Io)?,
             };

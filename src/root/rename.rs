@@ -130,16 +130,8 @@ fn link_then_unlink(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::tests::root_with;
     use super::*;
-
-    fn root_with(files: &[&str]) -> (tempfile::TempDir, Root) {
-        let dir = tempfile::tempdir().unwrap();
-        for name in files {
-            std::fs::write(dir.path().join(name), name).unwrap();
-        }
-        let root = Root::open(dir.path()).unwrap();
-        (dir, root)
-    }
 
     #[test]
     fn no_way_of_renaming_replaces_a_file() {

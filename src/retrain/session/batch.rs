@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::full::Trainable;
-use super::{Ask, SessionError, Watch};
+use super::{Ask, SessionError, Watch, failed};
 use crate::model::manifest::ClassifierSpec;
 use crate::retrain::checkpoint::{self, CheckpointError, Keeping};
 use crate::retrain::first_step::{self, Ending, Step};
@@ -33,24 +33,20 @@ impl Batch {
         keeping: Option<&Keeping>,
         watch: &mut dyn Watch,
     ) -> Result<Self, SessionError> {
-        let kept_in = keeping.map(|keeping| place(&keeping.file));
-        let goes_on = keeping.is_some_and(|keeping| keeping.resume && keeping.file.exists());
-        if let Some(place) = kept_in.as_deref().filter(|_| goes_on)
-            && let Some(batch) = Self::read(place)
+        let Some(keeping) = keeping else {
+            return Self::that_fits(ask, spec, trainable, watch);
+        };
+        let file = place(&keeping.file);
+        if keeping.resume
+            && keeping.file.exists()
+            && let Some(batch) = Self::read(&file)
         {
             return batch.still_fits(ask, spec, trainable, watch);
         }
         let batch = Self::that_fits(ask, spec, trainable, watch)?;
-        if let Some(place) = kept_in {
-            batch.write(&place).map_err(|source| SessionError::Train {
-                classifier: spec.id.clone(),
-                source: CheckpointError::File {
-                    file: place,
-                    source,
-                }
-                .into(),
-            })?;
-        }
+        batch
+            .write(&file)
+            .map_err(|source| failed(spec, CheckpointError::File { file, source }.into()))?;
         Ok(batch)
     }
 
