@@ -133,7 +133,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     notify(&[NotifyState::Ready, NotifyState::Status(&monitor.line())]);
     let (model, provider) = daemon.model();
     tracing::info!(event = %Event::Ready, model, provider, "ready: {model} on {provider}");
-    if let Some(promise) = &engine.services().model.classifier().info().promise {
+    if let Some(promise) = engine.services().model.promise() {
         tracing::info!("the model's promise: {promise}");
     }
 

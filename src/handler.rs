@@ -193,7 +193,7 @@ impl Answers {
                 name: format!("{} {}", info.name, info.version),
                 provider: info.provider.clone(),
                 gpu_refused: info.gpu_refused.clone(),
-                promise: info.promise.clone(),
+                promise: services.model.promise(),
             }),
             watches,
             totals,

@@ -9,18 +9,23 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::access::{self, ConfigArg};
+use super::certify;
 use super::labelled::{self, Source};
 use super::outside::{self, OutsideArgs};
 use super::train_phantom::Terminal;
 use super::training_report::{self, Set};
+use crate::config::Settings;
 use crate::config::settings::{ReviewSettings, RuntimeSettings};
 use crate::domain::{CategoryId, Pseudonym};
 use crate::model::Bundle;
 use crate::model::store::Store;
+use crate::retrain::bundle_writer;
 use crate::retrain::dataset::{Dataset, Example};
 use crate::retrain::judging::outcome::{Done, Outcome};
 use crate::retrain::judging::report::{page, summary};
 use crate::retrain::phantom_bundle::Report as _;
+use crate::retrain::shared;
+use crate::retrain::sides::{Side, Sides};
 use crate::retrain::trial;
 
 /// Judge a bundle on labelled images, end to end: decoded, classified and decided on as `run` does.
@@ -29,8 +34,9 @@ use crate::retrain::trial;
 Examples:
   radsort evaluate --from /data/checked                 folders called like the categories
   radsort evaluate --labels labels.csv --bundle models/next --json
+  radsort evaluate --labels labels.csv --complete --target 0.01 --certified models/certified
 
-Exit status: 0 when the images could be judged, 1 when not.")]
+Exit status: 0 when the images could be judged (and the promise is kept, with --certified), 1 when not.")]
 pub struct EvaluateArgs {
     /// The bundle; default: that in use by the configuration, else the shipped one
     #[arg(long, value_name = "DIR")]
@@ -50,6 +56,13 @@ pub struct EvaluateArgs {
     /// Write a page with figures, curves and the worst mistakes
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// When the promise is kept: write the bundle with it into this new folder, for `radsort models import`. Its own
+    /// thresholds count, not those of a configuration
+    #[arg(long, value_name = "DIR")]
+    pub certified: Option<PathBuf>,
+    /// The version of the bundle with the promise [default: that of the bundle, and the time]
+    #[arg(long, value_name = "VERSION", requires = "certified")]
+    pub as_version: Option<String>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,
@@ -75,22 +88,28 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if let Some(settings) = settings.as_ref().filter(|it| it.state.exists()) {
         access::become_owner_of(&settings.state)?;
     }
+    let certified = args.certified.as_deref();
+    let certified = certified.map(certify::Folder::make).transpose()?;
     let bundle = match (&args.bundle, &settings) {
         (Some(dir), _) => Bundle::open(dir)?,
         (None, Some(settings)) => Bundle::open(&Store::in_use(settings)?)?,
         (None, None) => Bundle::open_or_shipped(None)?,
     };
-    let dataset = labelled::load(
+    let mut dataset = labelled::load(
         &args.source,
         args.complete,
         None,
         &[&bundle],
         settings.as_ref(),
     )?;
-    let (review, runtime) = match &settings {
+    let used = learned_from(&mut dataset, settings.as_ref())?;
+    let (mut review, runtime) = match &settings {
         Some(settings) => (settings.review.clone(), settings.runtime.clone()),
         None => (ReviewSettings::default(), RuntimeSettings::default()),
     };
+    if certified.is_some() {
+        review = ReviewSettings::default();
+    }
     let all: Vec<usize> = (0..dataset.examples.len()).collect();
     let outcomes = outcomes(&bundle, &bundle, &dataset, &all, &review, &runtime)?;
     let set = Set {
@@ -101,7 +120,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let promise = training_report::promise(
         &bundle,
         &set.outcomes,
-        &HashSet::new(),
+        &used,
         args.target,
         review.files_uncertified,
         1,
@@ -120,7 +139,32 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         println!("{}", labelled::counts(&dataset));
         print!("{}", summary(&report));
     }
+    if let Some(folder) = certified {
+        let version = args.as_version.clone();
+        let version = version.unwrap_or_else(|| bundle_writer::next_version(&bundle));
+        folder.fill(&bundle, &report, &version)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Patients of this site whose images weights or thresholds were fitted on: what a bundle does with them promises nothing.
+fn learned_from(
+    dataset: &mut Dataset,
+    settings: Option<&Settings>,
+) -> anyhow::Result<HashSet<Pseudonym>> {
+    let mut sides = Sides::default();
+    if let Some(settings) = settings {
+        let place = Sides::place(&settings.state);
+        sides = Sides::read(&place).with_context(|| place.display().to_string())?;
+    }
+    shared::split(dataset, &mut sides);
+    let fitted = |side: &Side| matches!(side, Side::Training | Side::Validation);
+    Ok(sides
+        .patients
+        .into_iter()
+        .filter(|(_, side)| fitted(side))
+        .map(|(patient, _)| Pseudonym(patient))
+        .collect())
 }
 
 /// A report that is there stays as it is until there is a new one.

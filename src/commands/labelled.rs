@@ -88,7 +88,16 @@ pub fn load(
     let rows = find(source, complete, bundle, &pool)?.trusting(untouched);
     let dataset = prepare(&rows, &specs, &pool, &decoders, settings)?;
     if dataset.examples.is_empty() {
-        bail!("no image can be used: {}", counts(&dataset));
+        let ids: Vec<&str> = bundle
+            .categories()
+            .iter()
+            .map(|it| it.id.as_str())
+            .collect();
+        bail!(
+            "no image can be used ({}); the bundle's categories are {}",
+            counts(&dataset),
+            ids.join(", ")
+        );
     }
     Ok(dataset)
 }

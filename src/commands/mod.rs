@@ -9,6 +9,8 @@ pub mod access;
 pub mod audit;
 #[cfg(feature = "retrain")]
 pub mod bench_train;
+#[cfg(feature = "retrain")]
+pub mod certify;
 pub mod check;
 pub mod classify;
 pub mod decode_worker;

@@ -223,7 +223,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         &[&start, &in_use],
         Some(&settings),
     )?;
-    let place = settings.state.join("retrain/sides.json");
+    let place = Sides::place(&settings.state);
     let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
     let shared = shared::split(&mut dataset, &mut sides);
     sides.admit(&judgeable(&dataset), plan.seed);

@@ -164,9 +164,6 @@ pub struct ModelInfo {
     pub provider: String,
     /// Why it does not run on the GPU that was asked for.
     pub gpu_refused: Option<String>,
-    /// What the bundle promises about its errors, or why it cannot.
-    #[serde(default)]
-    pub promise: Option<String>,
     /// ONNX Runtime's library.
     pub library: PathBuf,
     /// ONNX Runtime's version, e.g. `1.32`.
@@ -306,10 +303,6 @@ fn info(cascade: &Cascade, settings: &RuntimeSettings) -> Result<ModelInfo, Mode
         bundle: cascade.bundle().dir().to_owned(),
         provider: cascade.provider().to_string(),
         gpu_refused: cascade.gpu_refused().map(str::to_owned),
-        promise: manifest
-            .promise
-            .as_ref()
-            .map(super::manifest::Promised::in_words),
         library: runtime.library().to_owned(),
         onnx_runtime: format!("1.{}", runtime.minor_version()),
         classifiers: manifest

@@ -58,6 +58,18 @@ impl Model {
         &self.thresholds
     }
 
+    /// What the bundle promises about its errors, or why it cannot, in a sentence.
+    pub fn promise(&self) -> Option<String> {
+        let promise = self.classifier.bundle().manifest().promise.as_ref()?;
+        let mut told = promise.in_words();
+        if promise.kept && self.thresholds.are_loosened() {
+            told.push_str(
+                " It does not hold here: [review] also files what the bundle would leave to a person.",
+            );
+        }
+        Some(told)
+    }
+
     /// What a decoder is asked for.
     pub fn render_specs(&self) -> &[RenderSpec] {
         self.classifier.bundle().render_specs()

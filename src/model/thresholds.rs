@@ -60,6 +60,7 @@ pub struct Thresholds {
     categories: BTreeMap<CategoryId, f32>,
     uncertified: Vec<CategoryId>,
     view: ViewThresholds,
+    loosened: bool,
 }
 
 impl Thresholds {
@@ -103,11 +104,22 @@ impl Thresholds {
         let uncertified = promise
             .filter(|_| !review.files_uncertified)
             .map_or_else(Vec::new, |promise| promise.uncertified.clone());
+        let bundle_view = bundle.manifest().view_thresholds;
+        let loosened = categories.iter().any(|(id, it)| *it < of_bundle[id])
+            || view.sure < bundle_view.sure
+            || view.margin > bundle_view.margin
+            || promise.is_some_and(|promise| promise.uncertified.len() > uncertified.len());
         Ok(Self {
             categories,
             uncertified,
             view,
+            loosened,
         })
+    }
+
+    /// Whether files are filed unseen that the bundle would leave to a person: its promise says nothing about them.
+    pub fn are_loosened(&self) -> bool {
+        self.loosened
     }
 
     /// When the pixels count as sure of a view.

@@ -133,13 +133,16 @@ pub fn write(dir: &Path, manifest: Manifest, fitted: &[Fitted]) -> Result<Manife
     Ok(manifest)
 }
 
-/// Writes the manifest alone, in the place of the one that is there.
-pub fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), WriteError> {
-    replace(&dir.join(FILE_NAME), manifest.to_toml()?.as_bytes())
+/// The next version of a bundle: the one it comes from, and the time.
+pub fn next_version(bundle: &Bundle) -> String {
+    let base = &bundle.manifest().version;
+    let base = base.split_once('+').map_or(base.as_str(), |(base, _)| base);
+    let now = jiff::Timestamp::now().strftime("%Y%m%d.%H%M%S");
+    format!("{base}+{now}")
 }
 
-/// Changes what a bundle says about itself, once more is known about it.
-pub fn amend(dir: &Path, manifest: &Manifest) -> Result<(), WriteError> {
+/// Writes the manifest alone, in the place of the one that is there.
+pub fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), WriteError> {
     replace(&dir.join(FILE_NAME), manifest.to_toml()?.as_bytes())
 }
 

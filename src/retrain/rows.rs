@@ -121,8 +121,13 @@ pub fn from_folders(dir: &Path, categories: &[Category]) -> Result<Rows, RowsErr
     };
     for entry in read_dir(dir)? {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_dir() && !known(&name) && !name.starts_with(['.', '_']) {
+        if name.starts_with(['.', '_']) || known(&name) {
+            continue;
+        }
+        if entry.path().is_dir() {
             found.leave_out(format!("folder {name:?} is no category"));
+        } else if entry.path().extension().is_none_or(|it| it != "csv") {
+            found.leave_out("in no category's folder");
         }
     }
     Ok(found)

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,11 @@ pub struct Sides {
 }
 
 impl Sides {
+    /// Where they lie.
+    pub fn place(state: &Path) -> PathBuf {
+        state.join("retrain/sides.json")
+    }
+
     /// Reads them; none yet when there is no file.
     pub fn read(path: &Path) -> io::Result<Self> {
         match fs::read(path) {

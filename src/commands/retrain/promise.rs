@@ -5,7 +5,7 @@ use crate::config::Settings;
 use crate::model::Bundle;
 use crate::model::manifest::Promised;
 use crate::retrain::bundle_writer;
-use crate::retrain::judging::promise::{Promise, Verdict, choose_threshold};
+use crate::retrain::judging::promise::{Promise, choose_threshold};
 use crate::retrain::session::{self, Wish};
 use crate::retrain::sides::Side;
 
@@ -36,19 +36,7 @@ pub(super) fn raise_thresholds(
 /// Writes into the bundle what may be promised about it.
 pub(super) fn carry(candidate: Bundle, promise: &Promise) -> anyhow::Result<Bundle> {
     let mut manifest = candidate.manifest().clone();
-    manifest.promise = Some(Promised {
-        target: promise.target,
-        kept: promise.verdict == Verdict::Kept,
-        why: promise.why.clone(),
-        bound: promise.bound,
-        filed: promise.filed,
-        errors: promise.errors,
-        uncertified: promise
-            .uncertified
-            .iter()
-            .map(|one| one.category.clone())
-            .collect(),
-    });
+    manifest.promise = Some(Promised::from(promise));
     amended(&candidate, &manifest)
 }
 
@@ -56,6 +44,6 @@ fn amended(
     candidate: &Bundle,
     manifest: &crate::model::manifest::Manifest,
 ) -> anyhow::Result<Bundle> {
-    bundle_writer::amend(candidate.dir(), manifest)?;
+    bundle_writer::write_manifest(candidate.dir(), manifest)?;
     Ok(Bundle::open(candidate.dir())?)
 }

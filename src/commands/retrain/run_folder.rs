@@ -13,6 +13,7 @@ use super::super::labels;
 use super::Plan;
 use crate::config::Settings;
 use crate::model::Bundle;
+use crate::retrain::bundle_writer;
 
 /// A training under way.
 pub(super) struct RunFolder {
@@ -64,7 +65,10 @@ impl RunFolder {
             None => in_use.clone(),
         };
         let run = Run {
-            version: plan.as_version.clone().unwrap_or_else(|| version(&start)),
+            version: plan
+                .as_version
+                .clone()
+                .unwrap_or_else(|| bundle_writer::next_version(&start)),
             bundle: start.dir().to_owned(),
             plan,
         };
@@ -165,14 +169,6 @@ impl RunFolder {
     pub(super) fn finish(self) -> anyhow::Result<()> {
         empty(&self.dir)
     }
-}
-
-/// The next version: that of the bundle it comes from, and when it was begun.
-fn version(bundle: &Bundle) -> String {
-    let base = &bundle.manifest().version;
-    let base = base.split_once('+').map_or(base.as_str(), |(base, _)| base);
-    let now = jiff::Timestamp::now().strftime("%Y%m%d.%H%M%S");
-    format!("{base}+{now}")
 }
 
 /// Two trainings at once would overwrite each other's checkpoints.

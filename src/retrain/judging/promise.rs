@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::intervals::{Proportion, images_needed, upper_bound};
 use super::outcome::Outcome;
 use crate::domain::{CategoryId, Pseudonym};
+use crate::model::manifest::Promised;
 
 /// A category needs so many certifying images, else its files go to review (`uncertified-category`).
 pub const CERTIFYING_IMAGES: u64 = 100;
@@ -53,6 +54,22 @@ pub struct Promise {
     pub uncertified: Vec<Uncertified>,
     /// Labelled images that could not count, by reason.
     pub left_out: BTreeMap<&'static str, u64>,
+}
+
+impl From<&Promise> for Promised {
+    /// As a bundle carries it.
+    fn from(promise: &Promise) -> Self {
+        let uncertified = promise.uncertified.iter();
+        Self {
+            target: promise.target,
+            kept: promise.verdict == Verdict::Kept,
+            why: promise.why.clone(),
+            bound: promise.bound,
+            filed: promise.filed,
+            errors: promise.errors,
+            uncertified: uncertified.map(|one| one.category.clone()).collect(),
+        }
+    }
 }
 
 /// A category about which too little is known.

@@ -28,11 +28,7 @@ pub fn model_card(card: &Card, report: &Report) -> String {
     ] {
         let _ = writeln!(text, "**{title}.** {}\n", plain(words));
     }
-    text.push_str("## What may be promised\n\n");
-    let _ = writeln!(text, "{}\n", plain(&report.promise_in_words()));
-    if let Some(uncertified) = report.uncertified_in_words() {
-        let _ = writeln!(text, "{}\n", plain(&uncertified));
-    }
+    text.push_str(&promise(report));
     for set in &report.judged {
         let judgement = &set.judgement;
         let _ = writeln!(
@@ -96,6 +92,24 @@ pub fn model_card(card: &Card, report: &Report) -> String {
         }
     }
     text
+}
+
+const PROMISE: &str = "## What may be promised\n";
+
+fn promise(report: &Report) -> String {
+    let mut text = format!("{PROMISE}\n{}\n\n", plain(&report.promise_in_words()));
+    if let Some(uncertified) = report.uncertified_in_words() {
+        let _ = writeln!(text, "{}\n", plain(&uncertified));
+    }
+    text
+}
+
+/// A card under another name and with another promise; all else stays as it was.
+pub fn promised_anew(card: &str, model: &str, report: &Report) -> String {
+    let body = card.split_once('\n').map_or("", |(_, body)| body);
+    let (before, after) = body.split_once(PROMISE).unwrap_or((body, ""));
+    let after = after.find("\n## ").map_or("", |start| &after[start + 1..]);
+    format!("# {}\n{before}{}{after}", plain(model), promise(report))
 }
 
 /// Text in one line that Markdown takes as it is.

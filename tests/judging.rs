@@ -1,0 +1,344 @@
+//! How a bundle is judged, and what may be promised about it: `evaluate` and `--target`, on the real binary.
+
+#![cfg(feature = "retrain")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "common/training.rs"]
+mod training;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::Site;
+use serde_json::Value;
+use training::{images, last_line, site, text};
+
+#[test]
+fn a_bundle_is_judged_by_folders_and_by_a_list_alike() {
+    let site = site();
+    let images = images(&site, 30, 11);
+    let by_folders = last_line(&site, &["evaluate", "--json", "--from", text(&images)]);
+    let list = images.join("labels.csv");
+    let by_list = last_line(&site, &["evaluate", "--json", "--labels", text(&list)]);
+    for report in [&by_folders, &by_list] {
+        assert_eq!(report["judged"][0]["judgement"]["images"], 30, "{report:#}");
+        let right = report["judged"][0]["judgement"]["accuracy"]["part"]
+            .as_u64()
+            .unwrap();
+        assert!(right >= 27, "{report:#}");
+    }
+    assert_eq!(
+        by_folders["judged"][0]["judgement"]["confusion"],
+        by_list["judged"][0]["judgement"]["confusion"]
+    );
+}
+
+#[test]
+fn a_stated_error_rate_is_carried_by_the_bundle_and_what_cannot_be_certified_goes_to_review() {
+    let site = site();
+    let images = images(&site, 90, 20);
+    let list = images.join("labels.csv");
+    let out = site.dir.path().join("promising");
+    let report = last_line(
+        &site,
+        &[
+            "retrain",
+            "--json",
+            "--few-patients",
+            "--classifier",
+            "lateral",
+            "--labels",
+            text(&list),
+            "--complete",
+            "--target",
+            "0.02",
+            "--out",
+            text(&out),
+        ],
+    );
+    // Some twenty images cannot show that at most 2 % are wrong.
+    assert_eq!(
+        report["report"]["promise"]["verdict"], "no-guarantee",
+        "{:#}",
+        report["report"]["promise"]
+    );
+    let manifest = fs::read_to_string(out.join("bundle.toml")).unwrap();
+    assert!(
+        manifest.contains("[promise]") && manifest.contains("target = 0.02"),
+        "{manifest}"
+    );
+    site.ok(&["models", "import", text(&out)]);
+    let listed = site.ok(&["models", "list", "--json"]);
+    let kept: Vec<Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let folder = kept
+        .iter()
+        .find_map(|it| {
+            it["folder"]
+                .as_str()
+                .filter(|it| it.contains('+') || it.contains("20"))
+        })
+        .unwrap_or_else(|| panic!("{listed}"));
+    site.ok(&["models", "promote", folder]);
+
+    let mut daemon = site.start();
+    let status = site.json(&["status", "--json"]);
+    assert!(
+        status["model"]["promise"]
+            .as_str()
+            .unwrap()
+            .contains("no guarantee"),
+        "{status:#}"
+    );
+    let lateral = common::files(&images.join("lateral-preop"));
+    for (n, file) in lateral.iter().take(3).enumerate() {
+        fs::copy(file, site.drop.join(format!("{n}.dcm"))).unwrap();
+    }
+    daemon.wait_total(3);
+    daemon.stop();
+    let reasons = |site: &Site| -> Vec<String> {
+        site.records()
+            .iter()
+            .map(|it| it["reason"].as_str().unwrap_or("filed").to_owned())
+            .collect()
+    };
+    assert!(
+        reasons(&site).contains(&"uncertified-category".to_owned()),
+        "{:?}",
+        reasons(&site)
+    );
+    assert!(
+        !reasons(&site).contains(&"filed".to_owned()),
+        "{:?}",
+        reasons(&site)
+    );
+
+    // The site answers for it itself.
+    let mut config = fs::read_to_string(&site.config).unwrap();
+    config.push_str("\n[review]\nuncertified = \"file\"\n");
+    fs::write(&site.config, config).unwrap();
+    let mut daemon = site.start();
+    for (n, file) in lateral.iter().skip(3).take(3).enumerate() {
+        fs::copy(file, site.drop.join(format!("{}.dcm", n + 3))).unwrap();
+    }
+    daemon.wait_total(6);
+    daemon.stop();
+    assert!(
+        reasons(&site).contains(&"filed".to_owned()),
+        "{:?}",
+        reasons(&site)
+    );
+}
+
+#[test]
+fn images_of_no_category_are_reported_apart_near_and_far() {
+    let site = site();
+    let images = images(&site, 20, 21);
+    let near = site.dir.path().join("near");
+    let drawn = Command::new(common::RADSORT)
+        .args([
+            "phantom",
+            "--syntax",
+            "explicit",
+            "--size",
+            "400x640",
+            "--outside",
+            "1",
+            "--outside-kind",
+            "cervical,supine",
+            "--count",
+            "8",
+            "--seed",
+            "5",
+            "--out",
+        ])
+        .arg(&near)
+        .output()
+        .unwrap();
+    assert!(drawn.status.success(), "{drawn:?}");
+    let page = site.dir.path().join("report.html");
+    let report = last_line(
+        &site,
+        &[
+            "evaluate",
+            "--json",
+            "--from",
+            text(&images),
+            "--near",
+            text(&near),
+            "--report",
+            text(&page),
+        ],
+    );
+    let outside = report["outside"].as_array().unwrap();
+    let names = |distance: &str| -> Vec<&str> {
+        let sets = outside.iter().filter(|set| set["distance"] == distance);
+        sets.map(|set| set["name"].as_str().unwrap()).collect()
+    };
+    let near = [
+        "chest phantoms",
+        "cervical phantoms",
+        "supine phantoms",
+        "those of the folder",
+    ];
+    assert_eq!(names("near"), near, "{outside:#?}");
+    let far = [
+        "noise",
+        "black",
+        "photograph-like",
+        "plain grey and stripes",
+    ];
+    assert_eq!(names("far"), far, "{outside:#?}");
+    let [mut kept, mut whole] = [0, 0];
+    for set in outside {
+        let count = |key: &str| set["kept-back"][key].as_u64().unwrap();
+        match set["name"].as_str().unwrap() {
+            "those of the folder" => assert_eq!(count("whole"), 8, "{set:#?}"),
+            "plain grey and stripes" => assert_eq!(count("whole"), 32, "{set:#?}"),
+            _ => assert_eq!(count("whole"), 16, "{set:#?}"),
+        }
+        if set["distance"] == "far" {
+            kept += count("part");
+            whole += count("whole");
+        }
+    }
+    assert!(kept * 100 >= whole * 95, "{outside:#?}");
+    assert_eq!(
+        report["judged"][0]["judgement"]["images"], 20,
+        "they count nowhere else"
+    );
+    assert!(
+        fs::read_to_string(page)
+            .unwrap()
+            .contains("belong under no category")
+    );
+}
+
+/// Small phantoms, each of a patient of its own, and the list of them.
+fn of_different_patients(site: &Site, count: usize, seed: u64) -> PathBuf {
+    let dir = site.dir.path().join("different");
+    let drawn = Command::new(common::RADSORT)
+        .args(["phantom", "--syntax", "explicit", "--size", "300x480"])
+        .args(["--outside", "0", "--count", &count.to_string()])
+        .args(["--seed", &seed.to_string(), "--out", text(&dir)])
+        .output()
+        .unwrap();
+    assert!(drawn.status.success(), "{drawn:?}");
+    let truth = fs::read_to_string(dir.join("labels.csv")).unwrap();
+    let lines = truth.lines().skip(1).enumerate().map(|(k, line)| {
+        let cells: Vec<&str> = line.split(',').collect();
+        format!("{},{},P{k}\n", cells[0], cells[1])
+    });
+    let list = dir.join("list.csv");
+    let rows: String = lines.collect();
+    fs::write(&list, format!("sop_instance_uid,category,patient\n{rows}")).unwrap();
+    list
+}
+
+#[test]
+fn a_promise_that_fresh_images_keep_is_carried_by_a_new_version_and_another_is_not_written() {
+    let site = site();
+    let list = of_different_patients(&site, 480, 31);
+    let out = site.dir.path().join("certified");
+    let certify = |target: &str| {
+        site.run(&[
+            "evaluate",
+            "--json",
+            "--labels",
+            text(&list),
+            "--complete",
+            "--target",
+            target,
+            "--certified",
+            text(&out),
+            "--as-version",
+            "9.0.0",
+        ])
+    };
+    let refused = certify("0.0001");
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && why.contains("not certified") && !out.exists(),
+        "{why}"
+    );
+
+    let kept = certify("0.2");
+    let report: Value = serde_json::from_slice(&kept.stdout).unwrap();
+    assert!(kept.status.success(), "{report:#}");
+    assert_eq!(report["promise"]["verdict"], "kept", "{report:#}");
+    let (before, after) = (common::shipped_bundle(), &out);
+    for network in ["view.onnx", "frontal.onnx", "lateral.onnx", "report.html"] {
+        let bytes = |folder: &Path| fs::read(folder.join(network)).unwrap();
+        assert_eq!(bytes(&before), bytes(after), "{network}");
+    }
+    let card = fs::read_to_string(out.join("model-card.md")).unwrap();
+    assert!(card.starts_with("# spine-phantom 9.0.0\n"), "{card}");
+    assert!(
+        card.contains("At most 20.0 %")
+            && !card.contains("No guarantee")
+            && card.contains("## Digests"),
+        "{card}"
+    );
+    let again = certify("0.2");
+    let why = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(
+        !again.status.success() && why.contains("cannot make"),
+        "{why}"
+    );
+
+    site.ok(&["models", "import", text(&out)]);
+    site.ok(&["models", "promote", "9.0.0"]);
+    let promise = |site: &Site| {
+        let daemon = site.start();
+        let status = site.json(&["status", "--json"]);
+        daemon.stop();
+        status["model"]["promise"].as_str().unwrap().to_owned()
+    };
+    let told = promise(&site);
+    assert!(
+        told.starts_with("at most 20 % of what it files is wrong"),
+        "{told}"
+    );
+    let mut config = fs::read_to_string(&site.config).unwrap();
+    config.push_str("\n[review]\nuncertified = \"file\"\n");
+    fs::write(&site.config, config).unwrap();
+    let told = promise(&site);
+    assert!(told.contains("does not hold here"), "{told}");
+}
+
+#[test]
+fn patients_whom_a_site_s_models_learned_from_promise_nothing() {
+    let site = site();
+    let images = images(&site, 60, 32);
+    let list = images.join("labels.csv");
+    let judged = |site: &Site| {
+        let words = ["evaluate", "--json", "--labels", text(&list), "--complete"];
+        last_line(site, &words)["promise"].clone()
+    };
+    let before = judged(&site);
+    let out = site.dir.path().join("trained");
+    site.ok(&[
+        "retrain",
+        "--few-patients",
+        "--classifier",
+        "view",
+        "--labels",
+        text(&list),
+        "--complete",
+        "--out",
+        text(&out),
+    ]);
+    let after = judged(&site);
+    let count = |promise: &Value| promise["images"].as_u64().unwrap();
+    // One image a patient, and some four of five patients were fitted on.
+    assert!(
+        count(&before) >= 15 && count(&after) * 3 < count(&before) && count(&after) > 0,
+        "{before:#} {after:#}"
+    );
+    let left_out = &after["left-out"]["the patient was used to fit the model or its limits"];
+    assert!(left_out.as_u64().unwrap() > 30, "{after:#}");
+}
