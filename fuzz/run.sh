@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs each fuzz target for FUZZ_SECONDS (600), one after the other, from its seeds and corpus; ends with a table.
+# Runs each fuzz target for FUZZ_SECONDS (600), FUZZ_JOBS (1) at a time, from its seeds and corpus; prints a table.
 # TARGETS="header jpeg" runs only these. What crashes lies in fuzz/artifacts/, and the exit status is 1.
 set -u
 cd "$(dirname "$0")/.."
@@ -13,10 +13,9 @@ if [ -z "${FUZZ_BUILT:-}" ]; then
 	RADSORT_FUZZ_SEEDS="$PWD/$work" cargo test --quiet --locked --no-default-features --features failpoints \
 		--test fuzzing write_seeds -- --ignored >/dev/null || exit 2
 fi
-status=0
-rows=
-printf '%-18s %9s %12s %8s %8s %7s  %s\n' target seconds executions a/s edges corpus result
-for target in $targets; do
+# Fuzzes one target; its row goes to a file.
+one() {
+	target=$1
 	mkdir -p "$work/$target" "fuzz/corpus/$target" "fuzz/artifacts/$target"
 	log=$work/$target.log
 	# CharLS is known to compute for ever over some streams (fuzz/jailed/): the jail's CPU limit is the wall, go on.
@@ -35,11 +34,23 @@ for target in $targets; do
 		result="only timeouts, as known"
 	elif [ $code -ne 0 ]; then
 		result="CRASHED, see $log"
-		status=1
 	fi
 	printf '%-18s %9s %12s %8s %8s %7s  %s\n' "$target" "$took" "${executions:-?}" \
 		"$((${executions:-0} / (took > 0 ? took : 1)))" "${edges:-?}" "$(ls "$work/$target" | wc -l)" "$result"
-	rows="$rows${rows:+,} [\"\`$target\`\", \"$took\", \"${executions:-?}\", \"${edges:-?}\", \"$result\"]"
+	echo "[\"\`$target\`\", \"$took\", \"${executions:-?}\", \"${edges:-?}\", \"$result\"]" >"$work/$target.row"
+}
+printf '%-18s %9s %12s %8s %8s %7s  %s\n' target seconds executions a/s edges corpus result
+export -f one
+export work seconds bin
+for target in $targets; do rm -f "$work/$target.row"; done
+# shellcheck disable=SC2016
+printf '%s\n' $targets | xargs -P "${FUZZ_JOBS:-1}" -I{} bash -c 'one {}'
+status=0
+rows=
+for target in $targets; do
+	row=$(cat "$work/$target.row") || row=
+	case $row in *CRASHED* | "") status=1 ;; esac
+	rows="$rows${rows:+,} $row"
 done
 # As tests/common/figures.rs does; a run of some targets is none of all.
 if [ -n "${RADSORT_FIGURES:-}" ] && [ -z "${TARGETS:-}" ]; then

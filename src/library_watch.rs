@@ -49,6 +49,9 @@ pub enum LookError {
     /// The ledger.
     #[error(transparent)]
     Filing(#[from] FilingError),
+    /// What was given back and still is here could not be looked at.
+    #[error("what is being given back could not be looked at: {0:#}")]
+    Undo(anyhow::Error),
     /// The service is stopping.
     #[error("the look was given up, because the service is stopping")]
     Stopped,
@@ -132,8 +135,15 @@ impl LibraryWatch {
             looked,
             mut records,
             adoptions,
+            given_back,
             memory: remembered,
         } = findings;
+        for entry in given_back {
+            let (id, to) = (entry.id.clone(), entry.at.clone());
+            if !desk.finish_undoing(entry).await.map_err(LookError::Undo)? {
+                records.push(Record::Moved { id, to });
+            }
+        }
         let ids = desk.filer.next_ids(adoptions.len()).await?;
         records.extend(ids.into_iter().zip(adoptions).flat_map(adopt));
         if let Err(reason) = desk.filer.append(records).await? {

@@ -13,9 +13,12 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{Access, AtFlags, DirEntry, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-pub use self::rename::{Offers, may_have_two_names};
+pub use self::rename::{Offers, aside_name, may_have_two_names};
 use crate::domain::{Fingerprint, RelPath};
 use crate::sys::mask::without_mask;
+
+/// How every name begins that radsort gives to a file under way. Watches ignore these, and nobody else gives them.
+pub const HIDDEN: &str = ".radsort-";
 
 /// An open root directory.
 #[derive(Debug)]
@@ -297,21 +300,15 @@ impl Root {
 
     /// Removes a name. That it is gone already is no error (NFS repeats requests).
     pub fn unlink(&self, path: &RelPath) -> io::Result<()> {
-        self.unlink_if_there(path).map(drop)
+        rename::unlink_if_there(&self.directory_of(path)?, path.file_name()).map(drop)
     }
 
-    fn unlink_if_there(&self, path: &RelPath) -> io::Result<Removed> {
-        match rustix::fs::unlinkat(self.directory_of(path)?, path.file_name(), AtFlags::empty()) {
-            Ok(()) => Ok(Removed::Now),
-            Err(Errno::NOENT) => Ok(Removed::Before),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Removes a name while it still is that file's: its writer may just have put another one in its place.
+    /// Removes a name while it still is that file's: its writer may just have put another one in its place, which stays.
     pub fn unlink_file(&self, path: &RelPath, file: &Fingerprint) -> io::Result<Removed> {
         match self.stat_if_there(path)? {
-            Some(stat) if fingerprint(&stat) == *file => self.unlink_if_there(path),
+            Some(stat) if fingerprint(&stat) == *file => {
+                rename::remove_name(&self.directory_of(path)?, path.file_name(), &stat)
+            }
             Some(_) => Ok(Removed::Not),
             None => Ok(Removed::Before),
         }

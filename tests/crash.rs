@@ -131,6 +131,65 @@ fn killed_at_any_step_of_a_quarantine_a_file_is_quarantined_once_with_its_reason
 }
 
 #[test]
+fn both_names_of_one_file_are_filed_whatever_step_its_daemon_is_killed_at() {
+    if !armed() {
+        return;
+    }
+    for place in places(&["all", "copy"]) {
+        let site = Site::new();
+        let bytes = Mould::new(24).bytes(&uid(4));
+        site.put("a.dcm", &bytes);
+        fs::hard_link(site.drop.join("a.dcm"), site.drop.join("b.dcm")).unwrap();
+        let mut daemon = site.spawn(&[("RADSORT_CRASH_AT", place)]);
+        let end = daemon.wait();
+        assert_eq!(end.signal(), Some(9), "at {place}: {end}\n{}", daemon.log());
+        let mut daemon = site.start();
+        daemon.wait_total(2);
+        daemon.stop();
+        assert_eq!(
+            site.digests(),
+            vec![common::digest(&bytes); 2],
+            "at {place}"
+        );
+        assert_eq!(site.filed().len(), 2, "at {place}: {:?}", site.filed());
+        assert!(site.remains().is_empty(), "at {place}");
+        site.assert_verified();
+    }
+}
+
+/// Killed between the rename and the look at who has the file open, which recovery makes up for.
+#[test]
+fn a_file_whose_writer_goes_on_is_put_back_by_the_next_start_too() {
+    if !armed() {
+        return;
+    }
+    let site = Site::new();
+    let bytes = Mould::new(25).bytes(&uid(5));
+    site.put("a.dcm", &bytes);
+    let mut daemon = site.spawn(&[
+        ("RADSORT_STOP_AT", "before-rename"),
+        ("RADSORT_CRASH_AT", "after-rename"),
+    ]);
+    daemon.wait_stopped();
+    let mut writer = fs::File::options()
+        .append(true)
+        .open(site.drop.join("a.dcm"))
+        .unwrap();
+    daemon.signal(rustix::process::Signal::CONT);
+    assert_eq!(daemon.wait().signal(), Some(9));
+    let mut daemon = site.start();
+    daemon.wait_for("it is back", || site.drop.join("a.dcm").exists());
+    assert_eq!(site.filed().len(), 0);
+    writer.write_all(b"more").unwrap();
+    drop(writer);
+    daemon.wait_total(1);
+    daemon.stop();
+    let whole = [&bytes[..], b"more"].concat();
+    assert_eq!(site.digests(), [common::digest(&whole)]);
+    site.assert_verified();
+}
+
+#[test]
 fn killed_at_random_moments_of_a_burst_every_file_is_filed_once() {
     let site = Site::new();
     let mould = Mould::new(23);

@@ -33,7 +33,7 @@ use crate::state::Roots;
   radsort quarantine release 1.2.826.0.1.3680043.10.1
   radsort quarantine release /srv/library/_quarantine/*.dcm
 
-A file that was given back is not taken again until it changes: repair it, or drop it anew.
+A file that was given back is not taken again until it changes: repair it, or drop it anew under another name.
 
 Exit status: 0 when everything was listed or released, 1 otherwise.")]
 pub struct QuarantineArgs {

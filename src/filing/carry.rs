@@ -163,7 +163,7 @@ impl Job<'_> {
             .map_err(|error| Carried::Stuck(self.held(&error)))?;
         if !self.is_kept_file(&there)
             || there.st_nlink > 1
-            || self.has_writer()
+            || has_writer(self.file)
             || !self.unchanged()
         {
             return Err(self.put_back(target, &landed, Outcome::Changed));
@@ -210,7 +210,7 @@ impl Job<'_> {
             .source
             .stat(claim)
             .map_err(|error| Carried::Stuck(self.source_held(&error)))?;
-        if !self.is_kept_file(&there) || self.has_writer() || !self.unchanged() {
+        if !self.is_kept_file(&there) || has_writer(self.file) || !self.unchanged() {
             return Err(self.put_back(self.source, claim, Outcome::Changed));
         }
         // The copy must not outlive a claim that a power cut takes back: recovery could not tell whose it is.
@@ -340,12 +340,6 @@ impl Job<'_> {
         rustix::fs::fstat(self.file).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// Whether someone has it open for writing, where that can be seen.
-    fn has_writer(&self) -> bool {
-        ShareKind::of(self.file).is_ok_and(ShareKind::shows_writers)
-            && lease::open_for_writing(self.file) == Some(true)
-    }
-
     /// The system says that something is not there: the file, or the directory that it was to go to?
     fn gone(&self) -> Outcome {
         match self.source.stat_if_there(&self.intent.from) {
@@ -375,6 +369,12 @@ impl Job<'_> {
             tracing::warn!(%error, "the drop directory cannot be synced");
         }
     }
+}
+
+/// Whether someone has a file open for writing, where that can be seen.
+pub(super) fn has_writer(file: &File) -> bool {
+    ShareKind::of(file).is_ok_and(ShareKind::shows_writers)
+        && lease::open_for_writing(file) == Some(true)
 }
 
 /// Puts a file back to where it came from, or beside that when its name has been taken in the meantime, or to the top of

@@ -27,4 +27,7 @@ pub trait Catalogue: Send + Sync {
 
     /// The copy that stands for an instance: filed, in review or among the others; no duplicate and no conflict.
     fn find_uid(&self, uid: &Uid) -> Result<Option<Known>, CatalogueError>;
+
+    /// Whether what lies at a place is some record's file.
+    fn is_on_record(&self, at: &Placement) -> Result<bool, CatalogueError>;
 }

@@ -23,6 +23,7 @@ pub const FAILPOINTS: &[(&str, &str)] = &[
     ("after-filed", "all"),
     ("after-index", "all"),
     ("before-giving-back", "undo"),
+    ("before-removing-original", "undo"),
 ];
 
 /// Arms the places that `RADSORT_CRASH_AT` and `RADSORT_STOP_AT` name. Called once, at the start of the process.

@@ -281,11 +281,13 @@ impl Filer {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
+        let consumed = Arc::clone(&self.inner.consumed);
         let held = share.run(move || {
-            let held = item.held(&opened, &root);
-            held.map(|held| (item, opened, root, held))
+            let there = item.there_already(&root, |path| is_held(&consumed, &item, path))?;
+            let held = item.held(&opened, &root, there.as_ref())?;
+            Ok((item, opened, root, held, there))
         });
-        let (item, opened, root, held) = match held.await.map_err(|_| self.stopped())? {
+        let (item, opened, root, held, there) = match held.await.map_err(|_| self.stopped())? {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
@@ -295,9 +297,36 @@ impl Filer {
         }
         fail::fail_point!("before-giving-back");
         share
-            .run(move || item.give_back(&opened, &root))
+            .run(move || match there {
+                Some(path) => item.finish(&opened, &root, path),
+                None => item.give_back(&opened, &root),
+            })
             .await
             .map_err(|_| self.stopped())
+    }
+
+    /// Removes a file that is on record as given back and still here, if it is in its drop directory as well: giving it back
+    /// was interrupted. Whether it was removed.
+    pub async fn finish_giving_back(
+        &self,
+        item: Item,
+        root: Arc<Root>,
+    ) -> Result<Result<bool, ReleaseError>, FilingError> {
+        let share = match self.share(&item.intent.watch) {
+            Ok(share) => share,
+            Err(reason) => return Ok(Err(ReleaseError::Held(reason))),
+        };
+        let destinations = Arc::clone(&self.inner.destinations);
+        let consumed = Arc::clone(&self.inner.consumed);
+        let finish = move || {
+            let opened = item.open(&destinations)?;
+            let there = item.there_already(&root, |path| is_held(&consumed, &item, path))?;
+            match there {
+                Some(path) => item.finish(&opened, &root, path).map(|_| true),
+                None => Ok(false),
+            }
+        };
+        share.run(finish).await.map_err(|_| self.stopped())
     }
 
     /// The library, the quarantine and the duplicates, for others who look at them.
@@ -374,4 +403,12 @@ impl Filer {
     fn stopped(&self) -> FilingError {
         self.failure().unwrap_or(FilingError::Stopped)
     }
+}
+
+/// Whether the ledger knows of a file that was given back to this path and is held there.
+fn is_held(consumed: &RwLock<Consumed>, item: &Item, path: &RelPath) -> bool {
+    consumed
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .contains_bytes(Action::Move, &item.intent.watch, path, &item.intent.digest)
 }

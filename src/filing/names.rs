@@ -5,8 +5,7 @@ use crate::domain::{RelPath, placement::RelPathError};
 
 use super::record::{Digest, RecordId};
 
-/// How every hidden name begins; the record's id follows. Watches must ignore these.
-pub const HIDDEN: &str = ".radsort-";
+pub use crate::root::HIDDEN;
 
 /// The name of a copy that is being written, beside its target.
 pub(super) fn part(target: &RelPath, id: &RecordId) -> Result<RelPath, RelPathError> {

@@ -8,6 +8,7 @@ use super::carry::{CopyFault, CopySpec, remove_reason, write_copy};
 use super::destinations::{Destinations, Roots};
 use super::ledger::{Ledger, LedgerError};
 use super::names;
+use super::prepare::digest_of_file_at;
 use super::record::{Digest, Held, Intent, Record, RecordId};
 use super::request::HoldReason;
 use super::restore::{Recorded, restore};
@@ -214,16 +215,82 @@ impl Item {
     }
 
     /// How the ledger knows the file once it is back: with the time that it had when it came.
-    pub(super) fn held(&self, open: &OpenItem, source: &Root) -> Result<Held, ReleaseError> {
+    pub(super) fn held(
+        &self,
+        open: &OpenItem,
+        source: &Root,
+        there: Option<&RelPath>,
+    ) -> Result<Held, ReleaseError> {
+        let path = match there {
+            Some(path) => path.clone(),
+            None => self.home(source).map_err(|error| self.failed(error))?,
+        };
         Ok(Held {
             watch: self.intent.watch.clone(),
-            path: self.home(source).map_err(|error| self.failed(error))?,
+            path,
             digest: self.intent.digest.clone(),
             fingerprint: Fingerprint {
                 mtime_ns: self.intent.fingerprint.mtime_ns,
                 ..open.fingerprint
             },
         })
+    }
+
+    /// Where the file is in its drop directory already, when it was given back before and that was interrupted before it was
+    /// removed here. `is_held` tells whether the ledger knows of its bytes at a path there.
+    pub(super) fn there_already(
+        &self,
+        source: &Root,
+        is_held: impl Fn(&RelPath) -> bool,
+    ) -> Result<Option<RelPath>, ReleaseError> {
+        let failed = |error| self.failed(error);
+        let from = &self.intent.from;
+        let returned = names::returned(from, &self.intent.id);
+        for path in [
+            from.clone(),
+            returned.map_err(|error| failed(io::Error::other(error)))?,
+        ] {
+            if is_held(&path)
+                && digest_of_file_at(source, &path).map_err(failed)?.as_ref()
+                    == Some(&self.intent.digest)
+            {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ends what was interrupted: the file is in its drop directory as a whole, and goes here.
+    pub(super) fn finish(
+        &self,
+        open: &OpenItem,
+        source: &Root,
+        path: RelPath,
+    ) -> Result<Released, ReleaseError> {
+        let failed = |error| self.failed(error);
+        let Some(root) = open.roots.get(&self.at.root) else {
+            return Err(ReleaseError::NotThere(self.intent.id.0.clone()));
+        };
+        let (copy, _) = source.open_file(&path).map_err(failed)?;
+        let not_restored = restore(&copy, &Recorded::from(&self.intent));
+        copy.sync_all().map_err(failed)?;
+        source.sync_directory_of(&path).map_err(failed)?;
+        self.remove_here(open, root)?;
+        root.sync_directory_of(&self.at.path).map_err(failed)?;
+        Ok(Released { path, not_restored })
+    }
+
+    fn remove_here(&self, open: &OpenItem, root: &Root) -> Result<(), ReleaseError> {
+        fail::fail_point!("before-removing-original");
+        let removed = root.unlink_file(&self.at.path, &open.fingerprint);
+        if removed.map_err(|error| self.failed(error))? == Removed::Not {
+            // What lies there now is not what was copied.
+            return Err(ReleaseError::Changed(self.intent.id.0.clone()));
+        }
+        if self.at.root == RootId::Quarantine {
+            remove_reason(root, &self.at.path);
+        }
+        Ok(())
     }
 
     /// Moves it back to where it came from, or beside that when the name is taken. Nothing is replaced.
@@ -322,13 +389,7 @@ impl Item {
                 source
                     .sync_directory_of(&path)
                     .map_err(|error| held(&error))?;
-                let removed = root
-                    .unlink_file(&self.at.path, &open.fingerprint)
-                    .map_err(|error| self.failed(error))?;
-                if removed == Removed::Not {
-                    // What lies there now is not what was copied.
-                    return Err(ReleaseError::Changed(intent.id.0.clone()));
-                }
+                self.remove_here(open, root)?;
                 Ok((path, not_restored))
             }
             Err(error) => {

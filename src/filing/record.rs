@@ -157,6 +157,9 @@ pub struct Intent {
     /// Its time of last status change, nanoseconds since the Unix epoch, where it stays and that can be relied upon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctime_ns: Option<i64>,
+    /// How many names it had.
+    #[serde(default = "one_name", skip_serializing_if = "is_one_name")]
+    pub links: u64,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -171,6 +174,15 @@ pub struct Intent {
     pub set_mode: Option<u32>,
     /// What was learned and decided.
     pub dossier: Dossier,
+}
+
+fn one_name() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks for it
+fn is_one_name(links: &u64) -> bool {
+    *links == 1
 }
 
 /// A file that was given back and is not taken again until it changes.

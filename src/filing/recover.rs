@@ -16,6 +16,9 @@
 //! | none, but other bytes at the target            | moved in its stead: put it back, abandon         |
 //! | none                                           | missing: an alarm                                |
 //!
+//! A file that was moved while somebody had it open, or gave it another name, is put back too: nobody could tell otherwise
+//! when it is written to. A name that was being removed (`.aside`) goes, or, if another file had it by then, comes back.
+//!
 //! Where the target's name is taken by other bytes, its alternative (with digest and record number) is looked at too,
 //! and a file that is taken anew gets a new name. Unfinished copies (`.part`) go in any case.
 
@@ -26,16 +29,17 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, Stat};
 
-use super::carry::{put_back, remove_reason, write_reason};
+use super::carry::{has_writer, put_back, remove_reason, write_reason};
+use super::catalogue::Catalogue;
 use super::destinations::{Roots, open_if_there};
 use super::ledger::now_us;
 use super::names::{self, HIDDEN};
 use super::prepare::digest_of_file_at;
-use super::record::{Digest, Fate, Intent, RecordId};
+use super::record::{Fate, Intent, RecordId};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath};
-use crate::root::{Removed, Root, ctime_ns, fingerprint, same_inode};
+use crate::root::{Removed, Root, aside_name, ctime_ns, fingerprint, same_inode};
 
 /// How many names a search by digest looks at before it gives up.
 const SEARCH_LIMIT: usize = 1_000_000;
@@ -96,7 +100,13 @@ impl Claims {
 }
 
 /// Finishes or undoes one Intent. `source` is the root of its watch, `claims` are those that lie in it.
-pub fn resolve(intent: &Intent, roots: &Roots, source: &Root, claims: &Claims) -> Resolution {
+pub fn resolve(
+    intent: &Intent,
+    roots: &Roots,
+    source: &Root,
+    claims: &Claims,
+    catalogue: &dyn Catalogue,
+) -> Resolution {
     let Some(target) = roots.get(&intent.to.root) else {
         return Resolution::Wait(format!("{:?} is no destination", intent.to.root));
     };
@@ -109,6 +119,7 @@ pub fn resolve(intent: &Intent, roots: &Roots, source: &Root, claims: &Claims) -
         target,
         source,
         claims,
+        catalogue,
     })
     .resolve()
     {
@@ -123,11 +134,13 @@ struct Case<'a> {
     target: &'a Root,
     source: &'a Root,
     claims: &'a Claims,
+    catalogue: &'a dyn Catalogue,
 }
 
 impl Case<'_> {
     fn resolve(&self) -> io::Result<Resolution> {
         let intent = self.intent;
+        self.end_removal()?;
         let from = self.source.stat_if_there(&intent.from)?;
         let landed = self.landed()?;
         let renamed = landed
@@ -151,6 +164,25 @@ impl Case<'_> {
             remove_reason(self.target, &intent.to.path);
         }
         Ok(resolution)
+    }
+
+    /// A name that was being removed when it was interrupted: of this file, or of another one that had come in its place.
+    fn end_removal(&self) -> io::Result<()> {
+        let intent = self.intent;
+        let aside = aside_name(intent.fingerprint.ino);
+        let aside = intent.from.with_file_name(aside.as_bytes());
+        let aside = aside.map_err(io::Error::other)?;
+        match self.source.stat_if_there(&aside)? {
+            // It has the name that it was given instead, too.
+            Some(stat) if self.has_more_names(&stat) => self.source.unlink(&aside),
+            Some(_) => put_back(self.source, &aside, self.source, intent),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this is the file, with a name more than it had.
+    fn has_more_names(&self, stat: &Stat) -> bool {
+        stat.st_ino == self.intent.fingerprint.ino && stat.st_nlink as u64 > self.intent.links
     }
 
     /// The claimed file: in its place, or, if it must be somewhere, where its folder has been moved to.
@@ -185,7 +217,7 @@ impl Case<'_> {
     /// meanwhile, where names are given by hard links.
     fn has_another_name(&self, stat: &Stat) -> io::Result<bool> {
         let mut found = false;
-        if stat.st_nlink > 1 {
+        if stat.st_nlink as u64 > self.intent.links {
             walk(self.source, usize::MAX, true, &mut |path| {
                 // Hidden names are not looked at by scans, and those of NFS and FUSE for open files go by themselves.
                 if !path.file_name().starts_with(b".") {
@@ -258,12 +290,27 @@ impl Case<'_> {
                 ));
             }
         }
+        if claim.is_none() && intent.action == Action::Move && self.could_change(path)? {
+            put_back(self.target, path, self.source, intent)?;
+            return Ok(Resolution::Abandoned(
+                "somebody had it open or gave it another name while it was moved; put back".into(),
+            ));
+        }
         self.make_safe(path)?;
         self.source.sync_directory_of(&intent.from).or_else(gone)?;
         Ok(Resolution::Finished(Placement {
             root: intent.to.root.clone(),
             path: path.clone(),
         }))
+    }
+
+    /// Whether the file itself was moved and somebody could still write to it, where that can be seen.
+    fn could_change(&self, path: &RelPath) -> io::Result<bool> {
+        let Some(file) = open_if_there(self.target, path)? else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        Ok(stat.st_ino == self.intent.fingerprint.ino && (stat.st_nlink > 1 || has_writer(&file)))
     }
 
     fn nothing_landed(
@@ -299,13 +346,19 @@ impl Case<'_> {
         if from.is_some() {
             return abandoned("interrupted before it was moved");
         }
-        if let Some(path) = find(&self.roots.library, &intent.digest, intent.fingerprint.size)? {
-            return Ok(Resolution::Finished(Placement {
-                root: RootId::Library,
-                path,
-            }));
+        let in_library = |path: &RelPath| Placement {
+            root: RootId::Library,
+            path: path.clone(),
+        };
+        // What another record has put there is not this file, whatever its bytes.
+        let free = |path: &RelPath| {
+            let taken = self.catalogue.is_on_record(&in_library(path));
+            taken.map(|taken| !taken).map_err(io::Error::other)
+        };
+        if let Some(path) = find(&self.roots.library, intent, free)? {
+            return Ok(Resolution::Finished(in_library(&path)));
         }
-        if find(self.source, &intent.digest, intent.fingerprint.size)?.is_some() {
+        if find(self.source, intent, |_| Ok(true))?.is_some() {
             return abandoned("it has another name in the drop directory now");
         }
         let top = RelPath::new(intent.from.file_name()).map_err(io::Error::other)?;
@@ -362,16 +415,21 @@ fn gone(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// Looks for a file by its size, then its digest.
-fn find(root: &Root, digest: &Digest, size: u64) -> io::Result<Option<RelPath>> {
+/// Looks for a file by its size, then its digest, at places that may be meant.
+fn find(
+    root: &Root,
+    intent: &Intent,
+    may_be: impl Fn(&RelPath) -> io::Result<bool>,
+) -> io::Result<Option<RelPath>> {
     let mut found = None;
     walk(root, SEARCH_LIMIT, false, &mut |path| {
         if found.is_none()
             && !path.file_name().starts_with(HIDDEN.as_bytes())
             && root
                 .stat_if_there(path)?
-                .is_some_and(|stat| fingerprint(&stat).size == size)
-            && digest_of_file_at(root, path)?.as_ref() == Some(digest)
+                .is_some_and(|stat| fingerprint(&stat).size == intent.fingerprint.size)
+            && digest_of_file_at(root, path)?.as_ref() == Some(&intent.digest)
+            && may_be(path)?
         {
             found = Some(path.clone());
         }
@@ -412,7 +470,8 @@ fn walk(
     Ok(())
 }
 
-/// Removes unfinished copies of this ledger's earlier records (numbers below `before`), however they came to stay.
+/// Removes unfinished copies of this ledger's earlier records (numbers below `before`), however they came to stay, and gives
+/// a name to what was hidden while another name of it was removed, a day ago.
 pub fn sweep(root: &Root, instance: &str, before: u64) -> io::Result<u64> {
     let mut removed = 0;
     walk(root, usize::MAX, false, &mut |path| {
@@ -420,6 +479,13 @@ pub fn sweep(root: &Root, instance: &str, before: u64) -> io::Result<u64> {
         if hidden(path, ".part").is_some_and(is_old) {
             root.unlink(path)?;
             removed += 1;
+        }
+        if let Some(id) = hidden(path, ".aside")
+            && root
+                .stat_if_there(path)?
+                .is_some_and(|stat| is_forgotten(&stat))
+        {
+            make_visible(root, path, id)?;
         }
         Ok(true)
     })?;
@@ -449,7 +515,7 @@ pub fn tidy(root: &Root, began: &Began) -> io::Result<u64> {
     let mut done = 0;
     walk(root, usize::MAX, true, &mut |path| {
         let (part, claim) = (hidden(path, ".part"), hidden(path, ".claim"));
-        let Some(id) = part.or(claim) else {
+        let Some(id) = part.or(claim).or(hidden(path, ".aside")) else {
             return Ok(true);
         };
         let Some(stat) = root.stat_if_there(path)? else {
@@ -457,25 +523,29 @@ pub fn tidy(root: &Root, began: &Began) -> io::Result<u64> {
         };
         let is_old = number_in(id, &began.instance).is_some_and(|number| number < began.before);
         if part.is_some() {
-            if is_old && stat.st_uid == me {
+            // A copy that was given back by root has got its owner already.
+            if is_old && (stat.st_uid == me || me == 0) {
                 root.unlink(path)?;
                 done += 1;
             }
         } else if !began.open.contains(&RecordId(id.to_owned())) && (is_old || is_forgotten(&stat))
         {
-            let name = format!("returned-{id}.dcm");
-            let back = path
-                .with_file_name(name.as_bytes())
-                .map_err(io::Error::other)?;
-            match root.rename_noreplace(path, root, &back) {
-                Ok(()) => done += 1,
-                // Not to be had today.
-                Err(error) => tracing::warn!(%error, "a forgotten claim stays in a drop directory"),
-            }
+            done += u64::from(make_visible(root, path, id)?);
         }
         Ok(true)
     })?;
     Ok(done)
+}
+
+/// Gives a hidden file a name that is found; whether that could be done today.
+fn make_visible(root: &Root, path: &RelPath, id: &str) -> io::Result<bool> {
+    let name = format!("returned-{id}.dcm");
+    let visible = path.with_file_name(name.as_bytes());
+    let renamed = root.rename_noreplace(path, root, &visible.map_err(io::Error::other)?);
+    if let Err(error) = &renamed {
+        tracing::warn!(%error, "a forgotten file stays hidden");
+    }
+    Ok(renamed.is_ok())
 }
 
 fn is_forgotten(stat: &Stat) -> bool {

@@ -432,6 +432,11 @@ impl Catalogue for Index {
     fn find_uid(&self, uid: &Uid) -> std::result::Result<Option<Known>, CatalogueError> {
         Ok(Index::find_uid(self, uid)?)
     }
+
+    fn is_on_record(&self, at: &Placement) -> std::result::Result<bool, CatalogueError> {
+        let there = self.at_place(at)?;
+        Ok(there.iter().any(|entry| entry.state == State::Live))
+    }
 }
 
 /// Takes the lock beside the directory: `<dir>.lock`.

@@ -63,6 +63,7 @@ pub(crate) fn intent(n: u32, fate: Fate, action: Action) -> Intent {
             size: 1000,
             mtime_ns: 5,
         },
+        links: 1,
         ctime_ns: None,
         uid: 0,
         gid: 0,

@@ -340,6 +340,13 @@ fn compare_with_folders(
                 Some(total),
             ));
         }
+        if let Some(other) = index.at_place(&entry.at)?.iter().find(|other| {
+            other.state == State::Live && (other.filed_us, &other.id) < (entry.filed_us, &entry.id)
+        }) {
+            let detail = format!("what lies there is the file of record {}", other.id);
+            comparison.differs(Kind::Missing, Some(&entry.id), Some(&entry.at), detail);
+            continue;
+        }
         look_at(comparison, &entry, root, digests, &mut strangers);
     }
     for (at, _) in strangers {

@@ -11,6 +11,7 @@ use crate::domain::Placement;
 use crate::domain::placement::RootId;
 use crate::filing::quarantine::Item;
 use crate::filing::record::{Fate, Held, Record, RecordId};
+use crate::index::IndexError;
 use crate::index::entry::{Entry, State};
 use crate::index::query::Query;
 use crate::root::{self, Root};
@@ -192,6 +193,32 @@ impl Desk {
                 (access::absolute(&self.places, &at), back.not_restored)
             })
             .map_err(|error| error.to_string()))
+    }
+
+    /// Ends what was interrupted: a file on record as given back that is in its drop directory and was not removed here yet.
+    /// Whether it was.
+    pub async fn finish_undoing(&self, entry: Entry) -> anyhow::Result<bool> {
+        let Ok((item, path)) = self.item(entry)? else {
+            return Ok(false);
+        };
+        let Ok(root) = tokio::task::spawn_blocking(move || Root::open(&path)).await? else {
+            return Ok(false);
+        };
+        let id = item.intent.id.clone();
+        let finished = self.filer.finish_giving_back(*item, Arc::new(root));
+        Ok(finished.await?.unwrap_or_else(|error| {
+            tracing::debug!(%id, %error, "a file that was given back is still here, too");
+            false
+        }))
+    }
+
+    /// When a file was last given back, microseconds since the Unix epoch.
+    pub fn given_back_us(&self, id: &RecordId) -> Result<Option<i64>, IndexError> {
+        let story = self.index.story(id)?;
+        let history = story.into_iter().flat_map(|story| story.history);
+        let given_back = history
+            .filter(|told| matches!(told.record, Record::Undone { .. } | Record::Released { .. }));
+        Ok(given_back.last().map(|told| told.time_us))
     }
 
     fn to_undo(&self, which: &Undo) -> anyhow::Result<Vec<(String, Found)>> {

@@ -16,7 +16,7 @@ use crate::filing::destinations::Roots;
 use crate::filing::record::{Digest, Label, Record, RecordId};
 use crate::index::entry::{Entry, State};
 use crate::judgement::{Desk, audit};
-use crate::root::fingerprint;
+use crate::root::{ctime_ns, fingerprint};
 
 use super::walk::{Ids, Walked};
 use super::{Headers, LookError, Memory};
@@ -26,6 +26,8 @@ pub(super) struct Findings {
     pub looked: Looked,
     pub records: Vec<Record>,
     pub adoptions: Vec<Adoption>,
+    /// Files that are on record as given back and were not touched here since: that was interrupted.
+    pub given_back: Vec<Entry>,
     pub memory: Memory,
 }
 
@@ -43,6 +45,8 @@ pub(super) struct Adoption {
 struct Stranger {
     at: Placement,
     fingerprint: Fingerprint,
+    /// When its status last changed, microseconds since the Unix epoch.
+    changed_us: i64,
     owner: u32,
     digest: Option<Digest>,
 }
@@ -82,6 +86,17 @@ pub(super) fn compare(
             unknown.push(stranger);
         }
     }
+
+    let mut given_back = Vec::new();
+    let mut others = Vec::new();
+    for (stranger, entry) in recognised {
+        if comparison.is_being_given_back(&stranger, &entry)? {
+            given_back.push(entry);
+        } else {
+            others.push((stranger, entry));
+        }
+    }
+    let recognised = others;
 
     let mut records = Vec::new();
     let differences: Vec<Difference> = recognised
@@ -131,6 +146,7 @@ pub(super) fn compare(
         looked,
         records,
         adoptions,
+        given_back,
         memory,
     })
 }
@@ -171,6 +187,7 @@ impl Comparison<'_> {
             strangers.push(Stranger {
                 at,
                 fingerprint,
+                changed_us: ctime_ns(&stat) / 1000,
                 owner: stat.st_uid,
                 digest: before.strangers.get(&fingerprint).cloned().flatten(),
             });
@@ -258,6 +275,15 @@ impl Comparison<'_> {
         let lost = absent.lost.iter().position(at_home);
         let lost = lost.or_else(|| absent.lost.iter().position(same));
         Ok(lost.map(|found| absent.lost.swap_remove(found)))
+    }
+
+    /// Whether a file lies as it lay when it was recorded as given back.
+    fn is_being_given_back(&self, stranger: &Stranger, entry: &Entry) -> Result<bool, LookError> {
+        if !matches!(entry.state, State::Undone | State::Released) || entry.at != stranger.at {
+            return Ok(false);
+        }
+        let since_us = self.desk.given_back_us(&entry.id)?;
+        Ok(since_us.is_some_and(|since_us| stranger.changed_us < since_us))
     }
 
     /// The digest of an unknown file, `None` when it went or changed while it was read.

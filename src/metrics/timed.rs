@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Metrics, Stage};
-use crate::domain::Uid;
+use crate::domain::{Placement, Uid};
 use crate::filing::catalogue::{Catalogue, CatalogueError, Known};
 use crate::filing::record::{Position, Record};
 use crate::filing::timing::{Step, Timing};
@@ -39,5 +39,9 @@ impl Catalogue for Timed {
 
     fn find_uid(&self, uid: &Uid) -> Result<Option<Known>, CatalogueError> {
         self.inner.find_uid(uid)
+    }
+
+    fn is_on_record(&self, at: &Placement) -> Result<bool, CatalogueError> {
+        self.inner.is_on_record(at)
     }
 }

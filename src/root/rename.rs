@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
-use super::Root;
+use super::{HIDDEN, Removed, Root, same_inode};
 use crate::domain::RelPath;
 
 /// What a filesystem offers for renaming without clobbering. Real roots start with everything and find out by trying;
@@ -85,14 +85,11 @@ fn link_then_unlink(
     to_dir: &OwnedFd,
     to: &[u8],
 ) -> io::Result<()> {
-    let inode = |dir: &OwnedFd, name: &[u8]| {
-        rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map(|stat| (stat.st_dev, stat.st_ino))
-    };
-    let ours = inode(from_dir, from)?;
+    let ours = stat(from_dir, from)?;
+    let is_ours = |stat: Stat| same_inode(&stat, &ours);
     match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
         Ok(()) => {}
-        Err(Errno::EXIST) if inode(to_dir, to)? == ours => {}
+        Err(Errno::EXIST) if is_ours(stat(to_dir, to)?) => {}
         Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK | Errno::INVAL) => {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -100,31 +97,79 @@ fn link_then_unlink(
     }
     // From here on there are two names. Where a folder has been moved meanwhile, a filesystem that goes by paths (FUSE)
     // says of both that they are not there.
-    match inode(to_dir, to) {
-        Ok(there) if there == ours => {}
+    match stat(to_dir, to) {
+        Ok(there) if is_ours(there) => {}
         Ok(_) => {
             rustix::fs::unlinkat(to_dir, to, AtFlags::empty())?;
             return Err(io::ErrorKind::NotFound.into());
         }
         Err(_) => return Err(io::Error::other(TwoNames)),
     }
-    match inode(from_dir, from) {
-        Ok(now) if now == ours => {}
-        // Already another file, which is not ours to remove.
-        Ok(_) => return Ok(()),
-        Err(_) => return Err(io::Error::other(TwoNames)),
-    }
-    match rustix::fs::unlinkat(from_dir, from, AtFlags::empty()) {
-        Ok(()) => Ok(()),
-        Err(Errno::NOENT) => Err(io::Error::other(TwoNames)),
-        Err(error) if inode(from_dir, from) == Ok(ours) => {
+    match remove_name(from_dir, from, &ours) {
+        Ok(Removed::Now | Removed::Not) => Ok(()),
+        Ok(Removed::Before) => Err(io::Error::other(TwoNames)),
+        Err(error) if stat(from_dir, from).is_ok_and(|now| same_inode(&now, &ours)) => {
             match rustix::fs::unlinkat(to_dir, to, AtFlags::empty()) {
-                Ok(()) => Err(error.into()),
+                Ok(()) => Err(error),
                 Err(_) => Err(io::Error::other(TwoNames)),
             }
         }
+        Err(_) => Err(io::Error::other(TwoNames)),
+    }
+}
+
+/// The hidden name under which a file is looked at before a name of it is removed.
+pub fn aside_name(inode: u64) -> String {
+    format!("{HIDDEN}{inode:x}.aside")
+}
+
+/// Removes a name while it is that file's. `unlink` cannot be told which file is meant, and just before it a writer may
+/// rename another one to that name. So whatever has the name is renamed aside and looked at there; another file gets its
+/// name back. Names that radsort itself has given need no such care. A crash in between: [`crate::filing::recover`].
+pub(super) fn remove_name(dir: &OwnedFd, name: &[u8], ours: &Stat) -> io::Result<Removed> {
+    if name.starts_with(HIDDEN.as_bytes()) {
+        return match stat(dir, name) {
+            Ok(now) if same_inode(&now, ours) => unlink_if_there(dir, name),
+            Ok(_) => Ok(Removed::Not),
+            Err(Errno::NOENT) => Ok(Removed::Before),
+            Err(error) => Err(error.into()),
+        };
+    }
+    let aside = aside_name(ours.st_ino);
+    // A plain rename would replace what an interrupted run has left there.
+    match stat(dir, aside.as_bytes()) {
+        Err(Errno::NOENT) => {}
+        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::fs::renameat(dir, name, dir, aside.as_str()) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(Removed::Before),
+        Err(error) => return Err(error.into()),
+    }
+    if same_inode(&stat(dir, aside.as_bytes())?, ours) {
+        return unlink_if_there(dir, aside.as_bytes());
+    }
+    match rustix::fs::renameat_with(dir, aside.as_str(), dir, name, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+            rustix::fs::linkat(dir, aside.as_str(), dir, name, AtFlags::empty())?;
+            rustix::fs::unlinkat(dir, aside.as_str(), AtFlags::empty())?;
+        }
+        given => given?,
+    }
+    Ok(Removed::Not)
+}
+
+pub(super) fn unlink_if_there(dir: &OwnedFd, name: &[u8]) -> io::Result<Removed> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) => Ok(Removed::Now),
+        Err(Errno::NOENT) => Ok(Removed::Before),
         Err(error) => Err(error.into()),
     }
+}
+
+fn stat(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<Stat> {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 #[cfg(test)]
@@ -171,5 +216,37 @@ mod tests {
             io::ErrorKind::Unsupported
         );
         assert!(dir.path().join("a").exists() && !dir.path().join("c").exists());
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_to_a_name_just_before_it_is_removed_keeps_that_name() {
+        let (dir, root) = root_with(&["a", "b"]);
+        let [a, b] = ["a", "b"].map(|name| RelPath::new(name).unwrap());
+        let open = root.directory_of(&a).unwrap();
+        let was = root.stat(&a).unwrap();
+        std::fs::rename(dir.path().join("b"), dir.path().join("a")).unwrap();
+        let left = |dir: &std::path::Path| {
+            let mut names: Vec<_> = std::fs::read_dir(dir)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(remove_name(&open, b"a", &was).unwrap(), Removed::Not);
+        assert_eq!(left(dir.path()), ["a"]);
+        assert_eq!(std::fs::read_to_string(dir.path().join("a")).unwrap(), "b");
+        assert_eq!(
+            remove_name(&open, b.file_name(), &was).unwrap(),
+            Removed::Before
+        );
+        let now = root.stat(&a).unwrap();
+        // What an interrupted run has left is not replaced.
+        let aside = dir.path().join(aside_name(now.st_ino));
+        std::fs::write(&aside, "left").unwrap();
+        assert!(remove_name(&open, b"a", &now).is_err());
+        std::fs::remove_file(aside).unwrap();
+        assert_eq!(remove_name(&open, b"a", &now).unwrap(), Removed::Now);
+        assert!(left(dir.path()).is_empty());
     }
 }

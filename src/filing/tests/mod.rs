@@ -5,6 +5,7 @@ mod crash;
 mod faults;
 mod filing;
 mod recovery;
+mod second_names;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,6 +80,11 @@ impl Catalogue for Memory {
 
     fn find_uid(&self, uid: &Uid) -> Result<Option<Known>, CatalogueError> {
         Ok(self.inner.lock().unwrap().1.get(uid.as_str()).cloned())
+    }
+
+    fn is_on_record(&self, at: &Placement) -> Result<bool, CatalogueError> {
+        let inner = self.inner.lock().unwrap();
+        Ok(inner.1.values().any(|known| known.placement == *at))
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn intent(bench: &Bench, name: &str, bytes: &str, claimed: bool) -> I
         detail: None,
         digest: request.digest,
         fingerprint: request.fingerprint,
+        links: 1,
         ctime_ns: None,
         uid: 0,
         gid: 0,
@@ -29,6 +30,12 @@ pub(super) fn intent(bench: &Bench, name: &str, bytes: &str, claimed: bool) -> I
         set_mode: None,
         dossier: request.dossier,
     }
+}
+
+/// What recovery makes of an Intent that nothing has completed.
+pub(super) fn recovered(bench: &Bench, intent: &Intent) -> Resolution {
+    let (roots, root) = (bench.roots(), bench.root());
+    resolve(intent, &roots, &root, &Claims::default(), &*bench.catalogue)
 }
 
 struct Scene {
@@ -76,6 +83,7 @@ impl Scene {
             &self.roots,
             &self.bench.root(),
             &Claims::default(),
+            &*self.bench.catalogue,
         )
     }
 
@@ -343,7 +351,7 @@ fn a_claim_is_found_where_its_folder_has_been_moved_to() {
             fs::write(landed, "a").unwrap();
         }
         intent.action = Action::Move;
-        let resolution = resolve(&intent, &bench.roots(), &bench.root(), &Claims::default());
+        let resolution = recovered(&bench, &intent);
         if copied {
             assert!(
                 matches!(resolution, Resolution::Finished(_)),
@@ -382,7 +390,7 @@ fn a_claim_that_was_interrupted_between_two_names_leaves_the_one_that_scans_find
         fs::rename(bench.drop.join("sub/a"), &own).unwrap();
         fs::hard_link(&own, &hidden).unwrap();
         for _ in 0..2 {
-            let resolution = resolve(&intent, &bench.roots(), &bench.root(), &Claims::default());
+            let resolution = recovered(&bench, &intent);
             assert!(
                 matches!(resolution, Resolution::Abandoned(_)),
                 "{folder}/{name}: {resolution:?}"
@@ -404,7 +412,7 @@ fn a_hidden_name_that_another_program_keeps_is_not_taken_for_the_file_s_own() {
     // As NFS names a file that was removed while it is open; it goes when it is closed.
     let passing = bench.drop.join("sub/.nfs0001");
     fs::hard_link(&claim, &passing).unwrap();
-    let resolution = resolve(&intent, &bench.roots(), &bench.root(), &Claims::default());
+    let resolution = recovered(&bench, &intent);
     assert!(
         matches!(resolution, Resolution::Abandoned(_)),
         "{resolution:?}"
@@ -424,7 +432,7 @@ fn somebody_elses_files_of_a_claims_name_do_not_hide_it() {
         bench.put(&format!("{folder}/{name}"), bytes);
     }
     fs::remove_file(bench.drop.join("sub/a")).unwrap();
-    let resolution = resolve(&intent, &bench.roots(), &bench.root(), &Claims::default());
+    let resolution = recovered(&bench, &intent);
     assert!(
         matches!(resolution, Resolution::Abandoned(_)),
         "{resolution:?}"
@@ -481,7 +489,13 @@ fn what_is_on_an_offline_share_waits() {
     fs::rename(scene.source(), scene.claim()).unwrap();
     fs::rename(&scene.bench.drop, scene.bench.state.join("away")).unwrap();
     assert!(matches!(
-        resolve(&scene.intent, &scene.roots, &root, &Claims::default()),
+        resolve(
+            &scene.intent,
+            &scene.roots,
+            &root,
+            &Claims::default(),
+            &*scene.bench.catalogue
+        ),
         Resolution::Wait(_)
     ));
     fs::rename(scene.bench.state.join("away"), &scene.bench.drop).unwrap();

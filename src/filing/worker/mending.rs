@@ -52,12 +52,13 @@ impl Worker {
             .extend(intents.iter().map(|intent| intent.id.clone()));
         self.under_way += 1;
         let (destinations, messages) = (Arc::clone(&self.destinations), self.messages.clone());
+        let catalogue = Arc::clone(&self.catalogue);
         let root = Arc::clone(root);
         share.submit(move || {
             let (roots, claims) = (destinations.current(), Claims::default());
             let resolve = |intent: Intent| {
                 let resolution = match &roots {
-                    Ok(roots) => resolve(&intent, roots, &root, &claims),
+                    Ok(roots) => resolve(&intent, roots, &root, &claims, &*catalogue),
                     Err(reason) => Resolution::Wait(reason.to_string()),
                 };
                 (intent, resolution)

@@ -311,6 +311,7 @@ fn intent(pending: &Pending, fate: Fate, to: Placement) -> Intent {
         detail: request.detail.clone(),
         digest: request.digest.clone(),
         fingerprint: request.fingerprint,
+        links: pending.source.links,
         ctime_ns: request
             .ctime_ns
             .filter(|_| request.action != Action::Move || fate == Fate::Left),
