@@ -339,7 +339,7 @@ fn cuts(kind: &str, count: usize, seed: u64) -> Option<Tally> {
         }
         let given = Mutex::new(Given::default());
         for _ in 0..round.min(count - tally.cuts) {
-            let after = rng.random_range(Duration::from_millis(50)..Duration::from_millis(2000));
+            let after = rng.random_range(Duration::from_millis(50)..Duration::from_secs(2));
             let daemon = site.spawn_logging_to(dir.path());
             let over = AtomicBool::new(false);
             thread::scope(|scope| {
