@@ -37,6 +37,13 @@ fn inputs(folder: &str, target: &Target) -> Vec<PathBuf> {
 
 #[test]
 fn seeds_corpus_and_what_once_crashed_are_harmless() {
+    let kept = TARGETS
+        .iter()
+        .flat_map(|target| inputs("regressions", target));
+    assert!(
+        kept.count() > 0,
+        "fuzz/regressions/ is empty: the inputs of what was found and mended belong there, see docs/hostile.md"
+    );
     for target in TARGETS {
         for seed in (target.seeds)() {
             (target.run)(&seed);

@@ -304,9 +304,18 @@ fn the_control_socket_is_for_its_group_alone() {
     // Python, because the test's program lies where strangers may not go.
     let says = |gid: u32| {
         Command::new("setpriv")
-            .args(["--reuid=65534", &format!("--regid={gid}"), "--clear-groups", "/usr/bin/python3", "-c"])
+            .args([
+                "--reuid=65534",
+                &format!("--regid={gid}"),
+                "--clear-groups",
+                "/usr/bin/python3",
+                "-c",
+            ])
             .arg(format!(
-                "import socket; s = socket.socket(socket.AF_UNIX); s.connect({:?}); s.send(b'{{\"v\":1,\"status\":{{}}}}\\n'); print(s.recv(9))",
+                "import socket\ns = socket.socket(socket.AF_UNIX); s.connect({:?})\n\
+                 try: s.send(b'{{\"v\":1,\"status\":{{}}}}\\n')\n\
+                 except BrokenPipeError: pass  # it has hung up, and has said why\n\
+                 print(s.recv(99))",
                 socket.to_str().unwrap()
             ))
             .output()
@@ -323,6 +332,14 @@ fn the_control_socket_is_for_its_group_alone() {
     assert!(!stranger.status.success());
     let error = String::from_utf8_lossy(&stranger.stderr).into_owned();
     assert!(error.contains("PermissionError"), "{error}");
+    // Somebody has opened its mode too far: the daemon looks at who is there as well.
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    let stranger = says(65_534);
+    let answer = String::from_utf8_lossy(&stranger.stdout).into_owned();
+    assert!(answer.contains("forbidden"), "{stranger:?}");
+    let member = says(group);
+    let answer = String::from_utf8_lossy(&member.stdout).into_owned();
+    assert!(!answer.contains("forbidden"), "{member:?}");
     daemon.stop();
 }
 

@@ -107,6 +107,48 @@ fn a_drop_directory_that_goes_away_is_offline_and_is_taken_up_again_when_it_is_b
 }
 
 #[test]
+fn a_drop_directory_that_goes_away_in_the_middle_of_a_copy_loses_and_doubles_nothing() {
+    if !cfg!(feature = "failpoints") {
+        eprintln!("SKIPPED: needs `--features failpoints`");
+        return;
+    }
+    for (dies, point) in [(false, "RADSORT_STOP_AT"), (true, "RADSORT_CRASH_AT")] {
+        let site = Site::new();
+        let bytes = Mould::new(68).bytes(&uid(1));
+        // A file with a second name is copied, not renamed.
+        let second = site.dir.path().join("second");
+        fs::write(&second, &bytes).unwrap();
+        fs::hard_link(&second, site.drop.join("1.dcm")).unwrap();
+        let mut daemon = site.spawn(&[(point, "within-copy")]);
+        if dies {
+            daemon.wait();
+        } else {
+            daemon.wait_stopped();
+        }
+        let away = site.dir.path().join("away");
+        fs::rename(&site.drop, &away).unwrap();
+        if dies {
+            daemon = site.start();
+        } else {
+            daemon.signal(rustix::process::Signal::CONT);
+        }
+        wait_state(&mut daemon, "offline");
+        fs::rename(&away, &site.drop).unwrap();
+        daemon.wait_total(1);
+        wait_state(&mut daemon, "online");
+        daemon.stop();
+        assert!(
+            common::files(&site.drop).is_empty(),
+            "dies: {dies}, {:?}",
+            common::files(&site.drop)
+        );
+        assert_eq!(site.digests(), [common::digest(&bytes)], "dies: {dies}");
+        assert!(site.remains().is_empty(), "{:?}", site.remains());
+        site.assert_verified();
+    }
+}
+
+#[test]
 fn what_was_left_open_on_a_share_is_finished_as_soon_as_the_share_is_back() {
     if !cfg!(feature = "failpoints") {
         eprintln!("SKIPPED: needs `--features failpoints`");

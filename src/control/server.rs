@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -237,6 +237,10 @@ pub async fn serve<H: Handler>(
     };
     let socket = listener.to_tokio().map_err(failed)?;
     let places = Arc::new(Semaphore::new(limits.clients));
+    let door = Arc::new(Door {
+        path: listener.path.clone(),
+        told: Once::new(),
+    });
     let mut clients = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -248,14 +252,15 @@ pub async fn serve<H: Handler>(
             Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
                 Ok(place) => {
                     let (handler, stop) = (Arc::clone(&handler), stop.clone());
+                    let door = Arc::clone(&door);
                     clients.spawn(async move {
                         let _place = place;
-                        if let Err(error) = converse(stream, &*handler, limits, &stop).await {
+                        if let Err(error) = admit(stream, &door, &*handler, limits, &stop).await {
                             tracing::debug!(%error, "a control client has gone");
                         }
                     });
                 }
-                Err(_) => turn_away(&stream),
+                Err(_) => turn_away(&stream, &busy()),
             },
             // Out of descriptors, usually: try again when that has passed.
             Err(error) => {
@@ -279,20 +284,24 @@ pub async fn serve<H: Handler>(
     Ok(())
 }
 
-/// Tells a client that there are too many, if it is ready to hear it.
-fn turn_away(stream: &UnixStream) {
-    let busy = Reply::Error(Refusal::new(
+fn busy() -> Refusal {
+    Refusal::new(
         Code::Busy,
         "the daemon talks to too many clients: try again later",
-    ));
-    if let Ok(line) = protocol::to_line(&busy) {
+    )
+}
+
+/// Tells a client why it is not listened to, if it is ready to hear it.
+fn turn_away(stream: &UnixStream, why: &Refusal) {
+    if let Ok(line) = protocol::to_line(&Reply::Error(why.clone())) {
         let _ = stream.try_write(&line);
     }
 }
 
-/// One client, from its first line to its last.
-async fn converse<H: Handler>(
-    mut stream: UnixStream,
+/// Listens to a client, if it may be here.
+async fn admit<H: Handler>(
+    stream: UnixStream,
+    door: &Door,
     handler: &H,
     limits: Limits,
     stop: &CancellationToken,
@@ -303,6 +312,72 @@ async fn converse<H: Handler>(
         gid: credentials.gid(),
         pid: credentials.pid(),
     };
+    if door.is_closed_to(peer, &stream).await? {
+        turn_away(&stream, &stranger());
+        return Ok(());
+    }
+    converse(stream, peer, handler, limits, stop).await
+}
+
+/// The second look at who comes in. The socket's mode is the first; it may have been opened too far.
+struct Door {
+    path: PathBuf,
+    /// Said in the log once, however often it is tried.
+    told: Once,
+}
+
+impl Door {
+    async fn is_closed_to(&self, peer: Peer, stream: &UnixStream) -> io::Result<bool> {
+        // Whoever administers the service may have given the socket another group since it was made.
+        let path = self.path.clone();
+        let look = move || std::fs::symlink_metadata(path).map(|socket| socket.gid());
+        let group = tokio::task::spawn_blocking(look).await?.ok();
+        let groups = crate::sys::peer::groups(stream).ok();
+        let service = rustix::process::geteuid().as_raw();
+        let closed = is_stranger(peer, groups.as_deref(), service, group);
+        if closed {
+            self.told.call_once(|| {
+                tracing::warn!(
+                    uid = peer.uid,
+                    "the control socket has let in somebody who is not in its group, who was refused: look at the mode of {}",
+                    self.path.display()
+                );
+            });
+        }
+        Ok(closed)
+    }
+}
+
+/// Whether a peer is neither root, nor the service's user, nor in the socket's group. Where the kernel does not say which
+/// groups it is in, the socket's mode alone decides.
+fn is_stranger(
+    peer: Peer,
+    groups: Option<&[u32]>,
+    service: u32,
+    socket_group: Option<u32>,
+) -> bool {
+    let (Some(groups), Some(wanted)) = (groups, socket_group) else {
+        return false;
+    };
+    peer.uid != 0 && peer.uid != service && peer.gid != wanted && !groups.contains(&wanted)
+}
+
+fn stranger() -> Refusal {
+    Refusal::new(
+        Code::Forbidden,
+        "only root, the service's own user and members of the control socket's group may talk to the daemon: ask to be \
+         added to that group",
+    )
+}
+
+/// One client, from its first line to its last.
+async fn converse<H: Handler>(
+    mut stream: UnixStream,
+    peer: Peer,
+    handler: &H,
+    limits: Limits,
+    stop: &CancellationToken,
+) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();

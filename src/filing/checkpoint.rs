@@ -9,17 +9,19 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
 use super::consumed::Consumed;
+use super::failpoints;
 use super::ledger::Reached;
 use super::record::Intent;
 use super::replay::Replay;
 
 /// A ledger of fewer records is read (and checked) as a whole at each start: that takes about a second.
-pub const WORTH: u64 = 50_000;
+pub static WORTH: LazyLock<u64> =
+    LazyLock::new(|| failpoints::limit("RADSORT_CHECKPOINT_RECORDS", 50_000));
 
 /// The first line of the file; the keys of [`Consumed`] and the digest of everything before it follow.
 #[derive(Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 //! packaged.
 //!
 //! With that feature, `RADSORT_CRASH_AT=<name>` kills the process (SIGKILL) the first time that it passes the place, and
-//! `RADSORT_STOP_AT=<name>` stops it there (SIGSTOP) until someone lets it go on (SIGCONT).
+//! `RADSORT_STOP_AT=<name>` stops it there (SIGSTOP) until someone lets it go on (SIGCONT). `RADSORT_SEGMENT_BYTES` and
+//! `RADSORT_CHECKPOINT_RECORDS` make the ledger's segments and the way between two checkpoints short.
 
 /// Every place between two steps of filing, in the order in which a file passes them. `copy` marks those that only a
 /// copied file passes, `rename` those that only a renamed one does, `undo` those of giving back.
@@ -48,6 +49,17 @@ pub fn arm_from_environment() -> Result<(), String> {
         })?;
     }
     Ok(())
+}
+
+/// A limit that only the years reach; with that feature a variable of the environment makes it small, so that the crash
+/// tests reach it.
+pub fn limit(variable: &str, usual: u64) -> u64 {
+    let small = || std::env::var(variable).ok()?.parse().ok();
+    if cfg!(feature = "failpoints") {
+        small().unwrap_or(usual)
+    } else {
+        usual
+    }
 }
 
 #[cfg(feature = "failpoints")]

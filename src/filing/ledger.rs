@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use chain::Reader;
 use chain::{Chain, Line, Step, hash_line, segment_path, segments};
 
+use super::failpoints;
 use super::record::{Position, Record, RecordId};
 
 /// The version that is written. Older lines are read; newer ones are refused: fields and kinds of records may be added
@@ -245,7 +246,7 @@ impl Ledger {
             instance,
             next_number,
             segment,
-            segment_size: SEGMENT_SIZE,
+            segment_size: failpoints::limit("RADSORT_SEGMENT_BYTES", SEGMENT_SIZE),
             end,
             last,
             records: report.records,

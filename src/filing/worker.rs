@@ -189,7 +189,7 @@ impl Worker {
                 ));
             }
         }
-        worker.keep_checkpoint(checkpoint::WORTH);
+        worker.keep_checkpoint(*checkpoint::WORTH);
         Ok((worker, messages))
     }
 
@@ -229,7 +229,7 @@ impl Worker {
     /// ledger is long.
     fn keep_checkpoint(&mut self, records: u64) {
         let reached = self.ledger.reached();
-        if self.since_checkpoint < records || reached.records < checkpoint::WORTH {
+        if self.since_checkpoint < records || reached.records < *checkpoint::WORTH {
             return;
         }
         self.since_checkpoint = 0;

@@ -9,6 +9,7 @@ pub mod heap;
 pub mod lease;
 pub mod mask;
 pub mod openjpeg_encode;
+pub mod peer;
 pub mod process;
 pub mod terminal;
 pub mod turbojpeg;

@@ -80,7 +80,7 @@ impl Site {
         site
     }
 
-    /// Writes the configuration anew.
+    /// Writes the configuration anew, at once: a daemon that starts or reloads now reads this one or the one before.
     pub fn configure(&self, watch: &str, sections: &str) {
         let settle = if watch.contains("settle") {
             ""
@@ -97,7 +97,9 @@ impl Site {
              [runtime]\nthreads = 1\n{model}{sections}\n",
             self.drop, self.library, self.state
         );
-        fs::write(&self.config, text).unwrap();
+        let new = self.config.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, &self.config).unwrap();
     }
 
     /// A `radsort` command with this site's configuration.
@@ -367,13 +369,18 @@ impl Daemon {
     }
 
     /// The same asked for at its socket, which costs less; `None` while it does not answer.
-    fn ask_status(&self) -> Option<Value> {
+    pub fn ask_status(&self) -> Option<Value> {
         let mut client = Client::connect(&self.control).ok()??;
         let status = client.ask(&Request::Status {}, |reply| match reply {
             Reply::Status(status) => Some(status),
             _ => None,
         });
         Some(serde_json::to_value(status.ok()?).unwrap())
+    }
+
+    /// From now on its status is asked for at this socket: it has been configured to be elsewhere.
+    pub fn is_asked_at(&mut self, socket: &Path) {
+        socket.clone_into(&mut self.control);
     }
 
     /// Waits until `condition` holds of its status, which is asked for again and again.

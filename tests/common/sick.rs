@@ -26,12 +26,22 @@ const TTL: Duration = Duration::ZERO;
 /// Nothing is kept by the kernel, and closing does not wait for the share: as with NFS and SMB, for what was only read.
 const OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO.union(FopenFlags::FOPEN_NOFLUSH);
 
-/// What is wrong, and how often it was met.
+/// One thing that is wrong.
+struct Fault {
+    operation: &'static str,
+    /// `None`: it hangs.
+    errno: Option<i32>,
+    /// How many calls go well before.
+    spares: u64,
+}
+
+/// What is wrong, how often it was met, and how many calls there were.
 #[derive(Default)]
 struct Faults {
-    now: Mutex<Vec<(&'static str, Option<i32>)>>,
+    now: Mutex<Vec<Fault>>,
     changed: Condvar,
     met: AtomicU64,
+    writes: AtomicU64,
 }
 
 impl Faults {
@@ -39,16 +49,19 @@ impl Faults {
     fn pass(&self, operation: &str) -> io::Result<()> {
         let mut now = self.now.lock().unwrap();
         let mut counted = false;
-        while let Some((_, errno)) = now
-            .iter()
-            .find(|(named, _)| *named == operation || *named == "everything")
-            .copied()
+        while let Some(fault) = now
+            .iter_mut()
+            .find(|fault| fault.operation == operation || fault.operation == "everything")
         {
+            if fault.spares > 0 {
+                fault.spares -= 1;
+                return Ok(());
+            }
             if !counted {
                 self.met.fetch_add(1, Ordering::Relaxed);
                 counted = true;
             }
-            match errno {
+            match fault.errno {
                 Some(errno) => return Err(io::Error::from_raw_os_error(errno)),
                 None => now = self.changed.wait(now).unwrap(),
             }
@@ -90,17 +103,31 @@ impl Sick {
 
     /// From now on that operation (a method's name below, or "everything") fails so.
     pub fn fails(&self, operation: &'static str, errno: rustix::io::Errno) {
-        self.set(operation, Some(errno.raw_os_error()));
+        self.set(operation, Some(errno.raw_os_error()), 0);
+    }
+
+    /// The same after so many calls that go well.
+    pub fn fails_after(&self, spares: u64, operation: &'static str, errno: rustix::io::Errno) {
+        self.set(operation, Some(errno.raw_os_error()), spares);
+    }
+
+    /// How many writes there have been.
+    pub fn writes(&self) -> u64 {
+        self.faults.writes.load(Ordering::Relaxed)
     }
 
     /// From now on that operation does not come back. Whoever meets it hangs: do not look at the mount.
     pub fn hangs(&self, operation: &'static str) {
-        self.set(operation, None);
+        self.set(operation, None, 0);
     }
 
-    fn set(&self, operation: &'static str, errno: Option<i32>) {
+    fn set(&self, operation: &'static str, errno: Option<i32>, spares: u64) {
         self.faults.met.store(0, Ordering::Relaxed);
-        self.faults.now.lock().unwrap().push((operation, errno));
+        self.faults.now.lock().unwrap().push(Fault {
+            operation,
+            errno,
+            spares,
+        });
     }
 
     /// How often a fault has been met since it was set.
@@ -447,6 +474,7 @@ impl Filesystem for Share {
         reply: ReplyWrite,
     ) {
         answer!(reply, {
+            self.faults.writes.fetch_add(1, Ordering::Relaxed);
             self.faults.pass("write")?;
             self.file(handle)?.write_all_at(data, offset)
         }, () => reply.written(data.len() as u32));

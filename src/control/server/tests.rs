@@ -311,6 +311,31 @@ fn every_request_is_answered_on_one_connection() {
 }
 
 #[test]
+fn only_root_the_services_user_and_the_sockets_group_are_let_in() {
+    let peer = |uid, gid| Peer {
+        uid,
+        gid,
+        pid: None,
+    };
+    let (service, wanted) = (900, Some(40));
+    let none: Option<&[u32]> = Some(&[]);
+    assert!(is_stranger(peer(1000, 1000), none, service, wanted));
+    assert!(is_stranger(peer(1000, 0), Some(&[0, 41]), service, wanted));
+    assert!(!is_stranger(peer(0, 0), none, service, wanted));
+    assert!(!is_stranger(peer(service, 1), none, service, wanted));
+    assert!(!is_stranger(peer(1000, 40), none, service, wanted));
+    assert!(!is_stranger(
+        peer(1000, 1000),
+        Some(&[7, 40]),
+        service,
+        wanted
+    ));
+    // What the kernel does not say is left to the socket's mode.
+    assert!(!is_stranger(peer(1000, 1000), None, service, wanted));
+    assert!(!is_stranger(peer(1000, 1000), none, service, None));
+}
+
+#[test]
 fn a_subscriber_gets_events_until_it_hangs_up_and_then_costs_nothing() {
     let daemon = daemon(quick());
     let mut client = daemon.client();

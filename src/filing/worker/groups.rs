@@ -62,7 +62,7 @@ impl Worker {
             .apply(&group)
             .map_err(|error| FilingError::Index(error.to_string()))?;
         self.since_checkpoint += group.len() as u64;
-        self.keep_checkpoint(checkpoint::WORTH);
+        self.keep_checkpoint(*checkpoint::WORTH);
         place(ends, "after-index");
         for entry in entries {
             self.follow(entry.after);
