@@ -6,8 +6,8 @@
 mod account;
 mod advice;
 mod directories;
-mod grants;
-mod unit;
+pub(super) mod grants;
+pub(super) mod unit;
 
 use std::fmt;
 use std::fs;
