@@ -15,10 +15,11 @@ pub mod classify;
 pub mod decode_worker;
 pub mod demo;
 pub mod demo_files;
+mod drop_tree;
 #[cfg(feature = "retrain")]
 pub mod evaluate;
-pub mod judge;
 mod for_a_person;
+pub mod judge;
 #[cfg(feature = "retrain")]
 pub mod labelled;
 pub mod labels;

@@ -3,8 +3,8 @@
 //! It may be run again and again: what is as it should be stays untouched. Nobody's files change owner or permissions;
 //! where that is needed, the commands for it are printed.
 
-mod account;
-mod advice;
+pub(super) mod account;
+pub(super) mod advice;
 mod directories;
 pub(super) mod grants;
 pub(super) mod unit;
@@ -29,7 +29,7 @@ const GPU: &str = include_str!("../../packaging/usr/share/radsort/systemd/gpu.co
 /// How a drop-in of ours begins; others are not overwritten.
 const OURS: &str = "# Written by `radsort setup";
 /// Where drop-ins of the machine's administrator lie.
-const UNITS: &str = "/etc/systemd/system";
+pub(super) const UNITS: &str = "/etc/systemd/system";
 
 /// Give the service what its configuration names.
 ///

@@ -11,6 +11,7 @@ use super::account::Account;
 use super::advice::{in_shell, letting_in};
 use super::unit::Mounts;
 use super::{Report, State, Step};
+use crate::commands::drop_tree::{DropTree, Owned};
 use crate::config::Settings;
 use crate::config::settings::{Action, WatchSettings};
 use crate::filing::destinations::{self, MARKER};
@@ -20,8 +21,6 @@ use crate::watch::ShareKind;
 
 /// Drop directories that this command makes: whoever is in the service's group may drop files.
 const DROP_MODE: u32 = 0o2770;
-/// How many files of a drop directory are tried.
-const SAMPLE: usize = 100;
 
 /// The directories of one configuration.
 pub(super) struct Directories<'a> {
@@ -262,18 +261,47 @@ impl Directories<'_> {
     fn usable_drop(&mut self, what: &str, watch: &WatchSettings, metadata: &std::fs::Metadata) {
         let path = &watch.path;
         let writes = watch.action == Action::Move;
-        let me = self.account.uid;
-        if writes && metadata.mode() & 0o1000 != 0 && metadata.uid() != me && me != 0 {
+        let name = &self.account.name;
+        if writes && Owned::of(metadata).is_sticky_against(self.account.uid) {
             let message = format!(
                 "{} is sticky: files of other users cannot be moved out of it",
                 path.display()
             );
             return self.ask_for(what, message, vec![format!("chmod -t {}", in_shell(path))]);
         }
-        let (seen, refused) = self.account.run(|| readable(path)).unwrap_or((0, 0));
+        let tree = match self.account.run(|| DropTree::look(watch)) {
+            Ok(tree) => tree,
+            Err(error) => {
+                return self.ask_for(what, format!("{}: {error}", path.display()), Vec::new());
+            }
+        };
+        if tree.closed > 0 {
+            let message = format!(
+                "{} of the {} directories below {} are closed to {name}",
+                tree.closed,
+                tree.below,
+                path.display()
+            );
+            return self.ask_for(what, message, self.letting_in(path, writes));
+        }
+        if writes && tree.sticky > 0 {
+            let message = format!(
+                "{} of the {} directories below {} are sticky: files of other users cannot be moved out of them",
+                tree.sticky,
+                tree.below,
+                path.display()
+            );
+            let command = format!(
+                "find {} -type d -perm -1000 -exec chmod -t {{}} +",
+                in_shell(path)
+            );
+            return self.ask_for(what, message, vec![command]);
+        }
+        let refused = tree.files.iter().filter(|file| !file.readable).count();
         if refused > 0 {
             let message = format!(
-                "{refused} of {seen} files in {} cannot be read by {}",
+                "{refused} of {} files in {} cannot be read by {name}",
+                tree.files.len(),
                 path.display(),
                 self.account.name
             );
@@ -289,7 +317,6 @@ impl Directories<'_> {
             format!(
                 "files in {} can {done} by {}",
                 path.display(),
-                self.account.name
             ),
         );
         if !hands_down_access(path, metadata, self.account) {
@@ -350,8 +377,7 @@ impl Directories<'_> {
     }
 
     fn letting_in(&self, path: &Path, writes: bool) -> Vec<String> {
-        let kind = File::open(path).and_then(ShareKind::of).ok();
-        letting_in(path, kind, writes, self.account)
+        letting_in(path, share_kind(path), writes, self.account)
     }
 
     fn ask_for(&mut self, what: &str, message: String, commands: Vec<String>) {
@@ -382,16 +408,9 @@ fn hand_over(path: &Path, mode: u32, account: &Account) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// How many of the first files there are, and how many of them this thread may not read.
-fn readable(path: &Path) -> (usize, usize) {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let files = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
-        .take(SAMPLE);
-    files.fold((0, 0), |(seen, refused), file| {
-        let may = rustix::fs::accessat(CWD, file.path(), Access::READ_OK, AtFlags::EACCESS);
-        (seen + 1, refused + usize::from(may.is_err()))
-    })
+/// What kind of filesystem a directory is on, if that can be told.
+fn share_kind(path: &Path) -> Option<ShareKind> {
+    File::open(path).and_then(ShareKind::of).ok()
 }
 
 /// Whether new files get a group or an access list that lets the account in.
