@@ -276,7 +276,10 @@ fn the_gpu_drop_in_is_one_option_away() {
     let machine = Machine::new("observe");
     assert!(machine.setup(&["--gpu"]).status.success());
     let text = fs::read_to_string(machine.path("units/radsort@ward3.service.d/20-gpu.conf"));
-    assert!(text.unwrap().contains("DeviceAllow=char-nvidia"));
+    let text = text.unwrap();
+    assert!(text.contains("DeviceAllow=char-nvidia"), "{text}");
+    let cache = "Environment=CUDA_CACHE_PATH=%S/radsort-ward3/cuda-cache\n";
+    assert!(text.contains(cache), "in another site's state: {text}");
 }
 
 #[test]

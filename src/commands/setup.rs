@@ -127,7 +127,9 @@ fn units(args: &SetupArgs, settings: &Settings, report: &mut Report) -> anyhow::
     let text = unit::retraining_drop_in(settings, &granted);
     write(format!("{}.d", unit.retraining()), "10-setup.conf", &text)?;
     if args.gpu {
-        let text = format!("{OURS} --gpu`.\n{GPU}");
+        // Its cache is in the unit's own state: that of another site is closed to it.
+        let gpu = GPU.replace("%S/radsort/", &format!("%S/{}/", unit.folder()));
+        let text = format!("{OURS} --gpu`.\n{gpu}");
         write(format!("{}.d", unit.service()), "20-gpu.conf", &text)?;
     }
     let here = args.units == Path::new(UNITS) && Path::new("/run/systemd/system").is_dir();
