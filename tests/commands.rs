@@ -93,6 +93,54 @@ fn check_finds_what_would_stop_the_service_and_says_what_to_do() {
 }
 
 #[test]
+fn check_looks_below_the_drop_directory_and_says_each_thing_once() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: this wants root");
+        return;
+    }
+    let site = Site::new();
+    let study = site.drop.join("study");
+    fs::create_dir(&study).unwrap();
+    for (dir, owner) in [
+        (site.dir.path(), 0),
+        (&site.drop, NOBODY),
+        (&site.library, NOBODY),
+        (&study, 0),
+    ] {
+        chown(dir, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for path in [site.drop.join("1.dcm"), study.join("2.dcm")] {
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args([common::RADSORT, "check", "--json", "--config"])
+        .arg(&site.config)
+        .output();
+    let Ok(output) = output else {
+        eprintln!("SKIPPED: there is no setpriv here");
+        return;
+    };
+    let findings = lines(&output.stdout);
+    let of_drop = |level: &str, words: &str| {
+        let count = findings.iter().filter(|finding| {
+            finding["what"] == "watch drop"
+                && finding["level"] == level
+                && finding["message"].as_str().unwrap().contains(words)
+        });
+        count.count()
+    };
+    let closed = "1 of the 1 directories below";
+    assert_eq!(of_drop("error", closed), 1, "{findings:#?}");
+    let unread = "2 of the first 2 files there cannot be read";
+    assert_eq!(of_drop("warning", unread), 1, "{findings:#?}");
+    assert_eq!(of_drop("warning", "cannot be read"), 1, "{findings:#?}");
+    assert!(!findings.iter().any(|it| it.to_string().contains("study")));
+}
+
+#[test]
 fn check_beside_a_running_service_says_so_and_disturbs_nothing() {
     let site = Site::new();
     let daemon = site.start();

@@ -295,6 +295,73 @@ fn what_a_newer_system_needs_is_refused_by_name() {
 }
 
 #[test]
+fn what_people_are_told_to_run_is_packaged_as_a_program() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
+    let deb = &manifest["package"]["metadata"]["deb"];
+    // cargo-deb takes the first line that a file fits.
+    let script = "target/package/usr/share/radsort/gpu-runtime.sh";
+    let fits = |pattern: &str| pattern == script || pattern == "target/package/usr/share/**/*";
+    let first = deb["assets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|asset| fits(asset[0].as_str().unwrap()));
+    assert_eq!(first.unwrap()[2].as_str(), Some("755"));
+}
+
+/// The script with `/etc/systemd/system` and `systemctl` of the test's own.
+#[test]
+fn removing_the_package_disables_instances_of_templates_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let wants = dir.path().join("multi-user.target.wants");
+    let timers = dir.path().join("timers.target.wants");
+    for (folder, unit) in [
+        (&wants, "radsort.service"),
+        (&wants, "radsort@ward3.service"),
+        (&wants, "ssh.service"),
+        (&timers, "radsort-retrain@radsort.timer"),
+    ] {
+        fs::create_dir_all(folder).unwrap();
+        std::os::unix::fs::symlink("/usr/lib/systemd/system/x", folder.join(unit)).unwrap();
+    }
+    fs::create_dir(dir.path().join("radsort@ward3.service.d")).unwrap();
+    // As systemd 252 does: an instance is listed with the state of its template.
+    let systemctl = "#!/bin/sh\necho \"$@\" >>\"$0.log\"\n\
+        case \"$*\" in *--state=enabled*) echo 'radsort.service enabled enabled' ;; esac\n";
+    let program = dir.path().join("systemctl");
+    fs::write(&program, systemctl).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let here = dir.path().to_str().unwrap();
+    let script = fs::read_to_string(packaging().join("debian/prerm")).unwrap();
+    let script = script
+        .replace("/run/systemd/system", here)
+        .replace("/etc/systemd/system", here);
+    let path = format!("{here}:{}", std::env::var("PATH").unwrap());
+    let output = Command::new("sh")
+        .args(["-c", &script, "prerm", "remove"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let log = fs::read_to_string(dir.path().join("systemctl.log")).unwrap();
+    let mut disabled: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.strip_prefix("disable "))
+        .collect();
+    disabled.sort_unstable();
+    let wanted = [
+        "radsort-retrain@radsort.timer",
+        "radsort.service",
+        "radsort@ward3.service",
+    ];
+    assert_eq!(disabled, wanted, "{log}");
+}
+
+#[test]
 fn the_gpu_runtime_is_put_together_of_the_named_wheels_and_no_others() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);

@@ -293,6 +293,50 @@ fn exit_codes_say_what_is_wrong() {
 }
 
 #[test]
+fn what_the_configuration_names_wrongly_is_for_a_person_and_what_may_be_mounted_later_is_not() {
+    let site = Site::new();
+    let not_mounted = site.dir.path().canonicalize().unwrap().join("not-mounted");
+    fs::create_dir(&not_mounted).unwrap();
+    let bundle = |path: &str| format!("[model]\nbundle = {path:?}\n");
+    let library = |path: &str| format!("library = {path:?}\n");
+    let (waiting, shipped) = (
+        not_mounted.join("bundle"),
+        bundle(common::shipped_bundle().to_str().unwrap()),
+    );
+    for (lines, word, expected) in [
+        (bundle("/nonexistent/bundle"), "/nonexistent/bundle", 78),
+        (bundle(waiting.to_str().unwrap()), "not-mounted", 1),
+        (bundle(site.dir.path().to_str().unwrap()), "bundle.toml", 78),
+        ("[review]\nbelow = 0.01\n".into(), "[review]", 78),
+        (
+            "[review.categories]\nno-such = 0.99\n".into(),
+            "no-such",
+            78,
+        ),
+        (format!("gpu = \"require\"\n{shipped}"), "without CUDA", 78),
+        (
+            library("/nonexistent/lib.so") + &shipped,
+            "/nonexistent/lib.so",
+            78,
+        ),
+        (
+            "[control]\nsocket = \"/nonexistent/x/control.sock\"\n".into(),
+            "[control] socket",
+            78,
+        ),
+    ] {
+        // `[runtime]` is the last section before these lines, unless they bring one of their own.
+        site.configure("", &lines);
+        let output = site.run(&["run"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(expected), "{lines}: {said}");
+        assert!(said.contains(word), "{word}: {said}");
+        let twice = "No such file or directory (os error 2): No such file";
+        assert!(!said.contains(twice), "{said}");
+    }
+}
+
+#[test]
 fn an_idle_service_answers_its_watchdog() {
     let site = Site::new();
     let mut daemon = site.start_with(&[("WATCHDOG_USEC", "300000")]);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::unnecessary_debug_formatting)]
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -193,6 +193,74 @@ fn directories_of_others_are_left_alone_and_the_commands_are_printed() {
 }
 
 #[test]
+fn directories_below_a_drop_directory_are_tried_as_well() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: this wants root");
+        return;
+    }
+    let machine = Machine::new("move");
+    assert!(machine.setup_for("nobody", &[]).status.success());
+    let study = machine.path("drop/study");
+    fs::create_dir(&study).unwrap();
+    fs::set_permissions(&study, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = machine.setup_for("nobody", &[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("1 of the 1 directories below"), "{said}");
+    assert!(said.contains("setfacl -R -m u:nobody:rwX"), "{said}");
+    assert!(!said.contains("study"), "a name from below: {said}");
+}
+
+/// Root may do anything on a local disk; a user who is not in a directory's group is treated as many shares treat everybody.
+#[test]
+fn a_library_whose_owner_and_mode_cannot_be_set_gets_its_marker_if_the_service_can_write_there() {
+    const NOBODY: u32 = 65_534;
+    const DAEMON: u32 = 1;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: this wants root");
+        return;
+    }
+    for (owner, mode, group, became) in [
+        // chmod says yes, and leaves the setgid bit away.
+        (NOBODY, 0o770, DAEMON, 0o750),
+        // chown and chmod are refused.
+        (0, 0o777, NOBODY, 0o777),
+    ] {
+        let machine = Machine::new("move");
+        chown(machine.dir.path(), Some(NOBODY), None).unwrap();
+        for (name, owner, mode) in [
+            ("library", owner, mode),
+            ("state", NOBODY, 0o700),
+            ("drop", NOBODY, 0o2770),
+        ] {
+            fs::create_dir(machine.path(name)).unwrap();
+            chown(machine.path(name), Some(owner), Some(owner)).unwrap();
+            fs::set_permissions(machine.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let output = Command::new("setpriv")
+            .args([format!("--reuid={NOBODY}"), format!("--regid={group}")])
+            .args(["--clear-groups", env!("CARGO_BIN_EXE_radsort")])
+            .args(["setup", "--unit", "radsort@ward3", "--user", "nobody"])
+            .arg("--units")
+            .arg(machine.path("units"))
+            .arg("--config")
+            .arg(&machine.config)
+            .output();
+        let Ok(output) = output.as_ref() else {
+            eprintln!("skipped: there is no setpriv here");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{output:?}");
+        assert!(said.contains("note      library: "), "{said}");
+        assert!(!said.contains("gave "), "{said}");
+        let mode = fs::metadata(machine.path("library")).unwrap().mode();
+        assert_eq!(mode & 0o7777, became, "{said}");
+        assert!(machine.path("library/.radsort-library").exists(), "{said}");
+    }
+}
+
+#[test]
 fn a_drop_in_that_somebody_else_wrote_stays() {
     let machine = Machine::new("observe");
     let drop_in = machine.path("units/radsort@ward3.service.d/10-setup.conf");
@@ -208,7 +276,10 @@ fn the_gpu_drop_in_is_one_option_away() {
     let machine = Machine::new("observe");
     assert!(machine.setup(&["--gpu"]).status.success());
     let text = fs::read_to_string(machine.path("units/radsort@ward3.service.d/20-gpu.conf"));
-    assert!(text.unwrap().contains("DeviceAllow=char-nvidia"));
+    let text = text.unwrap();
+    assert!(text.contains("DeviceAllow=char-nvidia"), "{text}");
+    let cache = "Environment=CUDA_CACHE_PATH=%S/radsort-ward3/cuda-cache\n";
+    assert!(text.contains(cache), "in another site's state: {text}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use rustix::fs::{Access, AtFlags, CWD};
 
 use super::access::ConfigArg;
+use super::drop_tree::DropTree;
 use crate::watch::ShareKind;
 use findings::Findings;
 
@@ -65,9 +66,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             findings.ok("configuration", args.config.path().display());
             service::check_user(&settings, &mut findings);
             let running = service::check_control(&settings, &mut findings);
+            service::check_unit(&settings, &mut findings);
             for watch in &settings.watches {
-                drops::check(watch, &settings.library.path, &mut findings);
-                shares::check_drop(watch, &mut findings);
+                let tree = DropTree::look(watch);
+                drops::check(watch, &settings.library.path, &tree, &mut findings);
+                shares::check_drop(watch, &tree, &mut findings);
                 neighbours::check(watch, &settings.source, &mut findings);
             }
             drops::check_inotify(&settings, &mut findings);

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use crate::cli::Verb;
-use crate::filing::ledger::LedgerError;
 
 pub mod access;
 pub mod audit;
@@ -16,8 +15,10 @@ pub mod classify;
 pub mod decode_worker;
 pub mod demo;
 pub mod demo_files;
+mod drop_tree;
 #[cfg(feature = "retrain")]
 pub mod evaluate;
+mod for_a_person;
 pub mod judge;
 #[cfg(feature = "retrain")]
 pub mod labelled;
@@ -56,8 +57,8 @@ pub mod undo;
 pub mod verify;
 pub mod when;
 
-/// The configuration is bad, or the ledger damaged or of a later program: restarting is pointless (`EX_CONFIG` of
-/// sysexits.h).
+/// The configuration is bad (or what it names), or the ledger damaged or of a later program: restarting is pointless
+/// (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 /// A fresh process may cure it (`EX_TEMPFAIL` of sysexits.h).
 pub const EXIT_TRY_AGAIN: u8 = 75;
@@ -107,17 +108,42 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
 
 /// Tells a person what went wrong, and gives the exit code that says whether trying again makes sense.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("radsort: {error:#}");
-    let is_for_a_person = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<crate::config::ConfigError>()
-            || matches!(
-                cause.downcast_ref(),
-                Some(LedgerError::Newer { .. } | LedgerError::Corrupt { .. })
-            )
-    };
-    if error.chain().any(is_for_a_person) {
+    eprintln!("radsort: {}", in_words(error));
+    if error.chain().any(for_a_person::is_for_a_person) {
         ExitCode::from(EXIT_CONFIG)
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// The error with its causes. A cause that was told with the error above it is not told twice.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.ends_with(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_told_is_not_told_twice() {
+        let cause = || std::io::Error::other("the disk is gone");
+        let path = "/state".into();
+        let told = crate::control::ControlError::Io {
+            path,
+            source: cause(),
+        };
+        let told = anyhow::Error::from(told).context("cannot start");
+        assert_eq!(in_words(&told), "cannot start: /state: the disk is gone");
+        let apart = anyhow::Error::from(cause()).context("cannot start");
+        assert_eq!(in_words(&apart), "cannot start: the disk is gone");
     }
 }

@@ -3,11 +3,11 @@
 //! It may be run again and again: what is as it should be stays untouched. Nobody's files change owner or permissions;
 //! where that is needed, the commands for it are printed.
 
-mod account;
-mod advice;
+pub(super) mod account;
+pub(super) mod advice;
 mod directories;
-mod grants;
-mod unit;
+pub(super) mod grants;
+pub(super) mod unit;
 
 use std::fmt;
 use std::fs;
@@ -29,7 +29,7 @@ const GPU: &str = include_str!("../../packaging/usr/share/radsort/systemd/gpu.co
 /// How a drop-in of ours begins; others are not overwritten.
 const OURS: &str = "# Written by `radsort setup";
 /// Where drop-ins of the machine's administrator lie.
-const UNITS: &str = "/etc/systemd/system";
+pub(super) const UNITS: &str = "/etc/systemd/system";
 
 /// Give the service what its configuration names.
 ///
@@ -127,7 +127,9 @@ fn units(args: &SetupArgs, settings: &Settings, report: &mut Report) -> anyhow::
     let text = unit::retraining_drop_in(settings, &granted);
     write(format!("{}.d", unit.retraining()), "10-setup.conf", &text)?;
     if args.gpu {
-        let text = format!("{OURS} --gpu`.\n{GPU}");
+        // Its cache is in the unit's own state: that of another site is closed to it.
+        let gpu = GPU.replace("%S/radsort/", &format!("%S/{}/", unit.folder()));
+        let text = format!("{OURS} --gpu`.\n{gpu}");
         write(format!("{}.d", unit.service()), "20-gpu.conf", &text)?;
     }
     let here = args.units == Path::new(UNITS) && Path::new("/run/systemd/system").is_dir();

@@ -23,6 +23,18 @@ pub enum ControlError {
     /// The socket's path does not fit into a socket address.
     #[error("{} is too long for a Unix socket (107 bytes): set [control] socket to a shorter path", .0.display())]
     PathTooLong(PathBuf),
+    /// It cannot be made.
+    #[error(
+        "the control socket {} cannot be made: {problem}. Its directory must be there, and be writable for the service: \
+         make it, or set [control] socket to another path",
+        .path.display()
+    )]
+    Bind {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        problem: std::io::Error,
+    },
     /// The daemon's user lets nobody else in.
     #[error("no permission to talk to the daemon at {}: become its user, or a member of its group", .0.display())]
     NoPermission(PathBuf),

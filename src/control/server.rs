@@ -159,9 +159,9 @@ pub struct Listener {
 
 /// Makes the socket, mode 0660. One that is left over is replaced, but only if nobody answers there. Blocks.
 pub fn bind(path: &Path) -> Result<Listener, ControlError> {
-    let failed = |source: io::Error| ControlError::Io {
+    let failed = |problem: io::Error| ControlError::Bind {
         path: path.to_owned(),
-        source,
+        problem,
     };
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {

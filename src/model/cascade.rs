@@ -54,8 +54,12 @@ impl Cascade {
         let runtime = Runtime::load(settings)?;
         let mut gpu_refused = None;
         if let Some(number) = wish.gpu() {
-            let lacks = runtime.lacks_cuda().map_or(Ok(()), Err);
-            let tried = match lacks.and_then(|()| runtime.preload_cuda()) {
+            let lacks = runtime.lacks_cuda();
+            let lasting = lacks.is_some();
+            let tried = match lacks
+                .map_or(Ok(()), Err)
+                .and_then(|()| runtime.preload_cuda())
+            {
                 Err(why) => Err(why),
                 Ok(()) => match Self::networks(&bundle, &runtime, settings, Provider::Cuda(number))
                 {
@@ -70,7 +74,9 @@ impl Cascade {
                 Err(why) => why,
             };
             match wish {
-                Wish::Require(_) => return Err(RuntimeError::GpuRequired { why }.into()),
+                Wish::Require(_) => {
+                    return Err(RuntimeError::GpuRequired { why, lasting }.into());
+                }
                 Wish::IfThere if !machine_has_gpu() => {
                     tracing::info!(why, "no GPU on this machine: the model runs on the CPU");
                 }

@@ -16,8 +16,8 @@ use crate::config::settings::{Device, GpuPolicy, RuntimeSettings};
 use crate::sys::process::{SingleThreaded, set_variable};
 
 /// How to get the library, for messages.
-pub const ADVICE: &str = "Get it with `make runtime` (source tree) or the package radsort-onnxruntime, or unpack the PyPI \
-     wheel onnxruntime (onnxruntime-gpu for CUDA) and name the file: [runtime] library, or ORT_DYLIB_PATH.";
+pub const ADVICE: &str = "The package radsort brings it as /usr/lib/radsort/libonnxruntime.so; in a source tree `make runtime` gets \
+     it. Or unpack the PyPI wheel onnxruntime (onnxruntime-gpu for CUDA) and name the file: [runtime] library, or ORT_DYLIB_PATH.";
 
 /// ONNX Runtime, or the device that the site wants, cannot be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -54,6 +54,8 @@ pub enum RuntimeError {
     GpuRequired {
         /// Why not.
         why: String,
+        /// The settings or the library are at fault, not the GPU: trying again changes nothing.
+        lasting: bool,
     },
 }
 
@@ -199,6 +201,7 @@ impl Wish {
         match (settings.device, settings.gpu) {
             (Device::Cpu, GpuPolicy::Require) => Err(RuntimeError::GpuRequired {
                 why: "device = \"cpu\" says that it must not".into(),
+                lasting: true,
             }),
             (Device::Cpu, GpuPolicy::Prefer) => Ok(Self::Cpu),
             (Device::Auto, GpuPolicy::Require) => Ok(Self::Require(0)),

@@ -315,6 +315,8 @@ step "upgrade, downgrade, a ledger of a later program"
 
 # -- remove, purge
 before=$(digests)
+# Instances of templates are enabled as well: nothing of them stays.
+in_ systemctl enable radsort@second radsort-retrain@radsort.timer 2>/dev/null || fail "instances cannot be enabled"
 in_ apt-get remove -y radsort >/dev/null 2>&1 || fail "apt remove"
 in_ systemctl is-active radsort >/dev/null && fail "it runs after its removal"
 [ "$(digests)" = "$before" ] || fail "the removal touched files"
@@ -326,6 +328,8 @@ done
 in_ bash -c 'ls /var/lib/radsort/ledger/*.jsonl /var/lib/radsort/key*' >/dev/null || fail "the purge took the ledger or the key"
 in_ test -e /etc/radsort/radsort.toml && fail "the purge left the configuration"
 in_ test -e /etc/systemd/system/radsort.service.d/10-setup.conf && fail "the purge left the drop-in"
+links=$(in_ find /etc/systemd/system -name 'radsort*' -type l)
+[ -z "$links" ] || fail "the purge left units enabled that are gone: $links"
 step "removed and purged: people's files, ledger and key stay, and it says where"
 
 # -- installed again beside the old ledger, by the README's own words

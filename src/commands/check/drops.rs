@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 use super::findings::{Findings, Verdict};
 use super::{Probe, may, probe_name, share_kind};
+use crate::commands::drop_tree::{DropTree, Owned};
+use crate::commands::setup::advice::in_shell;
 use crate::config::Settings;
 use crate::config::settings::{Action, WatchMode, WatchSettings};
 use crate::watch::ShareKind;
@@ -18,7 +20,12 @@ use crate::watch::ShareKind;
 const COUNTED: usize = 500_000;
 
 /// One drop directory: what the daemon may do there, by doing it.
-pub(super) fn check(watch: &WatchSettings, library: &Path, findings: &mut Findings) {
+pub(super) fn check(
+    watch: &WatchSettings,
+    library: &Path,
+    tree: &DropTree,
+    findings: &mut Findings,
+) {
     let what = format!("watch {}", watch.name);
     let path = watch.path.display();
     if let Err(error) = std::fs::read_dir(&watch.path)
@@ -55,7 +62,7 @@ pub(super) fn check(watch: &WatchSettings, library: &Path, findings: &mut Findin
         ),
         Action::Move => check_taking(watch, library, &notice, &what, findings),
     }
-    check_readable(watch, &what, findings);
+    findings.tell(below(watch, &what, tree));
 }
 
 /// How a file gets from a drop directory into the library.
@@ -143,33 +150,46 @@ fn copied(from: &Probe, why: &'static str) -> Taking {
 
 /// Whether the directory is sticky and neither it nor root is ours, so that others' files cannot be renamed or removed.
 fn sticky_against_us(dir: &Path) -> io::Result<bool> {
-    let metadata = std::fs::metadata(dir)?;
     let me = rustix::process::geteuid().as_raw();
-    Ok(metadata.mode() & 0o1000 != 0 && metadata.uid() != me && me != 0)
+    Ok(Owned::of(&std::fs::metadata(dir)?).is_sticky_against(me))
 }
 
-/// Whether the files that lie there now can be read.
-fn check_readable(watch: &WatchSettings, what: &str, findings: &mut Findings) {
-    let files = std::fs::read_dir(&watch.path)
-        .into_iter()
-        .flatten()
-        .flatten();
-    let files = files
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
-        .take(100);
-    let (mut seen, mut refused) = (0, 0);
-    for file in files {
-        seen += 1;
-        refused += usize::from(may(&file.path(), Access::READ_OK).is_err());
-    }
-    if refused > 0 {
-        findings.warning(
+/// The directories below, where files arrive as well.
+fn below(watch: &WatchSettings, what: &str, tree: &DropTree) -> Vec<Verdict> {
+    let (path, shell) = (watch.path.display(), in_shell(&watch.path));
+    let moves = watch.action == Action::Move;
+    let mut said = Vec::new();
+    if tree.closed > 0 {
+        let (verb, which) = if moves {
+            ("moved out of them", "! -writable")
+        } else {
+            ("read in them", "! \\( -readable -executable \\)")
+        };
+        said.push(Verdict::error(
             what,
-            format!("{refused} of the first {seen} files there cannot be read by this user"),
-            "Let the senders write group-readable files and make the daemon a member of that group, \
-             or give the directory a default ACL.",
-        );
+            format!(
+                "{} of the {} directories below {path} are closed to this user: files cannot be {verb}",
+                tree.closed, tree.below
+            ),
+            format!(
+                "As root, `radsort setup` prints the commands that let the service in, there and in directories to come. Which \
+                 they are, as this user: find {shell} -type d {which}"
+            ),
+        ));
     }
+    if moves && tree.sticky > 0 {
+        said.push(Verdict::warning(
+            what,
+            format!(
+                "{} of the {} directories below {path} are sticky: files of other owners cannot be taken out of them",
+                tree.sticky, tree.below
+            ),
+            format!(
+                "Take the sticky bit away (find {shell} -type d -perm -1000 -exec chmod -t {{}} +), or set action = \"copy\"."
+            ),
+        ));
+    }
+    said
 }
 
 /// inotify needs a watch for each directory, and an instance for each watched tree.
@@ -251,6 +271,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::findings::Level;
     use super::*;
+    use std::os::unix::fs::MetadataExt as _;
 
     fn empty(dir: &Path) -> bool {
         std::fs::read_dir(dir).unwrap().next().is_none()

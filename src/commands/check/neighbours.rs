@@ -24,7 +24,7 @@ const PLACES: [&str; 12] = [
 ];
 /// Larger files are no schedules, bytes.
 const LARGEST: u64 = 1 << 20;
-/// Words of a line that moves or deletes files.
+/// Words of a file that moves or deletes files.
 const TAKING: [&str; 8] = [
     "mv ",
     "rm ",
@@ -81,14 +81,18 @@ fn is_own(file: &Path, config: &Path) -> bool {
     same(file, config) || (name.starts_with("radsort") && !file.starts_with("/etc/radsort"))
 }
 
-/// A schedule, unit or configuration that names the drop directory.
+/// A schedule, unit or configuration that names the drop directory. The whole of it is judged: what is done there often
+/// stands on another line, or in another program.
 fn mentioned(what: &str, drop: &Path, file: &Path, text: &str) -> Option<Verdict> {
-    let lines = text
+    let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
-        .filter(|line| !line.starts_with('#') && names(line, drop));
-    let lines: Vec<&str> = lines.collect();
-    let first = lines.first()?;
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    let first = lines.iter().find(|line| names(line, drop))?;
+    let is_mount = file
+        .extension()
+        .is_some_and(|it| it == "mount" || it == "automount");
     let file = file.display().to_string();
     if file.starts_with("/etc/radsort") {
         return Some(Verdict::warning(
@@ -97,17 +101,25 @@ fn mentioned(what: &str, drop: &Path, file: &Path, text: &str) -> Option<Verdict
             "Two services that take files from one directory get in each other's way: give each its own.",
         ));
     }
-    let taking = |line: &&&str| TAKING.iter().any(|word| line.contains(word));
-    let cleans = file.starts_with("/etc/tmpfiles.d");
-    if cleans || lines.iter().any(|line| taking(&line)) || first.starts_with("Path") {
-        return Some(Verdict::warning(
-            what,
-            format!("{file} seems to move or delete files there, or to wait for them"),
-            "Let it work on another directory, or on what radsort has filed (`radsort query --json`). Files that vanish before \
-             they are taken are counted: radsort_vanished_files_total.",
-        ));
+    if is_mount {
+        return Some(Verdict::ok(what, format!("also named in {file}")));
     }
-    Some(Verdict::ok(what, format!("also named in {file}")))
+    let takes = |line: &&str| TAKING.iter().any(|word| line.contains(word));
+    let cleans = file.starts_with("/etc/tmpfiles.d");
+    let indexes = file.starts_with("/etc/orthanc") || first.starts_with("Path");
+    let message = if cleans || indexes || lines.iter().any(takes) {
+        format!(
+            "{file} names this directory, and seems to move or delete files, or to wait for them"
+        )
+    } else {
+        format!("{file} names this directory; what it does with the files cannot be told")
+    };
+    Some(Verdict::warning(
+        what,
+        message,
+        "If it only brings files, all is well. Else let it work on another directory, or on what radsort has filed (`radsort \
+         query --json`). Files that vanish before they are taken are counted: radsort_vanished_files_total.",
+    ))
 }
 
 /// Whether a line names the directory or something in it, and not one whose name only begins alike.
@@ -200,32 +212,58 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_that_takes_files_is_a_warning_and_one_that_brings_them_is_not() {
-        for (file, text) in [
+    fn whatever_may_take_files_is_a_warning_wherever_in_its_file_it_says_so() {
+        for (file, text, word) in [
             (
                 "/etc/cron.d/pacs",
                 "5 * * * * root mv /srv/drop/*.dcm /srv/old/\n",
+                "seems to",
             ),
-            ("/etc/cron.daily/clean", "find /srv/drop -mtime +3 -delete"),
+            (
+                "/etc/cron.d/pacs",
+                "* * * * * root /usr/local/bin/pacs-import /srv/drop",
+                "cannot be told",
+            ),
+            (
+                "/etc/cron.daily/pacs",
+                "IN=/srv/drop\n# to the archive\nmv $IN/*.dcm /srv/old/\n",
+                "seems to",
+            ),
+            (
+                "/etc/cron.daily/clean",
+                "find /srv/drop -mtime +3 -delete",
+                "seems to",
+            ),
             (
                 "/etc/systemd/system/index.path",
                 "[Path]\nPathExistsGlob=/srv/drop/*",
+                "seems to",
             ),
-            ("/etc/tmpfiles.d/x.conf", "d /srv/drop 0770 root root 3d"),
-            ("/etc/radsort/other.toml", "path = \"/srv/drop\""),
+            (
+                "/etc/tmpfiles.d/x.conf",
+                "d /srv/drop 0770 root root 3d",
+                "seems to",
+            ),
+            (
+                "/etc/orthanc/indexer.json",
+                "{\"Indexer\": {\"Folders\": [\"/srv/drop\"]}}",
+                "seems to",
+            ),
+            ("/etc/radsort/other.toml", "path = \"/srv/drop\"", "names"),
         ] {
             let verdict = said(file, text).unwrap();
             assert!(
-                verdict.level == Level::Warning && verdict.message.contains(file),
+                verdict.level == Level::Warning
+                    && verdict.message.contains(file)
+                    && verdict.message.contains(word),
                 "{verdict:?}"
             );
         }
-        let brings = said(
-            "/etc/cron.d/pull",
-            "* * * * * root rsync -a pacs:/out/ /srv/drop/",
-        )
-        .unwrap();
-        assert_eq!(brings.level, Level::Ok);
+        let mount = said(
+            "/etc/systemd/system/srv-drop.mount",
+            "[Mount]\nWhat=server:/x\nWhere=/srv/drop",
+        );
+        assert_eq!(mount.unwrap().level, Level::Ok);
         for text in [
             "# mv /srv/drop/x /y",
             "mv /srv/dropped/x /y",

@@ -1,13 +1,17 @@
 //! The service itself: as whom it runs, whether it runs already, where its log goes.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::fs::Access;
 
-use super::findings::Findings;
+use super::findings::{Findings, Verdict};
 use super::may;
+use crate::commands::setup::UNITS;
+use crate::commands::setup::grants::{Grant, named};
+use crate::commands::setup::unit::{Unit, grants_exactly};
 use crate::config::Settings;
 use crate::config::settings::LogTarget;
 
@@ -62,6 +66,51 @@ pub(super) fn check_control(settings: &Settings, findings: &mut Findings) -> boo
     false
 }
 
+/// Whether systemd lets the service have the directories that the configuration names: where there are systemd and the unit
+/// that reads this configuration.
+pub(super) fn check_unit(settings: &Settings, findings: &mut Findings) {
+    let installed = |unit: &Unit| {
+        let places = [UNITS, "/usr/lib/systemd/system", "/lib/systemd/system"];
+        places.map(|place| Path::new(place).join(unit.file()).exists()) != [false; 3]
+    };
+    let unit = Unit::of(&settings.source, None).filter(installed);
+    let Some(unit) = unit.filter(|_| Path::new("/run/systemd/system").is_dir()) else {
+        return;
+    };
+    let path = Path::new(UNITS).join(format!("{}.d/10-setup.conf", unit.service()));
+    let drop_in = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        // It is somebody else's, then, and is not judged.
+        Err(_) => return,
+    };
+    let verdict = judge_drop_in(&path, drop_in.as_deref(), &named(settings, &unit));
+    findings.tell([verdict]);
+}
+
+fn judge_drop_in(path: &Path, drop_in: Option<&str>, grants: &[Grant]) -> Verdict {
+    let what = "systemd";
+    let path = path.display();
+    let advice = "As root: `radsort setup`, then restart the service.";
+    match drop_in {
+        Some(text) if grants_exactly(text, grants) => {
+            Verdict::ok(what, format!("{path} grants what the configuration names"))
+        }
+        Some(_) => Verdict::warning(
+            what,
+            format!(
+                "{path} is older than the configuration: the service gets other directories than are named there"
+            ),
+            advice,
+        ),
+        None => Verdict::warning(
+            what,
+            format!("{path} is missing: the service can write nowhere but in its state"),
+            advice,
+        ),
+    }
+}
+
 pub(super) fn check_log(settings: &Settings, findings: &mut Findings) {
     if settings.log.target == LogTarget::Journal
         && !Path::new("/run/systemd/journal/socket").exists()
@@ -71,5 +120,31 @@ pub(super) fn check_log(settings: &Settings, findings: &mut Findings) {
             "target = \"journal\", but there is no journal on this machine",
             "Set [log] target = \"auto\", \"stderr\" or \"json\".",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::check::findings::Level;
+
+    #[test]
+    fn a_drop_in_that_is_missing_or_older_than_the_configuration_is_a_warning() {
+        let grants = [Grant {
+            what: "the library".into(),
+            path: "/srv/library".into(),
+            writes: true,
+            needed: true,
+        }];
+        let judged = |text| judge_drop_in(Path::new("/etc/x.conf"), text, &grants);
+        let good = judged(Some("[Service]\nReadWritePaths=\"-/srv/library\"\n"));
+        assert_eq!(good.level, Level::Ok);
+        for text in [None, Some("[Service]\nReadWritePaths=\"-/srv/old\"\n")] {
+            let verdict = judged(text);
+            assert!(
+                verdict.level == Level::Warning && verdict.advice.contains("radsort setup"),
+                "{verdict:?}"
+            );
+        }
     }
 }

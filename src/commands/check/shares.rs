@@ -8,11 +8,12 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Access, FlockOperation};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::findings::{Findings, Verdict};
 use super::{Probe, may, probe_name};
+use crate::commands::drop_tree::{DropTree, Lying, Owned, needed};
 use crate::config::settings::{Action, LibrarySettings, WatchSettings};
 use crate::watch::ShareKind;
 
@@ -20,29 +21,23 @@ use crate::watch::ShareKind;
 const SKEW: Duration = Duration::from_secs(5);
 /// The user that squashed or unmapped ids become (`nobody`, `nfsnobody`).
 const NOBODY: [u32; 2] = [65_534, 4_294_967_294];
-/// So many files of a drop directory are looked at.
-const LOOKED_AT: usize = 100;
 
 /// A drop directory: its owner, the clock of its share, the permissions of what lies in it.
-pub(super) fn check_drop(watch: &WatchSettings, findings: &mut Findings) {
+pub(super) fn check_drop(watch: &WatchSettings, tree: &DropTree, findings: &mut Findings) {
     let what = format!("watch {}", watch.name);
     let me = Me::now();
-    if let Ok(directory) = Owned::of(&watch.path) {
-        let needed = match watch.action {
-            Action::Move => Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK,
-            Action::Observe | Action::Copy => Access::READ_OK | Access::EXEC_OK,
-        };
-        let allowed = may(&watch.path, needed).is_ok();
-        findings.tell(group(&what, directory, &me, allowed));
+    if let Ok(directory) = std::fs::metadata(&watch.path) {
+        let allowed = may(&watch.path, needed(watch.action)).is_ok();
+        findings.tell(group(&what, Owned::of(&directory), &me, allowed));
     }
-    let files = looked_at(&watch.path);
-    findings.tell(future(&what, SystemTime::now(), &files));
-    let hidden: Vec<Owned> = files
+    findings.tell(future(&what, SystemTime::now(), &tree.files));
+    let hidden: Vec<Owned> = tree
+        .files
         .iter()
         .filter(|file| !file.readable)
         .map(|file| file.owned)
         .collect();
-    findings.tell(unreadable(&what, &hidden, files.len(), &me));
+    findings.tell(unreadable(&what, &hidden, tree.files.len(), &me));
     if watch.action == Action::Move
         && let Ok(made) = Made::try_in(&watch.path)
     {
@@ -55,27 +50,13 @@ pub(super) fn check_library(library: &LibrarySettings, findings: &mut Findings) 
     if let Ok(made) = Made::try_in(&library.path) {
         findings.tell(made.judge("library", true));
     }
-    if let Ok(directory) = Owned::of(&library.path) {
+    if let Ok(directory) = std::fs::metadata(&library.path) {
         let group = rustix::process::getegid().as_raw();
-        findings.tell(library_group(directory, group, library.directory_mode));
-    }
-}
-
-/// Whose a file or directory is, and its permission bits.
-#[derive(Clone, Copy, Debug)]
-struct Owned {
-    uid: u32,
-    gid: u32,
-    mode: u32,
-}
-
-impl Owned {
-    fn of(path: &Path) -> io::Result<Self> {
-        std::fs::metadata(path).map(|metadata| Self {
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-            mode: metadata.mode() & 0o7777,
-        })
+        findings.tell(library_group(
+            Owned::of(&directory),
+            group,
+            library.directory_mode,
+        ));
     }
 }
 
@@ -108,30 +89,6 @@ fn group(what: &str, directory: Owned, me: &Me, allowed: bool) -> Option<Verdict
             format!("usermod -aG \"$(getent group {gid} | cut -d: -f1)\" radsort, then restart the service: groups are read at its start."),
         )
     })
-}
-
-/// What is needed of a file that lies in a drop directory.
-struct Lying {
-    owned: Owned,
-    modified: SystemTime,
-    readable: bool,
-}
-
-fn looked_at(dir: &Path) -> Vec<Lying> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let file = |entry: std::fs::DirEntry| {
-        let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        Some(Lying {
-            owned: Owned {
-                uid: metadata.uid(),
-                gid: metadata.gid(),
-                mode: metadata.mode() & 0o7777,
-            },
-            modified: metadata.modified().ok()?,
-            readable: may(&entry.path(), Access::READ_OK).is_ok(),
-        })
-    };
-    entries.filter_map(file).take(LOOKED_AT).collect()
 }
 
 /// Files from the future: the server's or the sender's clock is ahead.

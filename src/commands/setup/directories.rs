@@ -11,6 +11,7 @@ use super::account::Account;
 use super::advice::{in_shell, letting_in};
 use super::unit::Mounts;
 use super::{Report, State, Step};
+use crate::commands::drop_tree::{DropTree, Owned};
 use crate::config::Settings;
 use crate::config::settings::{Action, WatchSettings};
 use crate::filing::destinations::{self, MARKER};
@@ -20,8 +21,6 @@ use crate::watch::ShareKind;
 
 /// Drop directories that this command makes: whoever is in the service's group may drop files.
 const DROP_MODE: u32 = 0o2770;
-/// How many files of a drop directory are tried.
-const SAMPLE: usize = 100;
 
 /// The directories of one configuration.
 pub(super) struct Directories<'a> {
@@ -113,7 +112,8 @@ impl Directories<'_> {
         }
     }
 
-    /// The same for one that is there: taken over when it is empty, never when it holds something of others.
+    /// The same for one that is there: taken over when it is empty, never when it holds something of others. Not every
+    /// share lets itself be taken over: then what counts is whether the service can write there.
     fn existing(
         &mut self,
         what: &str,
@@ -122,7 +122,7 @@ impl Directories<'_> {
         mode: u32,
     ) -> bool {
         let setgid_is_missing = mode & 0o2000 != 0 && metadata.mode() & 0o2000 == 0;
-        let trouble = self.trouble(path, true);
+        let mut trouble = self.trouble(path, true);
         if trouble.is_none() && !setgid_is_missing {
             self.report.unchanged(
                 what.into(),
@@ -132,29 +132,32 @@ impl Directories<'_> {
         }
         let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
         let ours = metadata.uid() == self.account.uid;
+        let mut is_as_the_server_says = matches!(share_kind(path), Some(ShareKind::Remote(_)));
         if empty || (ours && trouble.is_none()) {
             let wanted = format!("{} to {} ({mode:04o})", path.display(), self.account.name);
-            if !self.report.dry_run
-                && let Err(error) = hand_over(path, mode, self.account)
-            {
-                self.ask_for(what, format!("{wanted}: {error}"), Vec::new());
-                return false;
+            if self.report.dry_run || self.give(path, mode) {
+                self.report.done(
+                    what.into(),
+                    format!("gave {wanted}"),
+                    format!("would give {wanted}"),
+                );
+                return !self.report.dry_run;
             }
-            self.report.done(
-                what.into(),
-                format!("gave {wanted}"),
-                format!("would give {wanted}"),
-            );
-            return !self.report.dry_run;
+            is_as_the_server_says = true;
+            trouble = self.trouble(path, true);
         }
-        let shown = in_shell(path);
         match trouble {
+            None if is_as_the_server_says => {
+                self.without_setgid(what, path);
+                true
+            }
             None => {
                 let message = format!(
                     "{} has no setgid bit: directories made in it would not have its group",
                     path.display()
                 );
-                self.ask_for(what, message, vec![format!("chmod g+s {shown}")]);
+                let command = format!("chmod g+s {}", in_shell(path));
+                self.ask_for(what, message, vec![command]);
                 true
             }
             Some(trouble) => {
@@ -162,6 +165,32 @@ impl Directories<'_> {
                 false
             }
         }
+    }
+
+    /// Gives a directory to the service; whether it is now as it should be. A server that squashes root may still let its
+    /// owner do so, and some shares say yes and change nothing.
+    fn give(&self, path: &Path, mode: u32) -> bool {
+        let by_owner = || self.account.run(|| hand_over(path, mode, self.account));
+        let given = hand_over(path, mode, self.account).or_else(|_| by_owner()?);
+        let is_given = |metadata: std::fs::Metadata| {
+            metadata.uid() == self.account.uid && metadata.mode() & 0o7777 == mode
+        };
+        given.is_ok() && std::fs::metadata(path).is_ok_and(is_given)
+    }
+
+    /// The service can write there, and more cannot be had.
+    fn without_setgid(&mut self, what: &str, path: &Path) {
+        self.report.add(Step {
+            state: State::Note,
+            what: what.into(),
+            message: format!(
+                "{} can be written by {name}, but owner and mode cannot be set from here: what is filed gets the group that the \
+                 server gives it, or {name}'s own. To have it otherwise:",
+                path.display(),
+                name = self.account.name
+            ),
+            commands: self.letting_in(path, true),
+        });
     }
 
     /// The library's marker, made once. A library without the marker that the ledger knows is a share that is not mounted.
@@ -262,20 +291,48 @@ impl Directories<'_> {
     fn usable_drop(&mut self, what: &str, watch: &WatchSettings, metadata: &std::fs::Metadata) {
         let path = &watch.path;
         let writes = watch.action == Action::Move;
-        let me = self.account.uid;
-        if writes && metadata.mode() & 0o1000 != 0 && metadata.uid() != me && me != 0 {
+        let name = &self.account.name;
+        if writes && Owned::of(metadata).is_sticky_against(self.account.uid) {
             let message = format!(
                 "{} is sticky: files of other users cannot be moved out of it",
                 path.display()
             );
             return self.ask_for(what, message, vec![format!("chmod -t {}", in_shell(path))]);
         }
-        let (seen, refused) = self.account.run(|| readable(path)).unwrap_or((0, 0));
+        let tree = match self.account.run(|| DropTree::look(watch)) {
+            Ok(tree) => tree,
+            Err(error) => {
+                return self.ask_for(what, format!("{}: {error}", path.display()), Vec::new());
+            }
+        };
+        if tree.closed > 0 {
+            let message = format!(
+                "{} of the {} directories below {} are closed to {name}",
+                tree.closed,
+                tree.below,
+                path.display()
+            );
+            return self.ask_for(what, message, self.letting_in(path, writes));
+        }
+        if writes && tree.sticky > 0 {
+            let message = format!(
+                "{} of the {} directories below {} are sticky: files of other users cannot be moved out of them",
+                tree.sticky,
+                tree.below,
+                path.display()
+            );
+            let command = format!(
+                "find {} -type d -perm -1000 -exec chmod -t {{}} +",
+                in_shell(path)
+            );
+            return self.ask_for(what, message, vec![command]);
+        }
+        let refused = tree.files.iter().filter(|file| !file.readable).count();
         if refused > 0 {
             let message = format!(
-                "{refused} of {seen} files in {} cannot be read by {}",
+                "{refused} of {} files in {} cannot be read by {name}",
+                tree.files.len(),
                 path.display(),
-                self.account.name
             );
             return self.ask_for(what, message, self.letting_in(path, writes));
         }
@@ -350,8 +407,7 @@ impl Directories<'_> {
     }
 
     fn letting_in(&self, path: &Path, writes: bool) -> Vec<String> {
-        let kind = File::open(path).and_then(ShareKind::of).ok();
-        letting_in(path, kind, writes, self.account)
+        letting_in(path, share_kind(path), writes, self.account)
     }
 
     fn ask_for(&mut self, what: &str, message: String, commands: Vec<String>) {
@@ -382,25 +438,45 @@ fn hand_over(path: &Path, mode: u32, account: &Account) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// How many of the first files there are, and how many of them this thread may not read.
-fn readable(path: &Path) -> (usize, usize) {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let files = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
-        .take(SAMPLE);
-    files.fold((0, 0), |(seen, refused), file| {
-        let may = rustix::fs::accessat(CWD, file.path(), Access::READ_OK, AtFlags::EACCESS);
-        (seen + 1, refused + usize::from(may.is_err()))
-    })
+/// What kind of filesystem a directory is on, if that can be told.
+fn share_kind(path: &Path) -> Option<ShareKind> {
+    File::open(path).and_then(ShareKind::of).ok()
 }
 
 /// Whether new files get a group or an access list that lets the account in.
 fn hands_down_access(path: &Path, metadata: &std::fs::Metadata, account: &Account) -> bool {
     let by_group = metadata.mode() & 0o2000 != 0 && account.groups.contains(&metadata.gid());
-    let mut none = [0_u8; 0];
-    let by_list = rustix::fs::getxattr(path, "system.posix_acl_default", &mut none)
-        .is_ok_and(|length| length > 0);
+    let mut list = [0_u8; 4096];
+    let by_list = rustix::fs::getxattr(path, "system.posix_acl_default", &mut list)
+        .is_ok_and(|length| lets_in(list.get(..length).unwrap_or(&list), account));
     account.uid == 0 || metadata.uid() == account.uid || by_group || by_list
+}
+
+/// Whether an access list, as the kernel keeps it (linux/posix_acl_xattr.h), names the account, or a group that it is in, as
+/// one that may read.
+fn lets_in(list: &[u8], account: &Account) -> bool {
+    const USER: u16 = 0x02;
+    const GROUP: u16 = 0x08;
+    const MASK: u16 = 0x10;
+    const READ: u16 = 4;
+    let entries = list.get(4..).unwrap_or_default().chunks_exact(8);
+    let entries: Vec<(u16, u16, u32)> = entries
+        .map(|entry| {
+            let number = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
+            let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+            (number(0), number(2), id)
+        })
+        .collect();
+    let reads = |(tag, permissions, id): &(u16, u16, u32)| {
+        let is_meant = match *tag {
+            USER => *id == account.uid,
+            GROUP => account.groups.contains(id),
+            _ => false,
+        };
+        is_meant && permissions & READ != 0
+    };
+    let masked = |(tag, permissions, _): &(u16, u16, u32)| *tag == MASK && permissions & READ == 0;
+    entries.iter().any(reads) && !entries.iter().any(masked)
 }
 
 /// The marker of the library that the ledger knows, if there is a ledger that can be read.
@@ -412,4 +488,37 @@ fn known_marker(state: &Path) -> Option<String> {
             Record::Library { marker } => Some(marker),
             _ => None,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_list_counts_only_when_it_lets_the_service_in() {
+        let account = Account {
+            name: "radsort".into(),
+            uid: 990,
+            gid: 991,
+            groups: vec![991, 500],
+        };
+        let list = |entries: &[(u16, u16, u32)]| {
+            let mut bytes = 2_u32.to_le_bytes().to_vec();
+            for (tag, permissions, id) in entries {
+                bytes.extend(tag.to_le_bytes());
+                bytes.extend(permissions.to_le_bytes());
+                bytes.extend(id.to_le_bytes());
+            }
+            lets_in(&bytes, &account)
+        };
+        let (user, group, mask) = (0x02, 0x08, 0x10);
+        assert!(list(&[(user, 4, 990)]) && list(&[(user, 7, 1), (group, 5, 500), (mask, 7, 0)]));
+        assert!(!list(&[(user, 7, 1000)]), "somebody else's");
+        assert!(!list(&[(user, 3, 990)]), "not to read");
+        assert!(
+            !list(&[(user, 7, 990), (mask, 3, 0)]),
+            "the mask takes it away"
+        );
+        assert!(!lets_in(&[], &account));
+    }
 }

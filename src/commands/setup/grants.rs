@@ -21,8 +21,13 @@ pub struct Grant {
     pub needed: bool,
 }
 
-/// Every directory of the configuration that the unit does not grant by itself.
+/// Every directory of the configuration that the unit does not grant by itself, as it is granted here and now.
 pub fn grants(settings: &Settings, unit: &Unit) -> Vec<Grant> {
+    joined(named(settings, unit))
+}
+
+/// The same, each directory by itself.
+pub fn named(settings: &Settings, unit: &Unit) -> Vec<Grant> {
     let mut grants = vec![destination("the library", &settings.library.path)];
     for (what, path) in [
         ("the quarantine", &settings.library.quarantine),
@@ -52,7 +57,7 @@ pub fn grants(settings: &Settings, unit: &Unit) -> Vec<Grant> {
             needed: false,
         });
     }
-    joined(grants)
+    grants
 }
 
 fn destination(what: &str, path: &Path) -> Grant {

@@ -64,7 +64,16 @@ impl Unit {
         Path::new("/run").join(self.folder())
     }
 
-    fn folder(&self) -> String {
+    /// The file of the package that it comes from.
+    pub fn file(&self) -> String {
+        match self.service.split_once('@') {
+            Some((template, _)) => format!("{template}@.service"),
+            None => self.service.clone(),
+        }
+    }
+
+    /// The name of its directories below `/var/lib` and `/run`.
+    pub fn folder(&self) -> String {
         if self.name == "radsort" {
             "radsort".into()
         } else {
@@ -204,25 +213,51 @@ const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 
 fn paths(grants: &[Grant]) -> String {
     let mut text = String::new();
-    let is_hidden = |grant: &&Grant| HIDDEN.iter().any(|hidden| grant.path.starts_with(hidden));
-    if grants.iter().any(|grant| is_hidden(&grant)) {
+    if grants.iter().any(|grant| is_hidden(&grant.path)) {
         text += "# Of the homes, only what is named below is seen.\nProtectHome=tmpfs\n";
     }
     for grant in grants {
-        let key = match (is_hidden(&grant), grant.writes) {
-            (false, true) => "ReadWritePaths",
-            (false, false) => "ReadOnlyPaths",
-            (true, true) => "BindPaths",
-            (true, false) => "BindReadOnlyPaths",
-        };
-        let path = if is_hidden(&grant) {
-            quoted_for_binding(&grant.path)
-        } else {
-            quoted("-", &grant.path)
-        };
-        let _ = writeln!(text, "# {}\n{key}={path}", grant.what.escape_debug());
+        let line = granting(&grant.path, grant.writes);
+        let _ = writeln!(text, "# {}\n{line}", grant.what.escape_debug());
     }
     text
+}
+
+/// The line that grants one directory.
+fn granting(path: &Path, writes: bool) -> String {
+    let quoted_path = quoted("-", path);
+    match (is_hidden(path), writes) {
+        (false, true) => format!("ReadWritePaths={quoted_path}"),
+        (false, false) => format!("ReadOnlyPaths={quoted_path}"),
+        (true, true) => format!("BindPaths={}", quoted_for_binding(path)),
+        (true, false) => format!("BindReadOnlyPaths={}", quoted_for_binding(path)),
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    HIDDEN.iter().any(|hidden| path.starts_with(hidden))
+}
+
+/// Whether a drop-in that was written some time ago grants these directories and no others. Only that is compared: what else
+/// it says depends on the machine, and so does whether a directory is granted by itself or by one above it.
+pub fn grants_exactly(drop_in: &str, grants: &[Grant]) -> bool {
+    let ways: Vec<Vec<String>> = grants
+        .iter()
+        .map(|grant| {
+            let above = grant.path.ancestors();
+            above.map(|path| granting(path, grant.writes)).collect()
+        })
+        .collect();
+    let is_grant = |line: &&str| {
+        let key = line.split_once('=').map(|(key, _)| key);
+        key.is_some_and(|key| key.ends_with("Paths"))
+    };
+    let granted: Vec<&str> = drop_in.lines().filter(is_grant).collect();
+    let is_granted = |way: &String| granted.contains(&way.as_str());
+    ways.iter().all(|ways| ways.iter().any(is_granted))
+        && granted
+            .iter()
+            .all(|line| ways.iter().flatten().any(|way| way == line))
 }
 
 /// A path as unit files want it: in quotes, without specifiers. `-` before it: it may be missing.
@@ -366,6 +401,25 @@ mod tests {
         assert!(text.contains("ProtectHome=tmpfs\n"), "{text}");
         assert!(text.contains("\nBindPaths=\"-/home/scan/in\"\n"), "{text}");
         assert!(text.contains("\nReadWritePaths=\"-/srv/x\"\n"), "{text}");
+    }
+
+    #[test]
+    fn a_drop_in_is_up_to_date_while_it_grants_what_is_named_and_nothing_else() {
+        let at = |path: &str, writes| grant(path, writes, true);
+        let now = [at("/srv/library", true), at("/home/scan/in", false)];
+        let text = drop_in(&settings(), &now, &Mounts::default(), None);
+        assert!(grants_exactly(&text, &now));
+        let together = [at("/srv", true), at("/home/scan/in", false)];
+        let together = drop_in(&settings(), &together, &Mounts::default(), None);
+        assert!(grants_exactly(&together, &now), "by their parent");
+        for later in [
+            vec![at("/srv/library", true), at("/home/scan/in", true)],
+            vec![at("/srv/other", true), at("/home/scan/in", false)],
+            vec![at("/srv/library", true)],
+            [now.to_vec(), vec![at("/srv/second", false)]].concat(),
+        ] {
+            assert!(!grants_exactly(&text, &later), "{later:?}");
+        }
     }
 
     #[test]
