@@ -87,7 +87,7 @@ fn the_socket_tells_what_happened_and_whether_files_are_taken() {
     for stage in ["settle", "read", "decode", "file", "index"] {
         let count = sample(
             &text,
-            &format!("radsort_stage_duration_seconds_count{{stage=\"{stage}\"}}"),
+            &format!("radsort_stage_duration_seconds_count{{site=\"radsort\",stage=\"{stage}\"}}"),
         );
         assert!(count.unwrap() >= 1.0, "{stage}\n{text}");
     }
@@ -95,7 +95,14 @@ fn the_socket_tells_what_happened_and_whether_files_are_taken() {
         sum(&text, "radsort_watch_state", &["state=\"online\""]),
         1.0
     );
-    assert!(sample(&text, "radsort_disk_free_bytes{disk=\"library\"}").unwrap() > 0.0);
+    assert!(
+        sample(
+            &text,
+            "radsort_disk_free_bytes{site=\"radsort\",disk=\"library\"}"
+        )
+        .unwrap()
+            > 0.0
+    );
     assert_eq!(get(&site, "/healthz"), (200, "alive\n".into()));
     assert_eq!(get(&site, "/readyz"), (200, "ready\n".into()));
     assert_eq!(get(&site, "/").0, 404);
@@ -222,6 +229,39 @@ fn the_text_file_is_there_while_the_service_runs_and_no_longer() {
 
 #[test]
 fn figures_that_cannot_be_given_out_keep_nothing_from_being_sorted() {
+#[test]
+fn figures_of_a_service_that_has_died_tell_their_age() {
+    let prom = tempfile::tempdir().unwrap();
+    let metrics = format!(
+        "[metrics]\ntextfile = {:?}\n",
+        prom.path().to_str().unwrap()
+    );
+    let site = Site::with("", &metrics);
+    let file = prom.path().join("radsort.prom");
+    let updated = || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        sample(&text, "radsort_last_update_timestamp_seconds{")
+    };
+    let before = jiff::Timestamp::now().as_millisecond() as f64 / 1e3;
+    let mut daemon = site.start();
+    daemon.wait_for("the file", || updated().is_some());
+    daemon.kill();
+    let died = jiff::Timestamp::now().as_millisecond() as f64 / 1e3;
+    // Neither the crash nor a start that fails makes its last figures younger, or lets them vanish without an alarm.
+    fs::write(&site.config, "nonsense = 1\n").unwrap();
+    assert_eq!(site.run(&["run"]).status.code(), Some(78));
+    assert!((before..=died).contains(&updated().unwrap()));
+    let rules = include_str!("../packaging/prometheus/radsort.rules.yml");
+    let gone = rules.split("- alert: ").nth(1).unwrap();
+    assert!(gone.starts_with("RadsortGone\n"), "{gone}");
+    for part in [
+        "time() - radsort_last_update_timestamp_seconds > 120",
+        "absent(",
+    ] {
+        assert!(gone.contains(part), "{gone}");
+    }
+}
+
     let metrics = "[metrics]\ntextfile = \"/nowhere/at/all\"\nlisten = \"127.0.0.1:1\"\n";
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let metrics = metrics.replace("127.0.0.1:1", &taken.local_addr().unwrap().to_string());

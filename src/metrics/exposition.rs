@@ -23,7 +23,7 @@ type Value = Gauge<f64, std::sync::atomic::AtomicU64>;
 /// Everything: what was counted, and how things stand.
 pub fn text(metrics: &Metrics, status: &Status) -> String {
     let mut text = String::new();
-    for registry in [&metrics.registry, &standing(status)] {
+    for registry in [&metrics.registry, &standing(status, &metrics.site)] {
         // Writing to a String does not fail.
         let _ = encode_registry(&mut text, registry);
     }
@@ -31,8 +31,8 @@ pub fn text(metrics: &Metrics, status: &Status) -> String {
 }
 
 /// How things stand now.
-fn standing(status: &Status) -> Registry {
-    let mut registry = Registry::with_prefix("radsort");
+fn standing(status: &Status, site: &str) -> Registry {
+    let mut registry = super::registry(site);
     service(&mut registry, status);
     watches(&mut registry, status);
     disks(&mut registry, status);
@@ -52,6 +52,13 @@ fn service(registry: &mut Registry, status: &Status) {
         "start_time_seconds",
         "When the service became ready, seconds since the Unix epoch",
         seconds(status.up_since_us),
+    );
+    // By its age is told that a service has died: its last text file stays, and looks alive otherwise.
+    single(
+        registry,
+        "last_update_timestamp_seconds",
+        "When these figures were true, seconds since the Unix epoch",
+        seconds(status.now_us),
     );
     single(
         registry,
