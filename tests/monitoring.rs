@@ -278,6 +278,29 @@ fn figures_of_a_service_that_has_died_tell_their_age() {
 
 /// A script that adds what it is told to a file.
 fn teller(dir: &Path) -> (PathBuf, PathBuf) {
+#[test]
+fn the_doctor_says_where_figures_for_node_exporter_go_and_why_they_do_not() {
+    let prom = tempfile::tempdir().unwrap();
+    for (directory, level) in [
+        (prom.path().to_str().unwrap(), "ok"),
+        ("/nowhere/at/all", "warning"),
+    ] {
+        let site = Site::with("", &format!("[metrics]\ntextfile = {directory:?}\n"));
+        let text = site.ok(&["check", "--json"]);
+        let finding = text
+            .lines()
+            .find(|line| line.contains("\"metrics file\""))
+            .unwrap();
+        let finding: Value = serde_json::from_str(finding).unwrap();
+        assert_eq!(finding["level"], level, "{finding}");
+        assert!(
+            finding["message"].as_str().unwrap().starts_with(directory),
+            "{finding}"
+        );
+    }
+    assert_eq!(fs::read_dir(prom.path()).unwrap().count(), 0);
+}
+
     let (script, heard) = (dir.join("tell"), dir.join("heard"));
     let text = format!(
         "#!/bin/sh\necho \"$RADSORT_EVENT $RADSORT_STATE $RADSORT_SUBJECT\" >> {}\n",

@@ -7,6 +7,7 @@ mod account;
 mod advice;
 mod directories;
 mod grants;
+mod textfile;
 mod unit;
 
 use std::fmt;
@@ -86,6 +87,7 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
             directories.state();
             directories.destinations();
             directories.drops();
+            textfile::check(&settings.metrics, account, &mut report);
         }
         Err(why) => report.add(Step {
             state: State::ToDo,

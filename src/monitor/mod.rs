@@ -236,7 +236,7 @@ struct TextFile {
 impl TextFile {
     fn of(engine: &Engine) -> Option<Self> {
         let settings = engine.settings();
-        let directory = settings.metrics.textfile.as_deref()?;
+        let directory = textfile::directory_to_use(&settings.metrics.textfile)?;
         Some(Self {
             path: textfile::path(directory, &settings.source),
             due: Instant::now(),
