@@ -116,6 +116,7 @@ pub fn alert(mut section: Section<'_>) -> AlertSettings {
     let review_rate = number("review-rate", 1.0, default.review_rate);
     let quarantine_rate = number("quarantine-rate", 1.0, default.quarantine_rate);
     let drift = number("drift", 100.0, default.drift);
+    let waiting = section.duration("waiting", SECOND..=30 * DAY);
     let disk_below = section.parsed("disk-below", "a size such as \"5GiB\"", |text| {
         units::size(text).ok_or_else(|| format!("{text:?} is no size"))
     });
@@ -127,6 +128,7 @@ pub fn alert(mut section: Section<'_>) -> AlertSettings {
         review_rate,
         quarantine_rate,
         drift,
+        waiting: waiting.map_or(default.waiting, |it| it.value),
         disk_below: disk_below.map_or(default.disk_below, |it| it.value),
     }
 }

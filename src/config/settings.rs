@@ -373,6 +373,8 @@ pub struct AlertSettings {
     pub quarantine_rate: f64,
     /// Drift (population stability index) above this is told.
     pub drift: f64,
+    /// A file that has waited for longer is told.
+    pub waiting: Duration,
     /// A disk with fewer bytes left is told.
     pub disk_below: u64,
 }
@@ -387,6 +389,7 @@ impl Default for AlertSettings {
             review_rate: 0.5,
             quarantine_rate: 0.2,
             drift: 0.25,
+            waiting: Duration::from_hours(2),
             disk_below: 5 << 30,
         }
     }

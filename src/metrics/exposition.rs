@@ -72,6 +72,16 @@ fn service(registry: &mut Registry, status: &Status) {
         "Decoder processes that died or fell out of step and were replaced",
         restarts,
     );
+    registry.register(
+        "missing_files",
+        "Files on record that were looked for and not found",
+        ConstCounter::new(status.missing),
+    );
+    registry.register(
+        "altered_files",
+        "Filed files whose bytes were found to be no longer those that were filed",
+        ConstCounter::new(status.altered),
+    );
     if let Some(model) = &status.model {
         let labels = vec![
             ("model", model.name.clone()),
