@@ -184,6 +184,7 @@ impl Answers {
                 }
             }
         }
+        let alarms = self.engine.state.filer.alarms();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -199,6 +200,8 @@ impl Answers {
             totals,
             disks,
             decoder_restarts: self.engine.pool.restarts(),
+            missing: alarms.missing(),
+            altered: alarms.altered(),
             gpus: self
                 .gpus
                 .lock()

@@ -19,7 +19,7 @@ use crate::filing::replay;
 use crate::filing::secrets::Secrets;
 use crate::index::Index;
 use crate::index::start::Start;
-use crate::metrics::{Metrics, Timed, timing};
+use crate::metrics::{Metrics, Timed, site_of, timing};
 use crate::root::Root;
 use crate::telemetry::Event;
 
@@ -84,7 +84,7 @@ impl State {
             &settings.library,
             opened.replay.marker.clone(),
         )?);
-        let metrics = Arc::new(Metrics::open(dir));
+        let metrics = Arc::new(Metrics::open(dir, site_of(&settings.source)));
         let catalogue = Timed {
             inner: Arc::clone(&index) as _,
             metrics: Arc::clone(&metrics),

@@ -14,6 +14,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{Daemon, Mould, PATIENCE, Site, uid};
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
 use serde_json::Value;
 
 /// Sends bytes, and reads until the other side closes.
@@ -87,7 +89,7 @@ fn the_socket_tells_what_happened_and_whether_files_are_taken() {
     for stage in ["settle", "read", "decode", "file", "index"] {
         let count = sample(
             &text,
-            &format!("radsort_stage_duration_seconds_count{{stage=\"{stage}\"}}"),
+            &format!("radsort_stage_duration_seconds_count{{site=\"radsort\",stage=\"{stage}\"}}"),
         );
         assert!(count.unwrap() >= 1.0, "{stage}\n{text}");
     }
@@ -95,7 +97,14 @@ fn the_socket_tells_what_happened_and_whether_files_are_taken() {
         sum(&text, "radsort_watch_state", &["state=\"online\""]),
         1.0
     );
-    assert!(sample(&text, "radsort_disk_free_bytes{disk=\"library\"}").unwrap() > 0.0);
+    assert!(
+        sample(
+            &text,
+            "radsort_disk_free_bytes{site=\"radsort\",disk=\"library\"}"
+        )
+        .unwrap()
+            > 0.0
+    );
     assert_eq!(get(&site, "/healthz"), (200, "alive\n".into()));
     assert_eq!(get(&site, "/readyz"), (200, "ready\n".into()));
     assert_eq!(get(&site, "/").0, 404);
@@ -221,6 +230,39 @@ fn the_text_file_is_there_while_the_service_runs_and_no_longer() {
 }
 
 #[test]
+fn figures_of_a_service_that_has_died_tell_their_age() {
+    let prom = tempfile::tempdir().unwrap();
+    let metrics = format!(
+        "[metrics]\ntextfile = {:?}\n",
+        prom.path().to_str().unwrap()
+    );
+    let site = Site::with("", &metrics);
+    let file = prom.path().join("radsort.prom");
+    let updated = || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        sample(&text, "radsort_last_update_timestamp_seconds{")
+    };
+    let before = jiff::Timestamp::now().as_millisecond() as f64 / 1e3;
+    let mut daemon = site.start();
+    daemon.wait_for("the file", || updated().is_some());
+    daemon.kill();
+    let died = jiff::Timestamp::now().as_millisecond() as f64 / 1e3;
+    // Neither the crash nor a start that fails makes its last figures younger, or lets them vanish without an alarm.
+    fs::write(&site.config, "nonsense = 1\n").unwrap();
+    assert_eq!(site.run(&["run"]).status.code(), Some(78));
+    assert!((before..=died).contains(&updated().unwrap()));
+    let rules = include_str!("../packaging/prometheus/radsort.rules.yml");
+    let gone = rules.split("- alert: ").nth(1).unwrap();
+    assert!(gone.starts_with("RadsortGone\n"), "{gone}");
+    for part in [
+        "time() - radsort_last_update_timestamp_seconds > 120",
+        "absent(",
+    ] {
+        assert!(gone.contains(part), "{gone}");
+    }
+}
+
+#[test]
 fn figures_that_cannot_be_given_out_keep_nothing_from_being_sorted() {
     let metrics = "[metrics]\ntextfile = \"/nowhere/at/all\"\nlisten = \"127.0.0.1:1\"\n";
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -234,6 +276,29 @@ fn figures_that_cannot_be_given_out_keep_nothing_from_being_sorted() {
         errors.contains("/nowhere/at/all/radsort.prom") && errors.contains("docs/monitoring.md")
     });
     daemon.stop();
+}
+
+#[test]
+fn the_doctor_says_where_figures_for_node_exporter_go_and_why_they_do_not() {
+    let prom = tempfile::tempdir().unwrap();
+    for (directory, level) in [
+        (prom.path().to_str().unwrap(), "ok"),
+        ("/nowhere/at/all", "warning"),
+    ] {
+        let site = Site::with("", &format!("[metrics]\ntextfile = {directory:?}\n"));
+        let text = site.ok(&["check", "--json"]);
+        let finding = text
+            .lines()
+            .find(|line| line.contains("\"metrics file\""))
+            .unwrap();
+        let finding: Value = serde_json::from_str(finding).unwrap();
+        assert_eq!(finding["level"], level, "{finding}");
+        assert!(
+            finding["message"].as_str().unwrap().starts_with(directory),
+            "{finding}"
+        );
+    }
+    assert_eq!(fs::read_dir(prom.path()).unwrap().count(), 0);
 }
 
 /// A script that adds what it is told to a file.
@@ -282,6 +347,79 @@ fn the_sites_command_is_run_when_intake_is_paused_and_a_full_disk_threatens() {
         "{log}"
     );
     assert_eq!(said("disk-low begins state"), 1, "said once while it lasts");
+}
+
+#[test]
+fn the_sites_command_hears_of_filed_files_that_are_altered_or_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (script, heard) = teller(dir.path());
+    let alert = format!("[alert]\ncommand = [{:?}]\n", script.to_str().unwrap());
+    let site = Site::with("", &alert);
+    let mut daemon = site.start();
+    let mould = Mould::new(88);
+    for n in 1..=2 {
+        site.put(&format!("{n}.dcm"), &mould.bytes(&uid(n)));
+    }
+    daemon.wait_total(2);
+    let filed = |n| {
+        let found = site.filed().into_iter().find(|path| path.contains(&uid(n)));
+        site.library.join(found.unwrap())
+    };
+    fs::write(filed(1), "other bytes").unwrap();
+    // The same instance comes again, a little different: then it is looked at.
+    let again = mould.bytes_with(|header| {
+        common::put(header, tags::SOP_INSTANCE_UID, VR::UI, &uid(1));
+        common::put(header, tags::STUDY_DESCRIPTION, VR::LO, "again");
+    });
+    site.put("again.dcm", &again);
+    daemon.wait_until("the altered one", |status| status["altered"] == 1);
+    fs::remove_file(filed(2)).unwrap();
+    for _ in 0..2 {
+        site.ok(&["labels", "look"]);
+    }
+    daemon.wait_until("the missing one", |status| status["missing"] == 1);
+    daemon.wait_for("both are told", || {
+        let heard = fs::read_to_string(&heard).unwrap_or_default();
+        let told = |line: &str| heard.lines().filter(|it| *it == line).count() == 1;
+        told("altered begins library") && told("missing begins library")
+    });
+    assert!(site.ok(&["status"]).contains("FILED FILES ALTERED: 1;"));
+    daemon.stop();
+}
+
+/// In the unit's sandbox nothing is to be had but the state directory: no spool, no rights of another group.
+#[test]
+fn the_manuals_alert_command_leaves_one_whole_message_for_the_mailing_unit() {
+    let manual = include_str!("../docs/monitoring.md");
+    let script = manual
+        .split("```sh\n")
+        .find(|block| block.contains("# /usr/local/sbin/tell-the-operators"))
+        .unwrap();
+    let script = script.split("```").next().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let script = script.replace("/var/lib/radsort", state.path().to_str().unwrap());
+    for turn in ["begins", "over"] {
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("RADSORT_EVENT", "altered")
+            .env("RADSORT_STATE", turn)
+            .env("RADSORT_MESSAGE", "1 filed file; \"$(id)\" %s")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+    }
+    let messages = common::files(state.path());
+    let text = fs::read_to_string(&messages[0]).unwrap();
+    assert_eq!(
+        text,
+        "Subject: radsort: altered\n\n1 filed file; \"$(id)\" %s\n"
+    );
+    assert!(messages.len() == 1 && messages[0].starts_with(state.path().join("alerts")));
 }
 
 /// The log's lines as JSON objects.

@@ -159,6 +159,7 @@ fn the_sandbox_is_as_tight_as_promised() {
     exposed("radsort@.service", None, 5);
     exposed("radsort-retrain@.service", None, 5);
     exposed("radsort.service", Some("gpu.conf"), 10);
+    exposed("radsort.service", Some("metrics-port.conf"), 15);
 }
 
 #[test]

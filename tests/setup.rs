@@ -23,7 +23,8 @@ impl Machine {
         fs::set_permissions(at, fs::Permissions::from_mode(0o755)).unwrap();
         let config = at.join("ward3.toml");
         let text = format!(
-            "[[watch]]\npath = {:?}\naction = {action:?}\n[library]\npath = {:?}\n[state]\npath = {:?}\n",
+            "[[watch]]\npath = {:?}\naction = {action:?}\n[library]\npath = {:?}\n[state]\npath = {:?}\n\
+             [metrics]\ntextfile = \"off\"\n",
             at.join("drop"),
             at.join("library"),
             at.join("state"),
@@ -257,6 +258,39 @@ fn a_library_whose_owner_and_mode_cannot_be_set_gets_its_marker_if_the_service_c
         let mode = fs::metadata(machine.path("library")).unwrap().mode();
         assert_eq!(mode & 0o7777, became, "{said}");
         assert!(machine.path("library/.radsort-library").exists(), "{said}");
+    }
+}
+
+#[test]
+fn the_directory_of_node_exporters_text_files_is_granted_and_what_it_wants_is_said() {
+    let machine = Machine::new("observe");
+    let prom = machine.path("prom");
+    let text = fs::read_to_string(&machine.config).unwrap();
+    let text = text.replace("textfile = \"off\"", &format!("textfile = {prom:?}"));
+    fs::write(&machine.config, text).unwrap();
+    let output = machine.setup(&[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains(&format!("cannot write {}", prom.display())),
+        "{said}"
+    );
+    let advice = |user: &str| format!("setfacl -m u:{user}:rwx {}", prom.display());
+    assert!(said.contains(":rwx "), "{said}");
+    let drop_in = machine.path("units/radsort@ward3.service.d/10-setup.conf");
+    let drop_in = fs::read_to_string(drop_in).unwrap();
+    let granted = format!("\nReadWritePaths=\"-{}\"\n", prom.display());
+    let granted_hidden = format!("\nBindPaths=\"-{}\"\n", prom.display());
+    assert!(
+        drop_in.contains(&granted) || drop_in.contains(&granted_hidden),
+        "{drop_in}"
+    );
+    fs::create_dir(&prom).unwrap();
+    assert!(machine.setup(&[]).status.success());
+    if rustix::process::geteuid().is_root() {
+        let output = machine.setup_for("nobody", &[]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(&advice("nobody")), "{said}");
     }
 }
 

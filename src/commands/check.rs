@@ -10,6 +10,7 @@ mod disks;
 mod drops;
 mod findings;
 mod gpu;
+mod metrics;
 mod model;
 mod neighbours;
 mod programs;
@@ -78,6 +79,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             shares::check_library(&settings.library, &mut findings);
             disks::check_state(&settings, running, &mut findings);
             service::check_log(&settings, &mut findings);
+            metrics::check_textfile(&settings, &mut findings);
             confinement::check(&mut findings);
             programs::check(&settings.runtime, &mut findings);
             gpu::check(&settings.runtime, &mut findings);

@@ -7,6 +7,7 @@ pub(super) mod account;
 pub(super) mod advice;
 mod directories;
 pub(super) mod grants;
+mod textfile;
 pub(super) mod unit;
 
 use std::fmt;
@@ -86,6 +87,7 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
             directories.state();
             directories.destinations();
             directories.drops();
+            textfile::check(&settings.metrics, account, &mut report);
         }
         Err(why) => report.add(Step {
             state: State::ToDo,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fragment::{Located, Section};
 use super::read::finish;
-use super::settings::{AlertSettings, MetricsSettings};
+use super::settings::{AlertSettings, MetricsSettings, TextFile};
 use super::units;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -14,10 +14,11 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// `[metrics]`, with the places of its paths.
 pub struct Metrics {
-    /// The directory of the text file.
+    /// The directory of the text file, where the site names one.
     pub textfile: Option<Located<PathBuf>>,
     /// The Unix socket.
     pub socket: Option<Located<PathBuf>>,
+    no_textfile: bool,
     interval: Duration,
     listen: Option<SocketAddr>,
 }
@@ -25,8 +26,13 @@ pub struct Metrics {
 impl Metrics {
     /// Without the places.
     pub fn into_settings(self) -> MetricsSettings {
+        let textfile = match self.textfile {
+            Some(path) => TextFile::In(path.value),
+            None if self.no_textfile => TextFile::Off,
+            None => TextFile::Auto,
+        };
         MetricsSettings {
-            textfile: self.textfile.map(|path| path.value),
+            textfile,
             interval: self.interval,
             socket: self.socket.map(|path| path.value),
             listen: self.listen,
@@ -36,7 +42,8 @@ impl Metrics {
 
 /// Reads `[metrics]`; the socket lies beside the control socket unless the site says otherwise.
 pub fn metrics(mut section: Section<'_>, control: Option<&Located<PathBuf>>) -> Metrics {
-    let textfile = path_or_off(&mut section, "textfile");
+    let no_textfile = section.is_word("textfile", "off");
+    let textfile = section.path_or_auto("textfile");
     let interval = section.duration("interval", SECOND..=Duration::from_hours(1));
     let beside = || {
         let control = control?;
@@ -64,6 +71,7 @@ pub fn metrics(mut section: Section<'_>, control: Option<&Located<PathBuf>>) -> 
     Metrics {
         textfile,
         socket,
+        no_textfile,
         interval: interval.map_or(MetricsSettings::default().interval, |it| it.value),
         listen: listen.map(|it| it.value),
     }
@@ -79,13 +87,6 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     } else {
         Err(format!("{text:?} can be reached from other machines"))
     }
-}
-
-fn path_or_off(section: &mut Section<'_>, key: &'static str) -> Option<Located<PathBuf>> {
-    if section.is_word(key, "off") {
-        return None;
-    }
-    section.path(key)
 }
 
 /// Reads `[alert]`.
@@ -115,6 +116,7 @@ pub fn alert(mut section: Section<'_>) -> AlertSettings {
     let review_rate = number("review-rate", 1.0, default.review_rate);
     let quarantine_rate = number("quarantine-rate", 1.0, default.quarantine_rate);
     let drift = number("drift", 100.0, default.drift);
+    let waiting = section.duration("waiting", SECOND..=30 * DAY);
     let disk_below = section.parsed("disk-below", "a size such as \"5GiB\"", |text| {
         units::size(text).ok_or_else(|| format!("{text:?} is no size"))
     });
@@ -126,6 +128,7 @@ pub fn alert(mut section: Section<'_>) -> AlertSettings {
         review_rate,
         quarantine_rate,
         drift,
+        waiting: waiting.map_or(default.waiting, |it| it.value),
         disk_below: disk_below.map_or(default.disk_below, |it| it.value),
     }
 }

@@ -87,6 +87,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "review-rate",
             "quarantine-rate",
             "drift",
+            "waiting",
             "disk-below",
         ],
     ),

@@ -325,8 +325,8 @@ pub enum LogIdentifiers {
 /// What monitoring is given.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricsSettings {
-    /// The directory of node_exporter's textfile collector, where `radsort.prom` is written; `None` for no file.
-    pub textfile: Option<PathBuf>,
+    /// Where `radsort.prom` is written for node_exporter's textfile collector.
+    pub textfile: TextFile,
     /// How often the file is written.
     pub interval: Duration,
     /// A Unix socket for HTTP, mode 0660; `None` for none.
@@ -339,12 +339,23 @@ impl Default for MetricsSettings {
     /// Nothing.
     fn default() -> Self {
         Self {
-            textfile: None,
+            textfile: TextFile::Off,
             interval: Duration::from_secs(15),
             socket: None,
             listen: None,
         }
     }
+}
+
+/// Where figures are written for node_exporter's textfile collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextFile {
+    /// Where Debian's node_exporter looks for such files, if that is there and can be written to; else nowhere.
+    Auto,
+    /// In this directory.
+    In(PathBuf),
+    /// Nowhere.
+    Off,
 }
 
 /// When somebody is told.
@@ -362,6 +373,8 @@ pub struct AlertSettings {
     pub quarantine_rate: f64,
     /// Drift (population stability index) above this is told.
     pub drift: f64,
+    /// A file that has waited for longer is told.
+    pub waiting: Duration,
     /// A disk with fewer bytes left is told.
     pub disk_below: u64,
 }
@@ -376,6 +389,7 @@ impl Default for AlertSettings {
             review_rate: 0.5,
             quarantine_rate: 0.2,
             drift: 0.25,
+            waiting: Duration::from_hours(2),
             disk_below: 5 << 30,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use settings::{Action, Device, GpuPolicy};
+use settings::{Action, Device, GpuPolicy, TextFile};
 use std::time::Duration;
 
 const SMALLEST: &str = "[[watch]]\npath = \"/drop/incoming\"\n[library]\npath = \"/srv/library\"\n[state]\npath = \"/var/state\"\n";
@@ -50,6 +50,39 @@ fn the_smallest_file_works_and_moves() {
         (settings.runtime.device, settings.runtime.gpu),
         (Device::Auto, GpuPolicy::Prefer)
     );
+    assert_eq!(settings.metrics.textfile, TextFile::Auto);
+    let metrics = |value: &str| {
+        let text = format!("{SMALLEST}[metrics]\ntextfile = {value:?}\n");
+        read(&text).unwrap().metrics.textfile
+    };
+    assert_eq!(metrics("auto"), TextFile::Auto);
+    assert_eq!(metrics("off"), TextFile::Off);
+    assert_eq!(metrics("/prom"), TextFile::In("/prom".into()));
+}
+
+#[test]
+fn what_the_manuals_show_is_read() {
+    let manuals = [
+        include_str!("../../docs/configure.md"),
+        include_str!("../../docs/monitoring.md"),
+    ];
+    let shown = manuals.iter().flat_map(|manual| {
+        let blocks = manual.split("```toml\n").skip(1);
+        blocks.map(|block| block.split("```").next().unwrap())
+    });
+    let mut count = 0;
+    for block in shown {
+        let mut text = block.to_owned();
+        for needed in SMALLEST.split_inclusive("\"\n") {
+            let section = needed.lines().next().unwrap();
+            if !block.contains(section) {
+                text += needed;
+            }
+        }
+        read(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+        count += 1;
+    }
+    assert!(count > 8, "{count}");
 }
 
 #[test]

@@ -41,6 +41,10 @@ pub struct Status {
     pub disks: Vec<DiskStatus>,
     /// Decoders that died and were replaced.
     pub decoder_restarts: u64,
+    /// Files on record that were looked for and not found, since the service started.
+    pub missing: u64,
+    /// Filed files whose bytes were found to be no longer those that were filed, since the service started.
+    pub altered: u64,
     /// Memory of the GPU in use, where its driver tells.
     pub gpus: Vec<GpuMemory>,
     /// The last errors, the newest first.
@@ -301,6 +305,13 @@ impl Status {
                 text,
                 "THE LAST RELOAD FAILED {ago} ago, the settings before it are in use: {}",
                 error.message
+            );
+        }
+        if self.altered > 0 {
+            let _ = writeln!(
+                text,
+                "FILED FILES ALTERED: {}; `radsort verify --digests` says which",
+                self.altered
             );
         }
         text.push('\n');

@@ -25,6 +25,9 @@ impl Status {
         if self.reload_error.is_some() {
             parts.push("LAST RELOAD FAILED".to_owned());
         }
+        if self.altered > 0 {
+            parts.push("FILED FILES ALTERED".to_owned());
+        }
         let online = self
             .watches
             .iter()

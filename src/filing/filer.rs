@@ -12,6 +12,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use super::alarms::Alarms;
 use super::catalogue::Catalogue;
 use super::consumed::Consumed;
 use super::destinations::Destinations;
@@ -66,6 +67,7 @@ struct Inner {
     shares: Shares,
     consumed: Arc<RwLock<Consumed>>,
     failure: Arc<Mutex<Option<FilingError>>>,
+    alarms: Arc<Alarms>,
     destinations: Arc<Destinations>,
     by_hand: tokio::sync::Mutex<()>,
     /// What the ledger said at the start.
@@ -90,6 +92,7 @@ impl Filer {
     ) -> Result<Self, FilingError> {
         let shares = Shares::default();
         let failure = Arc::new(Mutex::new(None));
+        let alarms = Arc::<Alarms>::default();
         let consumed = Arc::clone(&opened.replay.consumed);
         let began = Began {
             instance: opened.ledger.instance().to_owned(),
@@ -102,6 +105,7 @@ impl Filer {
             Arc::clone(&destinations),
             shares.clone(),
             Arc::clone(&failure),
+            Arc::clone(&alarms),
             timing,
         )?;
         thread::Builder::new()
@@ -116,6 +120,7 @@ impl Filer {
                 shares,
                 consumed,
                 failure,
+                alarms,
                 destinations,
                 by_hand: tokio::sync::Mutex::default(),
                 began,
@@ -153,6 +158,11 @@ impl Filer {
                 .await?
             }
         }
+    }
+
+    /// What it came upon that nobody may overlook.
+    pub fn alarms(&self) -> &Alarms {
+        &self.inner.alarms
     }
 
     /// Whether this very file was copied, observed, left or released before and is not to be taken again.

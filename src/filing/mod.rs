@@ -4,8 +4,9 @@
 //! [`carry`], on the share's own thread, [`share`]), then writes what became of it, and only then tells anyone.
 //! [`recover`] finishes or undoes what a crash interrupted. [`destinations`] are the library, quarantine and duplicates;
 //! [`consumed`] remembers what was copied, observed or left, [`quarantine`] lists and gives back, [`secrets`] holds the key
-//! of the pseudonyms. [`checkpoint`] makes the start short where the ledger is long.
+//! of the pseudonyms. [`checkpoint`] makes the start short where the ledger is long. [`alarms`] counts what nobody may overlook.
 
+pub mod alarms;
 mod carry;
 pub mod catalogue;
 pub mod checkpoint;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, FileType, Mode, Stat};
 use rustix::io::Errno;
 
+use super::alarms::Alarms;
 use super::catalogue::Known;
 use super::destinations::{Destinations, Roots, group_of_new_files, open_if_there};
 use super::names;
@@ -145,9 +146,10 @@ pub(super) struct Question {
 pub(super) fn check(
     destinations: &Destinations,
     question: &Question,
+    alarms: &Alarms,
 ) -> Result<Checked, HoldReason> {
     let roots = destinations.current()?;
-    let (fate, to) = settle_fate(&roots, question)?;
+    let (fate, to) = settle_fate(&roots, question, alarms)?;
     if question.action == Action::Observe
         || (question.action == Action::Copy && fate == Fate::Duplicate)
     {
@@ -168,7 +170,11 @@ pub(super) fn check(
     })
 }
 
-fn settle_fate(roots: &Roots, question: &Question) -> Result<(Fate, Placement), HoldReason> {
+fn settle_fate(
+    roots: &Roots,
+    question: &Question,
+    alarms: &Alarms,
+) -> Result<(Fate, Placement), HoldReason> {
     let planned = (question.fate, question.placement.clone());
     if !matches!(question.fate, Fate::Filed | Fate::Review | Fate::Other) {
         return Ok(planned);
@@ -180,6 +186,7 @@ fn settle_fate(roots: &Roots, question: &Question) -> Result<(Fate, Placement), 
             return duplicate(question);
         }
         if found != known.digest {
+            alarms.note_altered(known.id.clone());
             tracing::error!(event = %Event::Altered, id = %known.id, "a filed file's bytes are no longer those that were filed");
         }
         return conflict(question);

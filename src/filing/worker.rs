@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::alarms::Alarms;
 use super::carry::Carried;
 use super::catalogue::Catalogue;
 use super::checkpoint;
@@ -123,6 +124,7 @@ pub(super) struct Worker {
     destinations: Arc<Destinations>,
     shares: Shares,
     failure: Arc<Mutex<Option<FilingError>>>,
+    alarms: Arc<Alarms>,
     timing: Timing,
     inbox: Receiver<Message>,
     messages: Sender<Message>,
@@ -151,6 +153,7 @@ impl Worker {
         destinations: Arc<Destinations>,
         shares: Shares,
         failure: Arc<Mutex<Option<FilingError>>>,
+        alarms: Arc<Alarms>,
         timing: Timing,
     ) -> Result<(Self, Sender<Message>), FilingError> {
         let (messages, inbox) = mpsc::channel();
@@ -163,6 +166,7 @@ impl Worker {
             destinations,
             shares,
             failure,
+            alarms,
             timing,
             inbox,
             messages: messages.clone(),

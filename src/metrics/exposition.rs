@@ -23,7 +23,7 @@ type Value = Gauge<f64, std::sync::atomic::AtomicU64>;
 /// Everything: what was counted, and how things stand.
 pub fn text(metrics: &Metrics, status: &Status) -> String {
     let mut text = String::new();
-    for registry in [&metrics.registry, &standing(status)] {
+    for registry in [&metrics.registry, &standing(status, &metrics.site)] {
         // Writing to a String does not fail.
         let _ = encode_registry(&mut text, registry);
     }
@@ -31,8 +31,8 @@ pub fn text(metrics: &Metrics, status: &Status) -> String {
 }
 
 /// How things stand now.
-fn standing(status: &Status) -> Registry {
-    let mut registry = Registry::with_prefix("radsort");
+fn standing(status: &Status, site: &str) -> Registry {
+    let mut registry = super::registry(site);
     service(&mut registry, status);
     watches(&mut registry, status);
     disks(&mut registry, status);
@@ -53,6 +53,13 @@ fn service(registry: &mut Registry, status: &Status) {
         "When the service became ready, seconds since the Unix epoch",
         seconds(status.up_since_us),
     );
+    // By its age is told that a service has died: its last text file stays, and looks alive otherwise.
+    single(
+        registry,
+        "last_update_timestamp_seconds",
+        "When these figures were true, seconds since the Unix epoch",
+        seconds(status.now_us),
+    );
     single(
         registry,
         "reload_failed",
@@ -64,6 +71,16 @@ fn service(registry: &mut Registry, status: &Status) {
         "decoder_restarts",
         "Decoder processes that died or fell out of step and were replaced",
         restarts,
+    );
+    registry.register(
+        "missing_files",
+        "Files on record that were looked for and not found",
+        ConstCounter::new(status.missing),
+    );
+    registry.register(
+        "altered_files",
+        "Filed files whose bytes were found to be no longer those that were filed",
+        ConstCounter::new(status.altered),
     );
     if let Some(model) = &status.model {
         let labels = vec![

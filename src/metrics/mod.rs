@@ -2,7 +2,7 @@
 //!
 //! [`Metrics`] counts from the start of the process; how things stand now comes from [`Status`](crate::control::status::Status).
 //! [`exposition`] writes both as Prometheus's text, for a [`textfile`] or for whoever asks the [`server`]. Labels are the
-//! configured drop directories, the bundle's categories and radsort's own words: bounded, and nothing of a patient.
+//! site, the configured drop directories, the bundle's categories and radsort's own words: bounded, and nothing of a patient.
 
 pub mod exposition;
 mod recent;
@@ -10,6 +10,7 @@ pub mod server;
 pub mod textfile;
 mod timed;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -119,6 +120,7 @@ type Counters = Family<Labels, Counter>;
 
 /// What is counted since the process started.
 pub struct Metrics {
+    site: String,
     registry: Registry,
     files: Counters,
     retries: Counters,
@@ -130,8 +132,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Starts counting; the recent past of each drop directory is read from the state directory, if it is there.
-    pub fn open(state: &Path) -> Self {
+    /// Starts counting for a [site](site_of); the recent past of each drop directory is read from the state directory, if
+    /// it is there.
+    pub fn open(state: &Path, site: String) -> Self {
         let stages: Family<_, _, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
         for stage in Stage::ALL {
@@ -139,7 +142,8 @@ impl Metrics {
             drop(stages.get_or_create(&vec![("stage", stage.as_str().to_owned())]));
         }
         let mut metrics = Self {
-            registry: Registry::with_prefix("radsort"),
+            registry: registry(&site),
+            site,
             files: Counters::default(),
             retries: Counters::default(),
             vanished: Counters::default(),
@@ -281,6 +285,19 @@ impl Metrics {
         }
         category.to_owned()
     }
+}
+
+/// The site that a configuration describes, as every series is labelled and the text file is named: the configuration's
+/// name. Several sites on one server are told apart by it.
+pub fn site_of(config: &Path) -> String {
+    let stem = config.file_stem().unwrap_or("radsort".as_ref());
+    stem.to_string_lossy().into_owned()
+}
+
+/// An empty registry whose series all name their site.
+fn registry(site: &str) -> Registry {
+    let label = (Cow::from("site"), Cow::from(site.to_owned()));
+    Registry::with_prefix_and_labels("radsort", std::iter::once(label))
 }
 
 /// The drop directory's name; one-off passes have one together.

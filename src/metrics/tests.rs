@@ -123,6 +123,10 @@ fn told(watch: &str, fate: Fate, reason: Option<Reason>) -> Told {
     }
 }
 
+fn open(state: &Path) -> Metrics {
+    Metrics::open(state, "radsort".into())
+}
+
 fn status() -> Status {
     Status {
         version: "1.2.3".into(),
@@ -160,7 +164,7 @@ fn status() -> Status {
 /// All names that there are when every part of the service has something to say.
 pub(crate) fn names() -> BTreeSet<String> {
     let dir = tempfile::tempdir().unwrap();
-    let metrics = Metrics::open(dir.path());
+    let metrics = open(dir.path());
     metrics.told(&told("north", Fate::Filed, None));
     metrics.retried("north", Retry::Changed);
     metrics.vanished("north");
@@ -175,7 +179,7 @@ pub(crate) fn names() -> BTreeSet<String> {
 #[test]
 fn what_happened_is_what_is_written() {
     let dir = tempfile::tempdir().unwrap();
-    let metrics = Metrics::open(dir.path());
+    let metrics = open(dir.path());
     for _ in 0..2 {
         metrics.told(&told("north", Fate::Filed, None));
     }
@@ -309,12 +313,33 @@ fn what_happened_is_what_is_written() {
     assert_eq!(one("radsort_decoder_restarts_total", &[]), 3.0);
     assert_eq!(one("radsort_index_files", &[("decision", "filed")]), 5.0);
     assert_eq!(one("radsort_score_drift", &[("watch", "north")]), 0.3);
+    let updated = one("radsort_last_update_timestamp_seconds", &[]);
+    assert_eq!(updated, 9010.0);
+}
+
+#[test]
+fn series_of_two_sites_on_one_server_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let series = |config: &str| -> BTreeSet<(String, BTreeMap<String, String>)> {
+        let metrics = Metrics::open(dir.path(), site_of(config.as_ref()));
+        metrics.told(&told("north", Fate::Filed, None));
+        let samples = parse(&exposition::text(&metrics, &status()));
+        samples.into_iter().map(|it| (it.0, it.1)).collect()
+    };
+    let (one, other) = (
+        series("/etc/radsort/radsort.toml"),
+        series("/etc/radsort/ward3.toml"),
+    );
+    assert_eq!(one.len(), other.len());
+    let both: Vec<_> = one.intersection(&other).collect();
+    assert!(both.is_empty(), "node_exporter would drop {both:?}");
+    assert!(other.iter().all(|(_, labels)| labels["site"] == "ward3"));
 }
 
 #[test]
 fn the_recent_past_outlives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let metrics = Metrics::open(dir.path());
+    let metrics = open(dir.path());
     for n in 0..40 {
         let (fate, reason) = if n % 4 == 0 {
             (Fate::Review, Some(Reason::LowConfidence))
@@ -325,18 +350,15 @@ fn the_recent_past_outlives_a_restart() {
     }
     assert_eq!(metrics.rates("north").review, Some(0.25));
     metrics.save().unwrap();
-    assert_eq!(
-        Metrics::open(dir.path()).rates("north"),
-        metrics.rates("north")
-    );
+    assert_eq!(open(dir.path()).rates("north"), metrics.rates("north"));
     std::fs::write(dir.path().join("recent.json"), "{").unwrap();
-    assert_eq!(Metrics::open(dir.path()).rates("north"), Rates::default());
+    assert_eq!(open(dir.path()).rates("north"), Rates::default());
 }
 
 #[test]
 fn categories_beyond_what_any_bundle_has_are_counted_together() {
     let dir = tempfile::tempdir().unwrap();
-    let metrics = Metrics::open(dir.path());
+    let metrics = open(dir.path());
     for n in 0..3 * MOST_CATEGORIES {
         let mut one = told("north", Fate::Filed, None);
         one.category = Some(format!("category-{n}"));
@@ -413,7 +435,7 @@ proptest! {
     #[test]
     fn any_name_of_a_drop_directory_is_a_label_that_reads_back(name in "[^/\\p{Cc}]{1,64}|[\"\\\\n{}=, ]{1,20}") {
         let dir = tempfile::tempdir().unwrap();
-        let metrics = Metrics::open(dir.path());
+        let metrics = open(dir.path());
         metrics.told(&told(&name, Fate::Filed, None));
         let mut status = status();
         status.watches[0].name = name.clone();

@@ -133,7 +133,7 @@ mod tests {
             command: script(dir.path(), &text),
             ..AlertSettings::default()
         };
-        let metrics = Arc::new(Metrics::open(dir.path()));
+        let metrics = Arc::new(Metrics::open(dir.path(), "radsort".into()));
         let alerts = Alerts::start(metrics).unwrap();
         let said = "north: `touch /tmp/x`; \"$(id)\"";
         alerts.tell(
@@ -157,7 +157,7 @@ mod tests {
             timeout: Duration::from_millis(50),
             ..AlertSettings::default()
         };
-        let metrics = Arc::new(Metrics::open(dir.path()));
+        let metrics = Arc::new(Metrics::open(dir.path(), "radsort".into()));
         let alerts = Alerts::start(Arc::clone(&metrics)).unwrap();
         let started = Instant::now();
         for _ in 0..3 * QUEUE {
@@ -169,7 +169,7 @@ mod tests {
                 &metrics,
                 &crate::control::status::Status::default(),
             );
-            text.contains("radsort_alert_runs_total{outcome=\"failed\"}")
+            text.contains("radsort_alert_runs_total{site=\"radsort\",outcome=\"failed\"}")
                 .then_some(())
         });
     }

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::settings::AlertSettings;
-use crate::control::status::{NOT_ANSWERING, Status, WatchState, bytes};
+use crate::control::status::{NOT_ANSWERING, Status, WatchState, age, bytes};
 use crate::telemetry::Event;
 
 /// What has not been seen for so long is over: intake that is paused is tried again and again, and looks well meanwhile.
 const CALM: Duration = Duration::from_mins(1);
 
-/// What kind of trouble, and whose: a drop directory's or a disk's name.
+/// Files that wait are news only when they do so for longer: after a start or a reload all of them are looked at anew, and
+/// some senders let others in when they are done.
+const LASTING: Duration = Duration::from_mins(10);
+
+/// What kind of trouble, and whose: a drop directory's or a disk's name, or a part of radsort.
 pub type Key = (Event, String);
 
 /// Something that is wrong.
@@ -18,7 +22,7 @@ pub type Key = (Event, String);
 pub struct Condition {
     /// What kind.
     pub event: Event,
-    /// Which drop directory or disk.
+    /// Which drop directory or disk, or which part of radsort: `library` (its files), `model`, `configuration`.
     pub subject: String,
     /// For people.
     pub message: String,
@@ -28,21 +32,42 @@ pub struct Condition {
     pub limit: Option<f64>,
 }
 
+impl Condition {
+    /// Without a number.
+    fn plain(event: Event, subject: &str, message: String) -> Self {
+        Self {
+            event,
+            subject: subject.to_owned(),
+            message,
+            value: None,
+            limit: None,
+        }
+    }
+
+    /// How long it must have lasted before it is news.
+    fn patience(&self) -> Duration {
+        match self.event {
+            Event::CannotTake | Event::FilesWait => LASTING,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How often it has happened, where that is what counts: each time more is news again, and it is never over.
+    fn times(&self) -> f64 {
+        match self.event {
+            Event::Missing | Event::Altered => self.value.unwrap_or_default(),
+            _ => 0.0,
+        }
+    }
+}
+
 /// Everything that is wrong now.
 pub fn conditions(status: &Status, limits: &AlertSettings) -> BTreeMap<Key, Condition> {
     let mut found = Vec::new();
     for watch in &status.watches {
         let name = &watch.name;
         let why = watch.why.as_deref().unwrap_or("unknown reason");
-        let mut plain = |event, message| {
-            found.push(Condition {
-                event,
-                subject: name.clone(),
-                message,
-                value: None,
-                limit: None,
-            });
-        };
+        let mut plain = |event, message| found.push(Condition::plain(event, name, message));
         match watch.state {
             WatchState::Online => {}
             WatchState::Held => plain(
@@ -53,6 +78,28 @@ pub fn conditions(status: &Status, limits: &AlertSettings) -> BTreeMap<Key, Cond
                 plain(Event::ShareNotAnswering, format!("{name}: {why}"));
             }
             WatchState::Offline => plain(Event::ShareOffline, format!("{name}: offline: {why}")),
+        }
+        // While intake is paused, files are held for that.
+        if watch.cannot_take > 0 && watch.state == WatchState::Online {
+            plain(
+                Event::CannotTake,
+                format!("{name}: files cannot be taken: {why}"),
+            );
+        }
+        if let Some(since) = watch.oldest_waiting_us {
+            let waits = Duration::from_micros(u64::try_from(status.now_us - since).unwrap_or(0));
+            if waits > limits.waiting {
+                let (waits_for, limit) = (age(status.now_us - since), limits.waiting);
+                found.push(Condition {
+                    event: Event::FilesWait,
+                    subject: name.clone(),
+                    message: format!(
+                        "{name}: a file has waited for {waits_for}: `radsort status` says for what"
+                    ),
+                    value: Some(waits.as_secs_f64()),
+                    limit: Some(limit.as_secs_f64()),
+                });
+            }
         }
         let mut above = |event, value: Option<f64>, limit: f64, what: &str| {
             if let Some(value) = value.filter(|value| *value > limit) {
@@ -97,10 +144,50 @@ pub fn conditions(status: &Status, limits: &AlertSettings) -> BTreeMap<Key, Cond
             });
         }
     }
+    found.extend(of_the_service(status));
     found
         .into_iter()
         .map(|it| ((it.event, it.subject.clone()), it))
         .collect()
+}
+
+/// What is wrong with the service itself, or with files that it has filed.
+fn of_the_service(status: &Status) -> Vec<Condition> {
+    let mut found = Vec::new();
+    let refused = status.model.as_ref().and_then(|it| it.gpu_refused.as_ref());
+    if let Some(why) = refused {
+        let message = format!("the model runs on the CPU, not on the GPU: {why}");
+        found.push(Condition::plain(Event::NotOnGpu, "model", message));
+    }
+    if let Some(error) = &status.reload_error {
+        let why = &error.message;
+        let message = format!("the last reload failed, the settings before it are in force: {why}");
+        found.push(Condition::plain(
+            Event::ConfigRefused,
+            "configuration",
+            message,
+        ));
+    }
+    for (event, files, what) in [
+        (
+            Event::Missing,
+            status.missing,
+            "files on record are nowhere to be found: `radsort verify` says which",
+        ),
+        (
+            Event::Altered,
+            status.altered,
+            "filed files are no longer what was filed: `radsort verify --digests` says which",
+        ),
+    ] {
+        if files > 0 {
+            found.push(Condition {
+                value: Some(files as f64),
+                ..Condition::plain(event, "library", format!("{files} {what}"))
+            });
+        }
+    }
+    found
 }
 
 /// Something has begun, or is over.
@@ -124,7 +211,10 @@ pub struct Latch {
 #[derive(Debug)]
 struct Standing {
     condition: Condition,
+    since: Instant,
     seen: Instant,
+    /// Once it has been said: how often it had happened then.
+    said: Option<f64>,
     told: bool,
 }
 
@@ -138,32 +228,40 @@ impl Latch {
     ) -> Vec<Change> {
         let mut changes = Vec::new();
         for (key, condition) in found {
-            if let Some(standing) = self.standing.get_mut(&key) {
-                (standing.condition, standing.seen) = (condition, now);
+            let times = condition.times();
+            let standing = self.standing.entry(key.clone()).or_insert(Standing {
+                condition: condition.clone(),
+                since: now,
+                seen: now,
+                said: None,
+                told: false,
+            });
+            (standing.condition, standing.seen) = (condition, now);
+            if now.duration_since(standing.since) < standing.condition.patience()
+                || standing.said.is_some_and(|said| said >= times)
+            {
                 continue;
             }
-            let tell = self
-                .told
-                .get(&key)
-                .is_none_or(|last| now.duration_since(*last) >= every);
-            if tell {
-                self.told.insert(key.clone(), now);
+            let last = self.told.get(&key);
+            let tell = last.is_none_or(|last| now.duration_since(*last) >= every);
+            if standing.said.is_some() && !tell {
+                // It has happened again: said when the command may hear of it again.
+                continue;
             }
+            if tell {
+                self.told.insert(key, now);
+            }
+            standing.said = Some(times);
+            standing.told |= tell;
             changes.push(Change {
-                condition: condition.clone(),
+                condition: standing.condition.clone(),
                 over: false,
                 tell,
             });
-            let standing = Standing {
-                condition,
-                seen: now,
-                told: tell,
-            };
-            self.standing.insert(key, standing);
         }
         self.standing.retain(|_, standing| {
             let stays = now.duration_since(standing.seen) < CALM;
-            if !stays {
+            if !stays && standing.said.is_some() {
                 changes.push(Change {
                     condition: standing.condition.clone(),
                     over: true,
@@ -180,7 +278,7 @@ impl Latch {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::control::status::{DiskStatus, tests::watch};
+    use crate::control::status::{DiskStatus, ErrorLine, ModelStatus, tests::watch};
     use proptest::prelude::*;
 
     const EVERY: Duration = Duration::from_mins(15);
@@ -205,7 +303,28 @@ mod tests {
         hangs.review_rate = Some(0.5);
         let mut gone = watch("west");
         (gone.state, gone.drift) = (WatchState::Offline, Some(0.1));
-        status.watches = vec![bad, hangs, gone];
+        let mut stuck = watch("east");
+        (stuck.state, stuck.drift) = (WatchState::Online, None);
+        stuck.why = Some("2 files: no permission to move it".into());
+        stuck.cannot_take = 2;
+        let hours = |hours: i64| hours * 3_600_000_000;
+        (status.now_us, stuck.oldest_waiting_us) = (hours(9), Some(hours(6)));
+        let mut waits = stuck.clone();
+        (waits.name, waits.cannot_take, waits.oldest_waiting_us) =
+            ("busy".into(), 0, Some(hours(8)));
+        for watch in [&mut bad, &mut hangs, &mut gone] {
+            (watch.cannot_take, watch.oldest_waiting_us) = (0, None);
+        }
+        status.watches = vec![bad, hangs, gone, stuck, waits];
+        status.model = Some(ModelStatus {
+            gpu_refused: Some("no driver".into()),
+            ..ModelStatus::default()
+        });
+        status.reload_error = Some(ErrorLine {
+            message: "line 3".into(),
+            ..ErrorLine::default()
+        });
+        (status.missing, status.altered) = (4, 1);
         let disk = |what: &str, free| DiskStatus {
             what: what.into(),
             free,
@@ -225,14 +344,40 @@ mod tests {
             of(Event::ShareNotAnswering, "south"),
             of(Event::ShareOffline, "west"),
             of(Event::DiskLow, "library"),
+            of(Event::CannotTake, "east"),
+            of(Event::FilesWait, "east"),
+            of(Event::NotOnGpu, "model"),
+            of(Event::ConfigRefused, "configuration"),
+            of(Event::Missing, "library"),
+            of(Event::Altered, "library"),
         ];
         expected.sort();
         assert_eq!(events(&status), expected);
-        let paused = &conditions(&status, &limits())[&of(Event::IntakePaused, "north")];
-        assert_eq!(
-            paused.message,
-            "north: intake is paused: the library's disk is full"
-        );
+        let found = conditions(&status, &limits());
+        for (event, subject, message) in [
+            (
+                Event::IntakePaused,
+                "north",
+                "north: intake is paused: the library's disk is full",
+            ),
+            (
+                Event::CannotTake,
+                "east",
+                "east: files cannot be taken: 2 files: no permission to move it",
+            ),
+            (
+                Event::FilesWait,
+                "east",
+                "east: a file has waited for 3 h 0 min: `radsort status` says for what",
+            ),
+            (
+                Event::ConfigRefused,
+                "configuration",
+                "the last reload failed, the settings before it are in force: line 3",
+            ),
+        ] {
+            assert_eq!(found[&of(event, subject)].message, message);
+        }
     }
 
     fn paused() -> BTreeMap<Key, Condition> {
@@ -265,6 +410,46 @@ mod tests {
         assert_eq!(at(80, paused()), [(false, false)]);
         assert_eq!(at(200, BTreeMap::new()), [(true, false)]);
         assert_eq!(at(900, paused()), [(false, true)]);
+    }
+
+    fn found(event: Event, value: Option<f64>) -> BTreeMap<Key, Condition> {
+        let condition = Condition {
+            value,
+            ..Condition::plain(event, "it", String::new())
+        };
+        BTreeMap::from([((event, "it".to_owned()), condition)])
+    }
+
+    #[test]
+    fn files_that_cannot_be_taken_are_news_when_they_stay_so() {
+        let (mut latch, start) = (Latch::default(), Instant::now());
+        let mut at = |minutes, found| {
+            shape(&latch.update(start + Duration::from_mins(minutes), EVERY, found))
+        };
+        let stuck = || found(Event::CannotTake, None);
+        assert_eq!(at(0, stuck()), []);
+        assert_eq!(at(9, stuck()), []);
+        assert_eq!(at(10, BTreeMap::new()), [], "what was not said is not over");
+        assert_eq!(at(11, stuck()), []);
+        assert_eq!(at(20, stuck()), []);
+        assert_eq!(at(21, stuck()), [(false, true)]);
+        assert_eq!(at(30, stuck()), []);
+        assert_eq!(at(31, BTreeMap::new()), [(true, true)]);
+    }
+
+    #[test]
+    fn each_file_more_that_is_missing_is_news_again_but_not_too_often() {
+        let (mut latch, start) = (Latch::default(), Instant::now());
+        let mut at = |minutes, files| {
+            let found = found(Event::Missing, Some(files));
+            shape(&latch.update(start + Duration::from_mins(minutes), EVERY, found))
+        };
+        assert_eq!(at(0, 1.0), [(false, true)]);
+        assert_eq!(at(1, 1.0), []);
+        assert_eq!(at(2, 3.0), [], "not yet again");
+        assert_eq!(at(15, 3.0), [(false, true)]);
+        assert_eq!(at(60, 3.0), []);
+        assert_eq!(at(61, 4.0), [(false, true)]);
     }
 
     proptest! {

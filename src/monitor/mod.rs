@@ -202,8 +202,17 @@ fn log(change: &Change) {
     let condition = &change.condition;
     let message = &condition.message;
     match (condition.event, change.over) {
-        // The watchers and intake say these themselves.
-        (Event::IntakePaused | Event::ShareOffline, _) => {}
+        // These are said where they are noticed.
+        (
+            Event::IntakePaused
+            | Event::ShareOffline
+            | Event::CannotTake
+            | Event::NotOnGpu
+            | Event::ConfigRefused
+            | Event::Missing
+            | Event::Altered,
+            _,
+        ) => {}
         (Event::DiskLow, over) => {
             let disk = condition.subject.as_str();
             let free = bytes(condition.value.unwrap_or_default() as u64);
@@ -236,7 +245,7 @@ struct TextFile {
 impl TextFile {
     fn of(engine: &Engine) -> Option<Self> {
         let settings = engine.settings();
-        let directory = settings.metrics.textfile.as_deref()?;
+        let directory = textfile::directory_to_use(&settings.metrics.textfile)?;
         Some(Self {
             path: textfile::path(directory, &settings.source),
             due: Instant::now(),

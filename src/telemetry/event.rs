@@ -65,6 +65,7 @@ events! {
     EventsLost = "events-lost", "f8468c3e909e48f09295120442fb09c0", "The kernel lost events of a drop directory.";
     DiskLow = "disk-low", "42f1da2dd5134539a09442a4ea79203c", "A disk is getting full.";
     DiskEnough = "disk-enough", "b820facc0c10446293f7b030526f1185", "A disk has room again.";
+    FilesWait = "files-wait", "05d71ecccb2d43f381e7e1903d639a0f", "A file has waited for long.";
     ReviewRateHigh = "review-rate-high", "f745a50f1c2b4a67a9681d76ac49ff32", "Unusually many files go to review.";
     QuarantineRateHigh = "quarantine-rate-high", "027c2df540e746c782eaff7bd8077ae1", "Unusually many files are quarantined.";
     Drift = "drift", "1bf65eed0b2a4b8ea118b1676c5fc8a0", "The model's confidence is distributed differently than before.";

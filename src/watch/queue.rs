@@ -15,6 +15,10 @@ use crate::domain::{Fingerprint, RelPath};
 /// How often a file is looked at again that failed, or may not be read.
 const RETRY: Duration = Duration::from_mins(1);
 
+/// A file that seems to have waited for longer counts from when it was first seen: a clock was wrong, or it lay there before
+/// there was a radsort to wait for.
+const LONGEST_WAIT_US: i64 = 30 * 24 * 3600 * 1_000_000;
+
 /// What a file waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
@@ -51,6 +55,7 @@ struct Candidate {
     path: RelPath,
     first: Moment,
     seen_us: i64,
+    since_us: i64,
     machine: Settling,
     phase: Phase,
     generation: u64,
@@ -172,6 +177,8 @@ pub struct Queue {
     ids: BTreeMap<RelPath, u64>,
     timers: BTreeSet<(Moment, u64)>,
     due: BTreeSet<u64>,
+    /// Since when each waits.
+    since: BTreeSet<(i64, u64)>,
     /// Files that stay where they are, in the state in which they were finished with.
     left: HashMap<RelPath, (Sight, u64)>,
     /// Whether the time of last status change tells such files apart as well.
@@ -192,6 +199,7 @@ impl Queue {
             ids: BTreeMap::new(),
             timers: BTreeSet::new(),
             due: BTreeSet::new(),
+            since: BTreeSet::new(),
             left: HashMap::new(),
             exact: false,
             generation: 0,
@@ -210,9 +218,22 @@ impl Queue {
         self.left.len()
     }
 
-    /// When the oldest file was first seen, microseconds since the Unix epoch.
+    /// Since when the oldest file waits, microseconds since the Unix epoch: since it came, also when that was before this
+    /// process, where the disk tells; else since it was first seen.
     pub fn oldest_us(&self) -> Option<i64> {
-        self.files.values().next().map(|file| file.seen_us)
+        self.since.first().map(|(since_us, _)| *since_us)
+    }
+
+    /// The time of last status change is when a file was put there, or changed for the last time. Elsewhere than on local
+    /// disks it can be any time.
+    fn waits_since(&self, seen: &Seen) -> i64 {
+        let came_us = seen.sight.ctime_ns / 1000;
+        let is_likely = (seen.now_us - LONGEST_WAIT_US..seen.now_us).contains(&came_us);
+        if self.exact && is_likely {
+            came_us
+        } else {
+            seen.now_us
+        }
     }
 
     /// Why files are held, with how many; the first thousand are counted.
@@ -313,11 +334,14 @@ impl Queue {
         self.last_id += 1;
         let id = self.last_id;
         let machine = Settling::new(now, seen.sight, seen.rested);
+        let since_us = self.waits_since(&seen);
+        self.since.insert((since_us, id));
         self.ids.insert(seen.path.clone(), id);
         let file = Candidate {
             path: seen.path,
             first: now,
             seen_us: seen.now_us,
+            since_us,
             machine,
             phase: Phase::Looking,
             generation: self.generation,
@@ -589,6 +613,7 @@ impl Queue {
         self.set(id, Phase::GivenUp);
         if let Some(file) = self.files.remove(&id) {
             *self.counts.of(Class::GivenUp) -= 1;
+            self.since.remove(&(file.since_us, id));
             self.ids.remove(&file.path);
         }
     }

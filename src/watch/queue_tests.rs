@@ -250,3 +250,40 @@ fn files_below_a_directory_are_known_by_their_path() {
         ["a/1", "a/b/2"]
     );
 }
+
+#[test]
+fn a_file_has_waited_since_it_came_whatever_process_saw_it_first() {
+    const HOUR_US: i64 = 3_600_000_000;
+    const NOW_US: i64 = 500_000 * HOUR_US;
+    let oldest = |exact: bool, came_us: &[i64], gone: &[&str]| {
+        let mut queue = Queue::new(RULES, false);
+        queue.set_exact(exact);
+        for (name, came_us) in ["a", "b", "c"].into_iter().zip(came_us) {
+            let seen = Seen {
+                path: RelPath::new(name).unwrap(),
+                sight: Sight {
+                    ctime_ns: came_us * 1000,
+                    ..sight(1)
+                },
+                origin: Origin::Scan { expected: true },
+                rested: Duration::ZERO,
+                now_us: NOW_US,
+            };
+            assert_eq!(queue.seen(Duration::ZERO, seen, |_| false), Errand::None);
+        }
+        for name in gone {
+            assert_eq!(queue.gone(&RelPath::new(*name).unwrap()), Errand::None);
+        }
+        queue.oldest_us()
+    };
+    let hours_ago = |hours: i64| NOW_US - hours * HOUR_US;
+    let came = [hours_ago(2), hours_ago(5), hours_ago(3)];
+    assert_eq!(oldest(true, &came, &[]), Some(hours_ago(5)));
+    assert_eq!(oldest(true, &came, &["b"]), Some(hours_ago(3)));
+    assert_eq!(oldest(true, &came, &["a", "b", "c"]), None);
+    // Shares tell any time; clocks jump.
+    assert_eq!(oldest(false, &came, &[]), Some(NOW_US));
+    for odd in [0, hours_ago(24 * 365), hours_ago(-7)] {
+        assert_eq!(oldest(true, &[odd], &[]), Some(NOW_US));
+    }
+}

@@ -48,7 +48,7 @@ pub struct WatchStatus {
     pub left: usize,
     /// One-shot: files that did not settle in time.
     pub given_up: usize,
-    /// When the oldest file that is not finished with was first seen, microseconds since the Unix epoch.
+    /// Since when the oldest file that is not finished with waits, microseconds since the Unix epoch.
     pub oldest_us: Option<i64>,
     /// Complete scans so far.
     pub full_scans: u64,

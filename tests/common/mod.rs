@@ -92,9 +92,15 @@ impl Site {
         } else {
             format!("[model]\nbundle = {:?}\n", shipped_bundle())
         };
+        // This machine's own monitoring does not hear of tests.
+        let metrics = if sections.contains("[metrics]") {
+            ""
+        } else {
+            "[metrics]\ntextfile = \"off\"\n"
+        };
         let text = format!(
             "[[watch]]\npath = {:?}\n{settle}{watch}\n[library]\npath = {:?}\n[state]\npath = {:?}\n\
-             [runtime]\nthreads = 1\n{model}{sections}\n",
+             [runtime]\nthreads = 1\n{model}{metrics}{sections}\n",
             self.drop, self.library, self.state
         );
         let new = self.config.with_extension("new");

@@ -199,6 +199,26 @@ in_ systemctl reload radsort || fail "a good configuration was not reloaded"
 ask 's["reload_error"] is None' >/dev/null || fail "the error of the reload before stays"
 step "reloads: a bad one is refused and told, a good one taken"
 
+# -- metrics: node_exporter's directory is used as soon as it is there, and a port is one shipped drop-in away
+prom=/var/lib/prometheus/node-exporter
+in_ install -d -o radsort $prom
+in_ radsort setup >/dev/null || true # it says that the service runs as it was before
+in_ cp /etc/radsort/radsort.toml /opt/without-port.toml
+in_ bash -c 'printf "[metrics]\ninterval = \"1s\"\nlisten = \"127.0.0.1:9464\"\n" >>/etc/radsort/radsort.toml'
+in_ install -D -m 644 /usr/share/radsort/systemd/metrics-port.conf /etc/systemd/system/radsort.service.d/30-metrics-port.conf
+in_ systemctl daemon-reload
+in_ systemctl restart radsort || fail "it does not start with a port for metrics"
+until_ 30 in_ grep '^radsort_build_info{site="radsort",' $prom/radsort.prom || fail "node_exporter gets no figures"
+scraped() { in_ bash -c 'exec 3<>/dev/tcp/127.0.0.1/9464 && printf "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" >&3 && grep ^radsort_build_info <&3'; }
+until_ 30 scraped || fail "nothing answers at the port for metrics"
+in_ systemctl stop radsort
+in_ test -e $prom/radsort.prom && fail "figures of a service that was stopped are left"
+in_ cp /opt/without-port.toml /etc/radsort/radsort.toml
+in_ rm /etc/systemd/system/radsort.service.d/30-metrics-port.conf
+in_ systemctl daemon-reload
+in_ systemctl start radsort || fail "it does not start without the port"
+step "metrics: a file for node_exporter in the sandbox, a port by the shipped drop-in"
+
 # -- another model
 in_ bash -c 'cp -r /usr/share/radsort/models/spine-phantom /opt/other && sed -i "s/^version = .*/version = \"9.9.9\"/" /opt/other/bundle.toml'
 in_ radsort models import /opt/other >/dev/null || fail "models import"

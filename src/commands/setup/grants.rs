@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::unit::Unit;
 use crate::config::Settings;
 use crate::config::settings::Action;
+use crate::metrics::textfile;
 
 /// One directory that the service gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,13 @@ pub fn named(settings: &Settings, unit: &Unit) -> Vec<Grant> {
     let socket = settings.control.socket.parent().unwrap_or(Path::new("/"));
     if !socket.starts_with(unit.runtime()) && !socket.starts_with(&settings.state) {
         grants.push(destination("the control socket", socket));
+    }
+    // It keeps nothing from starting.
+    if let Some(directory) = textfile::directory(&settings.metrics.textfile) {
+        grants.push(Grant {
+            needed: false,
+            ..destination("figures for node_exporter", directory)
+        });
     }
     for watch in &settings.watches {
         let action = match watch.action {

@@ -45,6 +45,9 @@ impl Worker {
         place(ends, "after-filed");
         for record in &records {
             self.replay.fold(record);
+            if matches!(record, Record::Missing { .. }) {
+                self.alarms.note_missing();
+            }
             if let Record::Filed { id, .. }
             | Record::Quarantined { id, .. }
             | Record::Abandoned { id, .. }

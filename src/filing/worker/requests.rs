@@ -110,8 +110,10 @@ impl Worker {
             }
         };
         let (destinations, messages) = (Arc::clone(&self.destinations), self.messages.clone());
+        let alarms = Arc::clone(&self.alarms);
         library.submit(move || {
-            let checked = catch_unwind(AssertUnwindSafe(|| check(&destinations, &question)));
+            let looked = AssertUnwindSafe(|| check(&destinations, &question, &alarms));
+            let checked = catch_unwind(looked);
             let panicked = || HoldReason::Trouble(RootId::Library, "looking at it panicked".into());
             let checked = checked.unwrap_or_else(|_| Err(panicked()));
             let _ = messages.send(Message::Checked {
