@@ -342,3 +342,37 @@ fn patients_whom_a_site_s_models_learned_from_promise_nothing() {
     let left_out = &after["left-out"]["the patient was used to fit the model or its limits"];
     assert!(left_out.as_u64().unwrap() > 30, "{after:#}");
 }
+
+#[test]
+fn a_patient_has_one_side_whichever_way_the_labels_come_and_nobody_s_id_is_kept() {
+    let site = site();
+    let images = images(&site, 30, 33);
+    let list = images.join("labels.csv");
+    let trained = |source: &[&str], name: &str| -> Value {
+        let out = site.dir.path().join(name);
+        let words = ["retrain", "--few-patients", "--classifier", "view", "--out"];
+        site.ok(&[&words[..], &[text(&out)], source].concat());
+        let sides = fs::read_to_string(site.state.join("retrain/sides.json")).unwrap();
+        serde_json::from_str::<Value>(&sides).unwrap()["patients"].clone()
+    };
+    let by_folders = trained(&["--from", text(&images)], "one");
+    let by_list = trained(&["--labels", text(&list)], "two");
+    assert!(by_folders.as_object().unwrap().len() > 5, "{by_folders:#}");
+    assert_eq!(by_folders, by_list);
+
+    let truth = fs::read_to_string(&list).unwrap();
+    let column = truth.lines().next().unwrap().split(',');
+    let column = column.into_iter().position(|name| name == "patient");
+    let ids: Vec<&str> = truth
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(column.unwrap()).unwrap())
+        .collect();
+    for file in common::files(&site.state) {
+        let bytes = fs::read(&file).unwrap();
+        for id in &ids {
+            let found = bytes.windows(id.len()).any(|it| it == id.as_bytes());
+            assert!(!found, "{} holds {id}", file.display());
+        }
+    }
+}
