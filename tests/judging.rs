@@ -376,3 +376,35 @@ fn a_patient_has_one_side_whichever_way_the_labels_come_and_nobody_s_id_is_kept(
         }
     }
 }
+
+#[test]
+fn the_library_is_no_folder_that_people_have_sorted() {
+    let site = site();
+    let images = images(&site, 10, 34);
+    let mut daemon = site.start();
+    let files = common::files(&images);
+    let files = files
+        .iter()
+        .filter(|file| file.extension() == Some("dcm".as_ref()));
+    for (k, file) in files.enumerate() {
+        fs::copy(file, site.drop.join(format!("{k}.dcm"))).unwrap();
+    }
+    daemon.wait_total(10);
+    daemon.stop();
+    let filed = site.filed();
+    let folder = filed.iter().find(|path| !path.starts_with('_')).unwrap();
+    let folder = folder.split('/').next().unwrap();
+    let linked = site.dir.path().join("linked");
+    fs::create_dir(&linked).unwrap();
+    std::os::unix::fs::symlink(site.library.join(folder), linked.join(folder)).unwrap();
+
+    let (around, within) = (site.library.parent().unwrap(), site.library.join(folder));
+    for from in [&site.library, &within, &linked, &around.to_owned()] {
+        for verb in [&["retrain", "--dry-run"][..], &["evaluate"]] {
+            let refused = site.run(&[verb, &["--from", text(from)]].concat());
+            let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(1), "{why}");
+            assert!(why.contains("Leave --from away"), "{verb:?}: {why}");
+        }
+    }
+}
