@@ -408,3 +408,20 @@ fn the_library_is_no_folder_that_people_have_sorted() {
         }
     }
 }
+
+#[test]
+fn a_site_where_nobody_has_said_anything_is_told_how_to() {
+    let site = site();
+    for verb in [&["retrain", "--dry-run"][..], &["evaluate"]] {
+        let refused = site.run(verb);
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{why}");
+        for what in [
+            "no image can be used",
+            "radsort audit sample",
+            "--trust-untouched",
+        ] {
+            assert!(why.contains(what), "{verb:?}: {why}");
+        }
+    }
+}

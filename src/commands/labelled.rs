@@ -99,12 +99,26 @@ pub fn load(
             .map(|it| it.id.as_str())
             .collect();
         bail!(
-            "no image can be used ({}); the bundle's categories are {}",
+            "no image can be used ({}); the bundle's categories are {}{}",
             counts(&dataset),
-            ids.join(", ")
+            ids.join(", "),
+            if nothing_said(&dataset) { SAY } else { "" }
         );
     }
     Ok(dataset)
+}
+
+/// What to do where nobody has said anything.
+const SAY: &str = ". Say of some files what they are: `radsort audit sample` draws some to go through, `radsort confirm` and \
+     `radsort correct` say it, `radsort labels list` lists what was said. `radsort retrain --trust-untouched` learns from \
+     files that nobody has looked at as well, but judges by what people have said";
+
+/// Whether nothing is missing but people's word.
+fn nothing_said(dataset: &Dataset) -> bool {
+    dataset
+        .left_out
+        .keys()
+        .all(|why| why.starts_with(rows::SEEN_BY_NOBODY))
 }
 
 /// Below a site's own library lies what radsort has filed, and nobody may have looked at it since.
