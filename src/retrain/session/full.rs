@@ -107,6 +107,7 @@ pub(super) fn train(
             gamma: 0.12,
             contrast: 0.06,
             noise: 0.015,
+            collimation: 0.06,
             mirror: ask.wish.bundle.manifest().laterality == Laterality::Ignored,
         },
         pad: spec.render.pad,
