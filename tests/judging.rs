@@ -342,3 +342,86 @@ fn patients_whom_a_site_s_models_learned_from_promise_nothing() {
     let left_out = &after["left-out"]["the patient was used to fit the model or its limits"];
     assert!(left_out.as_u64().unwrap() > 30, "{after:#}");
 }
+
+#[test]
+fn a_patient_has_one_side_whichever_way_the_labels_come_and_nobody_s_id_is_kept() {
+    let site = site();
+    let images = images(&site, 30, 33);
+    let list = images.join("labels.csv");
+    let trained = |source: &[&str], name: &str| -> Value {
+        let out = site.dir.path().join(name);
+        let words = ["retrain", "--few-patients", "--classifier", "view", "--out"];
+        site.ok(&[&words[..], &[text(&out)], source].concat());
+        let sides = fs::read_to_string(site.state.join("retrain/sides.json")).unwrap();
+        serde_json::from_str::<Value>(&sides).unwrap()["patients"].clone()
+    };
+    let by_folders = trained(&["--from", text(&images)], "one");
+    let by_list = trained(&["--labels", text(&list)], "two");
+    assert!(by_folders.as_object().unwrap().len() > 5, "{by_folders:#}");
+    assert_eq!(by_folders, by_list);
+
+    let truth = fs::read_to_string(&list).unwrap();
+    let column = truth.lines().next().unwrap().split(',');
+    let column = column.into_iter().position(|name| name == "patient");
+    let ids: Vec<&str> = truth
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(column.unwrap()).unwrap())
+        .collect();
+    for file in common::files(&site.state) {
+        let bytes = fs::read(&file).unwrap();
+        for id in &ids {
+            let found = bytes.windows(id.len()).any(|it| it == id.as_bytes());
+            assert!(!found, "{} holds {id}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_library_is_no_folder_that_people_have_sorted() {
+    let site = site();
+    let images = images(&site, 10, 34);
+    let mut daemon = site.start();
+    let files = common::files(&images);
+    let files = files
+        .iter()
+        .filter(|file| file.extension() == Some("dcm".as_ref()));
+    for (k, file) in files.enumerate() {
+        fs::copy(file, site.drop.join(format!("{k}.dcm"))).unwrap();
+    }
+    daemon.wait_total(10);
+    daemon.stop();
+    let filed = site.filed();
+    let folder = filed.iter().find(|path| !path.starts_with('_')).unwrap();
+    let folder = folder.split('/').next().unwrap();
+    let linked = site.dir.path().join("linked");
+    fs::create_dir(&linked).unwrap();
+    std::os::unix::fs::symlink(site.library.join(folder), linked.join(folder)).unwrap();
+
+    let (around, within) = (site.library.parent().unwrap(), site.library.join(folder));
+    for from in [&site.library, &within, &linked, &around.to_owned()] {
+        for verb in [&["retrain", "--dry-run"][..], &["evaluate"]] {
+            let refused = site.run(&[verb, &["--from", text(from)]].concat());
+            let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(1), "{why}");
+            assert!(why.contains("Leave --from away"), "{verb:?}: {why}");
+        }
+    }
+}
+
+#[test]
+fn a_site_where_nobody_has_said_anything_is_told_how_to() {
+    let site = site();
+    for verb in [&["retrain", "--dry-run"][..], &["evaluate"]] {
+        let refused = site.run(verb);
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{why}");
+        for what in [
+            "no image can be used",
+            "radsort audit sample",
+            "--trust-untouched",
+        ] {
+            assert!(why.contains(what), "{verb:?}: {why}");
+        }
+    }
+}

@@ -480,6 +480,73 @@ fn lists_come_in_and_go_out() {
 }
 
 #[test]
+fn a_label_that_comes_back_in_a_list_keeps_its_origin_and_who_said_it_when() {
+    let (site, daemon, records) = filed(3);
+    let [(first, _), (second, _)] = two_categories();
+    for record in &records {
+        correct(&site, record, &first);
+    }
+    let out = site.dir.path().to_str().unwrap();
+    site.ok(&["audit", "sample", "3", "--seed", "5", "--out", out]);
+    let uids: Vec<String> = records
+        .iter()
+        .map(|record| text(record, "sop_instance_uid"))
+        .collect();
+    let all: Vec<&str> = uids.iter().map(String::as_str).collect();
+    site.ok(&[&["confirm"], &all[..]].concat());
+    let before = labels(&site, &[]);
+    assert!(before.iter().all(|label| label["origin"] == "audit"));
+
+    let list = site.dir.path().join("labels.csv");
+    let list = list.to_str().unwrap();
+    site.ok(&["labels", "export", "--out", list]);
+    let told = site.ok(&["labels", "import", list]);
+    assert!(
+        told.contains("0 of 3 labels imported, 3 were there already"),
+        "{told}"
+    );
+    assert_eq!(labels(&site, &[]), before);
+
+    // Another category is another label, and says who gives it.
+    let row = format!("{},{second},reader 1,=seen twice,csv\n", uids[0]);
+    let rows = format!("sop_instance_uid,category,person,note,origin\n{row}");
+    fs::write(list, rows).unwrap();
+    site.ok(&["labels", "import", list]);
+    site.ok(&["labels", "export", "--out", list]);
+    let exported: Vec<std::collections::BTreeMap<String, String>> = csv::Reader::from_path(list)
+        .unwrap()
+        .deserialize()
+        .map(Result::unwrap)
+        .collect();
+    let row = exported
+        .iter()
+        .find(|row| row["sop_instance_uid"] == uids[0]);
+    let row = row.unwrap();
+    assert_eq!((&row["category"], row["origin"].as_str()), (&second, "csv"));
+    assert_eq!(row["person"], "reader 1");
+    assert_eq!(row["note"], "'=seen twice", "no spreadsheet computes it");
+    assert_eq!(row["by"], rustix::process::getuid().as_raw().to_string());
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn what_nobody_has_looked_at_becomes_no_label_by_way_of_a_list() {
+    let (site, daemon, records) = filed(1);
+    let [(first, _), _] = two_categories();
+    let uid = text(&records[0], "sop_instance_uid");
+    let list = site.dir.path().join("labels.csv");
+    let rows = format!("sop_instance_uid,category,origin\n{uid},{first},untouched\n");
+    fs::write(&list, rows).unwrap();
+    let output = site.run(&["labels", "import", list.to_str().unwrap()]);
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(why.contains("nobody has looked at it"), "{why}");
+    assert!(labels(&site, &[]).is_empty());
+    daemon.stop();
+}
+
+#[test]
 fn undo_gives_files_back_with_name_mode_time_and_owner_and_they_are_not_taken_again() {
     let site = Site::new();
     let files = phantoms(&site.dir.path().join("made"), 3, 41);

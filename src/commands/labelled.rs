@@ -29,10 +29,12 @@ const CACHE_LIMIT: u64 = 20 << 30;
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 #[group(required = false, multiple = false)]
 pub struct Source {
-    /// A folder with a folder for each category (by id or folder name), as people have left them
+    /// A folder with a folder for each category (by id or folder name), as people have left them; not the library, where
+    /// lies what nobody has looked at
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
-    /// A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin, confidence
+    /// A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient (a Patient ID or pseudonym,
+    /// kept as a pseudonym), origin, confidence
     #[arg(long, value_name = "CSV")]
     pub labels: Option<PathBuf>,
 }
@@ -86,6 +88,9 @@ pub fn load(
         _ => source,
     };
     let rows = find(source, complete, bundle, &pool)?.trusting(untouched);
+    if let (Some(dir), Some(settings)) = (&source.from, settings) {
+        refuse_library(dir, &rows, &settings.library.path)?;
+    }
     let dataset = prepare(&rows, &specs, &pool, &decoders, settings)?;
     if dataset.examples.is_empty() {
         let ids: Vec<&str> = bundle
@@ -94,12 +99,51 @@ pub fn load(
             .map(|it| it.id.as_str())
             .collect();
         bail!(
-            "no image can be used ({}); the bundle's categories are {}",
+            "no image can be used ({}); the bundle's categories are {}{}",
             counts(&dataset),
-            ids.join(", ")
+            ids.join(", "),
+            if nothing_said(&dataset) { SAY } else { "" }
         );
     }
     Ok(dataset)
+}
+
+/// What to do where nobody has said anything.
+const SAY: &str = ". Say of some files what they are: `radsort audit sample` draws some to go through, `radsort confirm` and \
+     `radsort correct` say it, `radsort labels list` lists what was said. `radsort retrain --trust-untouched` learns from \
+     files that nobody has looked at as well, but judges by what people have said";
+
+/// Whether nothing is missing but people's word.
+fn nothing_said(dataset: &Dataset) -> bool {
+    dataset
+        .left_out
+        .keys()
+        .all(|why| why.starts_with(rows::SEEN_BY_NOBODY))
+}
+
+/// Below a site's own library lies what radsort has filed, and nobody may have looked at it since.
+fn refuse_library(from: &Path, rows: &Rows, library: &Path) -> anyhow::Result<()> {
+    let Ok(library) = library.canonicalize() else {
+        return Ok(());
+    };
+    // Category folders may be links.
+    let mut places: Vec<&Path> = rows
+        .rows
+        .iter()
+        .filter_map(|row| row.path.parent())
+        .collect();
+    places.dedup();
+    let within = |path: &Path| path.canonicalize().is_ok_and(|it| it.starts_with(&library));
+    let around = from.canonicalize().is_ok_and(|it| library.starts_with(it));
+    if around || within(from) || places.into_iter().any(within) {
+        bail!(
+            "--from {}: the library {} is no folder that people have sorted, it holds what nobody has looked at as well. \
+             Leave --from away: the records say what people at this site have seen",
+            from.display(),
+            library.display()
+        );
+    }
+    Ok(())
 }
 
 /// Every radiograph below a folder, as images of no category.

@@ -38,7 +38,7 @@ const ROWS: usize = 500;
   radsort labels list --pending
   radsort labels accept --all
   radsort labels reject /srv/library/Fusion/20260101/1.2.3.dcm
-  radsort labels import truth.csv             columns sop_instance_uid, category[, person, note]
+  radsort labels import truth.csv             columns sop_instance_uid, category[, person, note, origin]
   radsort labels export --out labels.csv      what `radsort retrain --labels` reads
   radsort labels look                         look at the library now instead of within minutes
 
@@ -67,7 +67,8 @@ pub enum Verb {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Write labels as CSV: labels that count, one row a file. No patient's identity, only pseudonyms and UIDs.
+    /// Write labels as CSV: labels that count, one row a file. No patient's identity, only pseudonyms and UIDs, and notes as
+    /// people wrote them.
     Export {
         /// Where to; standard output if not given. An existing file is replaced.
         #[arg(long, value_name = "FILE")]
@@ -79,8 +80,9 @@ pub enum Verb {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person and note. No file
-    /// is moved.
+    /// Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person, note and origin. No
+    /// file is moved. A label that is there already stays, with its origin, person and time; rows of origin `untouched` are
+    /// no labels.
     Import {
         /// The list.
         #[arg(value_name = "CSV")]
@@ -303,6 +305,12 @@ struct ExportRow {
     time: String,
     /// The model's joint confidence, 0 to 1.
     confidence: Option<f32>,
+    /// Who gave the label: their user id.
+    by: Option<u32>,
+    /// Who gave the label, as an imported list names them.
+    person: Option<String>,
+    /// What they added.
+    note: Option<String>,
 }
 
 impl ExportRow {
@@ -312,6 +320,8 @@ impl ExportRow {
             Some(given) => (&given.label.category, given.label.origin, given.time_us),
             None => (entry.category.as_ref()?, Origin::Untouched, entry.filed_us),
         };
+        let label = entry.label.as_ref().map(|given| &given.label);
+        let safe = |text: &Option<String>| text.clone().map(no_formula);
         Some(Self {
             sop_instance_uid: entry.sop_instance_uid.as_ref().map(ToString::to_string),
             path: no_formula(place(entry, roots)),
@@ -325,6 +335,9 @@ impl ExportRow {
             model: entry.model.clone(),
             time: when::rfc3339(time_us),
             confidence: entry.confidence,
+            by: label.and_then(|label| label.by),
+            person: label.and_then(|label| safe(&label.person)),
+            note: label.and_then(|label| safe(&label.note)),
         })
     }
 }
@@ -401,7 +414,8 @@ fn import(settings: &Settings, file: &Path, json: bool) -> anyhow::Result<ExitCo
         })
         .collect();
     let judged = judge::ask(settings, judgements)?;
-    let good = judged.iter().filter(|one| one.category.is_some()).count();
+    let already = judged.iter().filter(|one| one.already).count();
+    let good = judged.iter().filter(|one| one.category.is_some()).count() - already;
     let not: Vec<_> = judged
         .iter()
         .filter(|one| json || one.error.is_some())
@@ -409,7 +423,10 @@ fn import(settings: &Settings, file: &Path, json: bool) -> anyhow::Result<ExitCo
         .collect();
     let code = judge::print(&not, json)?;
     if !json {
-        println!("{good} of {} labels imported", judged.len());
+        println!(
+            "{good} of {} labels imported, {already} were there already",
+            judged.len()
+        );
     }
     Ok(code)
 }

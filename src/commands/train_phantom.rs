@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use crate::commands::phantom_trial;
 use crate::model::Bundle;
@@ -87,6 +88,57 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 #[derive(Default)]
 pub struct Terminal {
     bar: Option<ProgressBar>,
+    pace: Option<Pace>,
+}
+
+/// Between two lines about the same phase lie at least this time and a tenth of what is to be done.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// How fast a phase goes, told in lines.
+struct Pace {
+    /// When the phase was first heard of, and how far it had come then.
+    began: (Instant, usize),
+    /// The last line.
+    told: (Instant, usize),
+    /// How far it has come.
+    done: usize,
+}
+
+impl Pace {
+    fn new(done: usize, now: Instant) -> Self {
+        Self {
+            began: (now, done),
+            told: (now, done),
+            done,
+        }
+    }
+
+    /// Whether a line is to be written; the end is always told.
+    fn due(&mut self, done: usize, of: usize, now: Instant) -> bool {
+        self.done = done;
+        let (when, told) = self.told;
+        let is_due = done == of || (now - when >= LINE_EVERY && 10 * (done - told) >= of);
+        if is_due {
+            self.told = (now, done);
+        }
+        is_due
+    }
+
+    /// How many a second, and how long the rest takes; nothing before that is known.
+    fn in_words(&self, of: usize, now: Instant) -> String {
+        let (began, from) = self.began;
+        let (seconds, done) = ((now - began).as_secs_f64(), (self.done - from) as f64);
+        if seconds <= 0.0 || done <= 0.0 {
+            return String::new();
+        }
+        let rate = done / seconds;
+        let left = Duration::from_secs_f64(of.saturating_sub(self.done) as f64 / rate);
+        let rest = match self.done {
+            done if done == of => String::new(),
+            _ => format!(", {} left", HumanDuration(left)),
+        };
+        format!(", {rate:.1} a second{rest}")
+    }
 }
 
 impl Report for Terminal {
@@ -99,9 +151,14 @@ impl Report for Terminal {
 
     fn progress(&mut self, phase: &str, done: usize, of: usize) {
         if !std::io::stderr().is_terminal() {
-            if done.is_multiple_of(100) || done == of {
-                eprintln!("{phase}: {done} of {of}");
+            let now = Instant::now();
+            // What has fewer than before is another phase, or an epoch anew.
+            let same = self.pace.take().filter(|pace| pace.done <= done);
+            let mut pace = same.unwrap_or_else(|| Pace::new(done, now));
+            if pace.due(done, of, now) {
+                eprintln!("{phase}: {done} of {of}{}", pace.in_words(of, now));
             }
+            self.pace = (done != of).then_some(pace);
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
@@ -116,5 +173,37 @@ impl Report for Terminal {
             bar.finish_and_clear();
             self.bar = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_about_a_phase_are_few_and_say_how_fast_it_goes_and_how_long_it_takes() {
+        let began = Instant::now();
+        let mut pace = Pace::new(10, began);
+        let mut lines = Vec::new();
+        // Ten images every two seconds.
+        for step in 2..=200 {
+            let (done, now) = (
+                10 * step,
+                began + Duration::from_secs(2 * (step as u64 - 1)),
+            );
+            if pace.due(done, 2000, now) {
+                lines.push(format!("{done}{}", pace.in_words(2000, now)));
+            }
+        }
+        assert_eq!(lines.len(), 10, "{lines:?}");
+        assert_eq!(lines[0], "210, 5.0 a second, 6 minutes left");
+        assert_eq!(lines[9], "2000, 5.0 a second");
+
+        // What is soon done is told once.
+        let mut pace = Pace::new(1, began);
+        let soon = (2..=100).filter(|done| pace.due(*done, 100, began + Duration::from_secs(1)));
+        assert_eq!(soon.count(), 1);
+        let at_once = Pace::new(100, began);
+        assert_eq!(at_once.in_words(100, began), "");
     }
 }

@@ -10,7 +10,7 @@ use super::evaluate::ids;
 use crate::domain::Pseudonym;
 use crate::model::Bundle;
 use crate::retrain::dataset::Dataset;
-use crate::retrain::judging::baseline::{Shortcuts, border_features};
+use crate::retrain::judging::baseline::{HeaderFields, Shortcuts, border_features};
 use crate::retrain::judging::compare::Comparison;
 use crate::retrain::judging::figures::Judgement;
 use crate::retrain::judging::outcome::{LabelOrigin, Outcome};
@@ -277,6 +277,12 @@ fn shortcuts(wish: &Wish<'_>, sets: &[Set]) -> Option<Shortcuts> {
     let test = sets.iter().find(|set| set.name == Side::Test.word())?;
     let width = wish.dataset.specs.first()?.width as usize;
     let classes = wish.bundle.categories().len() + 1;
+    let training = session::seen_on(wish, Side::Training);
+    let fields = HeaderFields::of(
+        training
+            .iter()
+            .map(|index| &wish.dataset.examples[*index].circumstances),
+    );
     let features = |index: &usize| -> (Vec<f32>, usize) {
         let example = &wish.dataset.examples[*index];
         let grey: Vec<f32> = example
@@ -284,24 +290,14 @@ fn shortcuts(wish: &Wish<'_>, sets: &[Set]) -> Option<Shortcuts> {
             .first()
             .map(|picture| picture.iter().map(|p| f32::from(*p) / 65535.0).collect())
             .unwrap_or_default();
-        let matrix = example.circumstances.matrix.as_deref().unwrap_or("");
-        let sides = matrix.split(" × ").map(|side| side.parse().unwrap_or(0.0));
         let mut features = border_features(&grey, width).to_vec();
-        features.extend(
-            sides
-                .chain([0.0, 0.0])
-                .take(2)
-                .map(|side: f32| side / 4000.0),
-        );
+        features.extend(fields.features(&example.circumstances));
         (
             features,
             example.category.map_or(classes - 1, |category| category),
         )
     };
-    let training: Vec<_> = session::seen_on(wish, Side::Training)
-        .iter()
-        .map(features)
-        .collect();
+    let training: Vec<_> = training.iter().map(features).collect();
     let asked: Vec<_> = test.indices.iter().map(features).collect();
     fn seen(all: &[(Vec<f32>, usize)]) -> Vec<(&[f32], usize)> {
         all.iter()

@@ -316,6 +316,9 @@ pub struct ImportRow {
     /// What they add.
     #[serde(default)]
     pub note: Option<String>,
+    /// Where the label comes from, as `radsort labels export` writes it.
+    #[serde(default)]
+    pub origin: Option<String>,
 }
 
 /// What became of one file that was judged.
@@ -332,6 +335,9 @@ pub struct Judged {
     /// Why nothing was recorded; or, with a category, why the file was not moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The file had this label already: nothing was recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
 }
 
 /// What a look at the library has found and recorded.

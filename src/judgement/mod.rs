@@ -59,6 +59,7 @@ struct Verdict {
     to: Option<RelPath>,
 }
 
+/// What is to be recorded, or what is told at once because nothing is.
 type Found = Result<Verdict, Judged>;
 
 impl Desk {
@@ -140,6 +141,7 @@ impl Desk {
             category: Some(category.to_string()),
             to: None,
             error: None,
+            already: false,
         };
         let Some(to) = to else { return Ok(judged) };
         match self
@@ -181,6 +183,7 @@ impl Desk {
                 category: category.map(ToString::to_string),
                 to: None,
                 error: None,
+                already: false,
             }
         };
         Ok(waiting
@@ -297,7 +300,12 @@ impl Desk {
             category,
             person,
             note,
+            origin,
         } = row;
+        if origin.as_deref() == Some(Origin::Untouched.as_str()) {
+            let why = "nobody has looked at it, says the list (origin untouched): that is no label";
+            return Ok(Err(not(what, why)));
+        }
         if let Err(error) = Uid::parse(&what) {
             return Ok(Err(not(what, error.to_string())));
         }
@@ -309,6 +317,17 @@ impl Desk {
             Ok(category) => category.id.clone(),
             Err(why) => return Ok(Err(not(what, why))),
         };
+        // Who said it first, when and on what occasion would be lost: an audit's label certifies, a list's does not.
+        let label = entry.label.as_ref().map(|given| &given.label.category);
+        if label == Some(&category) {
+            return Ok(Err(Judged {
+                what,
+                category: Some(category.to_string()),
+                to: None,
+                error: None,
+                already: true,
+            }));
+        }
         Ok(Ok(Verdict {
             origin: Origin::Csv,
             to: None,
@@ -416,5 +435,6 @@ fn not(what: String, why: impl Into<String>) -> Judged {
         category: None,
         to: None,
         error: Some(why.into()),
+        already: false,
     }
 }

@@ -24,7 +24,7 @@ use crate::domain::instance::{Description, Header};
 use crate::filing::record::Digest;
 
 /// Raised when the cache holds something else.
-const CACHE_VERSION: u32 = 2;
+const CACHE_VERSION: u32 = 3;
 
 /// One labelled image as the networks get it.
 #[derive(Clone, Debug)]
@@ -137,14 +137,17 @@ impl Dataset {
     }
 }
 
+/// Makes a pseudonym of (Patient ID, issuer).
+pub type Pseudonyms<'a> = &'a (dyn Fn(&str, &str) -> Pseudonym + Sync);
+
 /// How files become examples.
 pub struct Loader<'a> {
     /// The jailed decoders.
     pub pool: &'a Pool,
     /// How pictures are rendered: the ways of the bundles that will be asked.
     pub specs: &'a [RenderSpec],
-    /// Makes pseudonyms of (Patient ID, issuer).
-    pub pseudonym: &'a (dyn Fn(&str, &str) -> Pseudonym + Sync),
+    /// How patients are named.
+    pub pseudonym: Pseudonyms<'a>,
     /// Where pictures are kept; `None`: nowhere.
     pub cache: Option<&'a Path>,
     /// Threads.
@@ -253,7 +256,7 @@ impl Loader<'_> {
         let digest = Digest::of_file(&file).map_err(unreadable)?;
         let entry = self.cache.map(|cache| cache.join(self.key(&digest)));
         if let Some(kept) = entry.as_deref().and_then(|entry| self.recall(entry)) {
-            return Ok((example(row, digest, kept), true));
+            return Ok((example(row, digest, kept, self.pseudonym), true));
         }
         let decoded =
             self.pool
@@ -276,7 +279,7 @@ impl Loader<'_> {
                 tracing::debug!("the cache cannot be written: {error}");
             }
         }
-        Ok((example(row, digest, kept), false))
+        Ok((example(row, digest, kept, self.pseudonym), false))
     }
 
     fn about(&self, header: &Header) -> About {
@@ -290,6 +293,7 @@ impl Loader<'_> {
         About {
             patient,
             of_placeholder,
+            of_id_alone: (self.pseudonym)(&header.patient_id, "").0,
             study: (!study.is_empty()).then(|| study.to_owned()),
             description: header.description.clone(),
         }
@@ -326,12 +330,9 @@ impl Loader<'_> {
     }
 }
 
-fn example(row: &Row, digest: Digest, kept: Kept) -> Example {
+fn example(row: &Row, digest: Digest, kept: Kept, pseudonym: Pseudonyms<'_>) -> Example {
     let Kept { about, pictures } = kept;
-    // The ledger has a pseudonym for placeholders too, and the lists that come from it.
-    let says_who =
-        |name: &String| !is_placeholder(name) && about.of_placeholder.as_ref() != Some(name);
-    let name = row.patient.clone().filter(says_who).or(about.patient);
+    let name = patient(row.patient.as_deref(), &about, pseudonym);
     let nameless = name.is_none();
     let patient = name.unwrap_or_else(|| study_or_file(about.study.as_deref(), &digest));
     Example {
@@ -348,6 +349,34 @@ fn example(row: &Row, digest: Digest, kept: Kept) -> Example {
     }
 }
 
+/// Who the patient is, by pseudonym: as the list says, else as the file says. A Patient ID has the same pseudonym in a list as
+/// in a header, so that nobody is two patients; a pseudonym, as `radsort labels export` writes it, stays what it is.
+fn patient(listed: Option<&str>, about: &About, pseudonym: Pseudonyms<'_>) -> Option<String> {
+    let listed = listed.map(|name| name.trim_matches(|c: char| c.is_whitespace() || c == '\0'));
+    let Some(name) = listed.filter(|name| !is_placeholder(name)) else {
+        return about.patient.clone();
+    };
+    let hashed = pseudonym(name, "").0;
+    // Said of the file as well: a list knows no issuer, the header may.
+    if hashed == about.of_id_alone {
+        return about.patient.clone();
+    }
+    // The ledger has a pseudonym for placeholders too, and the lists that come from it.
+    if about.of_placeholder.as_deref() == Some(name) {
+        return None;
+    }
+    Some(if is_pseudonym(name) {
+        name.to_owned()
+    } else {
+        hashed
+    })
+}
+
+/// Whether a name looks like one of [`Pseudonym`].
+fn is_pseudonym(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// What the cache holds of a file.
 struct Kept {
     about: About,
@@ -360,6 +389,8 @@ struct About {
     patient: Option<String>,
     /// The pseudonym that everybody under that placeholder has.
     of_placeholder: Option<String>,
+    /// The pseudonym that the Patient ID has without its issuer.
+    of_id_alone: String,
     study: Option<String>,
     description: Description,
 }
@@ -445,6 +476,17 @@ mod tests {
         }
     }
 
+    fn pseudonym(patient: &str, issuer: &str) -> Pseudonym {
+        let digest = blake3::hash(format!("{issuer}/{patient}").as_bytes());
+        Pseudonym(digest.to_hex()[..32].to_owned())
+    }
+
+    /// The pseudonym of a name in a list.
+    fn of_name(name: &str) -> String {
+        pseudonym(name, "").0
+    }
+
+    /// What is loaded of a file of one hospital, whose header may name the patient.
     fn loaded(listed: Option<&str>, header: Option<&str>, study: Option<&str>) -> Example {
         let row = Row {
             path: "x.dcm".into(),
@@ -453,32 +495,53 @@ mod tests {
             origin: LabelOrigin::Csv,
             confidence: None,
         };
+        let of_hospital = |patient| pseudonym(patient, "HOSPITAL").0;
         let about = About {
-            patient: header.map(str::to_owned),
-            of_placeholder: header.is_none().then(|| "pseudonym of ANON".to_owned()),
+            patient: header.map(of_hospital),
+            of_placeholder: header.is_none().then(|| of_hospital("ANON")),
+            of_id_alone: of_name(header.unwrap_or("ANON")),
             study: study.map(str::to_owned),
             description: Description::default(),
         };
         let pictures = Vec::new();
-        example(&row, Digest("d".into()), Kept { about, pictures })
+        let kept = Kept { about, pictures };
+        example(&row, Digest("d".into()), kept, &pseudonym)
     }
 
     #[test]
     fn a_placeholder_in_a_list_in_a_header_or_in_the_ledger_is_one_patient_a_study() {
         let patient = |listed, header, study| loaded(listed, header, study).patient;
-        assert_eq!(patient(Some("P1"), Some("h"), Some("1.2")), "P1");
-        assert_eq!(patient(Some("P1"), None, Some("1.2")), "P1");
-        for nobody in ["ANON", "0", "pseudonym of ANON"] {
+        assert_eq!(patient(Some("P1"), Some("h"), Some("1.2")), of_name("P1"));
+        assert_eq!(patient(Some("P1"), None, Some("1.2")), of_name("P1"));
+        let of_anon = pseudonym("ANON", "HOSPITAL").0;
+        for nobody in ["ANON", "0", of_anon.as_str()] {
             assert_eq!(patient(Some(nobody), None, Some("1.2")), "study 1.2");
         }
         assert_eq!(
             patient(Some("ANON"), Some("h"), Some("1.2")),
-            "h",
+            pseudonym("h", "HOSPITAL").0,
             "the file knows"
         );
         assert_eq!(patient(None, None, None), "file d");
         assert!(loaded(None, None, Some("1.2")).nameless);
         assert!(!loaded(Some("P1"), None, None).nameless);
         assert_eq!(loaded(None, None, None).header, HeaderView::Absent);
+    }
+
+    #[test]
+    fn a_patient_has_one_pseudonym_whether_a_list_a_header_or_the_ledger_says_who_it_is() {
+        let patient = |listed, header| loaded(listed, Some(header), None).patient;
+        let of_header = patient(None, "4711");
+        let of_ledger = pseudonym("4711", "HOSPITAL").0;
+        assert_eq!(of_header, of_ledger);
+        for name in ["4711", " 4711 ", of_ledger.as_str()] {
+            assert_eq!(patient(Some(name), "4711"), of_header, "{name:?}");
+        }
+        // A list may say that two names are one patient: by any name, or by a pseudonym.
+        assert_eq!(patient(Some("P1"), "4711"), patient(Some("P1"), "4712"));
+        assert_eq!(patient(Some(&of_ledger), "4712"), of_header);
+        // Patient IDs may look like pseudonyms.
+        let digits = "0123456789abcdef0123456789abcdef";
+        assert_eq!(patient(Some(digits), digits), patient(None, digits));
     }
 }

@@ -320,6 +320,8 @@ fn recipe(task: &Task, effort: &Effort) -> Recipe {
             gamma: 0.1,
             contrast: 0.04,
             noise: 0.012,
+            // Phantoms come with collimators of their own.
+            collimation: 0.0,
             mirror: true,
         },
         pad: task.render().pad,

@@ -77,6 +77,9 @@ impl Rows {
     }
 }
 
+/// How every reason begins for which images are left out that nobody has looked at.
+pub const SEEN_BY_NOBODY: &str = "seen by nobody";
+
 fn why_not(row: &Row, least: Option<f32>) -> Option<&'static str> {
     if row.origin != LabelOrigin::Untouched {
         return None;

@@ -95,6 +95,30 @@ pub struct Progress {
     pub elapsed: Duration,
 }
 
+/// How far an epoch has come, after each step.
+#[derive(Clone, Copy, Debug)]
+pub struct Within {
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// Of how many.
+    pub epochs: usize,
+    /// How many pictures have been learned from in it.
+    pub pictures: usize,
+    /// Of how many.
+    pub of: usize,
+    /// Mean training loss so far.
+    pub loss: f32,
+}
+
+/// What a run tells while it goes on.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// A step was made.
+    Step(Within),
+    /// An epoch is done.
+    Epoch(&'a Progress),
+}
+
 /// What a network says about one picture.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -112,9 +136,14 @@ pub fn fit(
     validation: &Pictures,
     recipe: &Recipe,
     device: &Device,
-    progress: impl FnMut(&Progress),
+    mut progress: impl FnMut(&Progress),
 ) -> Result<Weights, TrainError> {
-    fit_kept(graph, training, validation, recipe, device, None, progress)
+    let tell = |told: Told<'_>| {
+        if let Told::Epoch(epoch) = told {
+            progress(epoch);
+        }
+    };
+    fit_kept(graph, training, validation, recipe, device, None, tell)
 }
 
 /// The same, with checkpoints: a run that was killed and goes on ends with the weights of one that was not.
@@ -125,7 +154,7 @@ pub fn fit_kept(
     recipe: &Recipe,
     device: &Device,
     keeping: Option<&Keeping>,
-    mut progress: impl FnMut(&Progress),
+    mut tell: impl FnMut(Told<'_>),
 ) -> Result<Weights, TrainError> {
     check(graph, training, "training")?;
     check(graph, validation, "validation")?;
@@ -149,7 +178,7 @@ pub fn fit_kept(
     let mut good = state.clone();
     while state.place.epoch <= recipe.epochs && !run.out_of_patience(&state.place) {
         let (epoch, steps) = (state.place.epoch, run.steps_an_epoch());
-        let mut failed = run.epoch(&mut state)?;
+        let mut failed = run.epoch(&mut state, &mut |within| tell(Told::Step(within)))?;
         let mut judged = (0.0, 0.0);
         if failed.is_none() {
             let pictures = (validation, recipe.normalisation);
@@ -191,7 +220,7 @@ pub fn fit_kept(
         };
         good = state.clone();
         run.keep(&state)?;
-        progress(&Progress {
+        tell(Told::Epoch(&Progress {
             epoch,
             epochs: recipe.epochs,
             loss,
@@ -199,7 +228,7 @@ pub fn fit_kept(
             validation_accuracy,
             rollbacks: state.place.rollbacks,
             elapsed: started.elapsed(),
-        });
+        }));
     }
     Ok(state.best.unwrap_or(state.averaged))
 }
@@ -274,7 +303,11 @@ impl Run<'_> {
     }
 
     /// The rest of one epoch; a loss that is no number ends it.
-    fn epoch(&self, state: &mut State) -> Result<Option<f32>, TrainError> {
+    fn epoch(
+        &self,
+        state: &mut State,
+        tell: &mut dyn FnMut(Within),
+    ) -> Result<Option<f32>, TrainError> {
         let (recipe, epoch) = (self.recipe, state.place.epoch);
         let (accumulate, all) = (recipe.accumulate.max(1), self.training.samples.len());
         let from = state.place.done * accumulate;
@@ -325,6 +358,7 @@ impl Run<'_> {
                         std::mem::replace(&mut gradients, vec![None; self.in_head.len()]),
                     );
                     state.place.losses += std::mem::take(&mut loss_of_step);
+                    tell(self.within(&state.place));
                     let due = |(keeping, _): &(&Keeping, String)| kept.elapsed() >= keeping.every;
                     if self.keeping.as_ref().is_some_and(due) {
                         self.keep(state)?;
@@ -335,6 +369,17 @@ impl Run<'_> {
             },
         )?;
         Ok(failed)
+    }
+
+    fn within(&self, place: &Place) -> Within {
+        let of = self.training.samples.len();
+        Within {
+            epoch: place.epoch,
+            epochs: self.recipe.epochs,
+            pictures: of.min(place.done * self.pictures_a_step()),
+            of,
+            loss: (place.losses / place.done as f64) as f32,
+        }
     }
 
     /// One optimizer step, and the average after it.

@@ -101,6 +101,35 @@ fn a_small_network_learns_to_tell_simple_pictures_apart() {
 }
 
 #[test]
+fn an_epoch_tells_after_each_step_how_many_pictures_it_has_learned_from() {
+    let recipe = Recipe {
+        accumulate: 2,
+        ..recipe(2)
+    };
+    let mut told = Vec::new();
+    fit_kept(
+        &graph(),
+        &toy(72, 1),
+        &toy(12, 2),
+        &recipe,
+        &Device::flex(),
+        None,
+        |heard| {
+            told.push(match heard {
+                Told::Step(within) => {
+                    assert!(within.loss > 0.0 && within.loss.is_finite(), "{within:?}");
+                    (within.epoch, within.pictures, within.of)
+                }
+                Told::Epoch(done) => (done.epoch, 0, 0),
+            });
+        },
+    )
+    .unwrap();
+    let epoch = |n| [(n, 32, 72), (n, 64, 72), (n, 72, 72), (n, 0, 0)];
+    assert_eq!(told, [epoch(1), epoch(2)].concat());
+}
+
+#[test]
 fn two_runs_with_one_seed_agree_and_another_seed_differs() {
     let (training, validation) = (toy(48, 1), toy(12, 2));
     let run = |seed| {
@@ -272,7 +301,11 @@ fn a_run_that_is_interrupted_and_resumed_ends_like_one_that_was_not() {
                 &recipe,
                 &device,
                 Some(&keeping),
-                |p| assert!(p.epoch < epochs, "killed"),
+                |told| {
+                    if let Told::Epoch(p) = told {
+                        assert!(p.epoch < epochs, "killed");
+                    }
+                },
             )
         }));
         assert!(killed.is_err());
@@ -284,8 +317,10 @@ fn a_run_that_is_interrupted_and_resumed_ends_like_one_that_was_not() {
             &recipe,
             &device,
             Some(&keeping),
-            |p| {
-                first.get_or_insert(p.epoch);
+            |told| {
+                if let Told::Epoch(p) = told {
+                    first.get_or_insert(p.epoch);
+                }
             },
         )
         .unwrap();
@@ -321,7 +356,7 @@ fn a_checkpoint_within_an_epoch_goes_on_at_the_next_step() {
     // All three steps of the first epoch, each written; then the state after the first is taken up again.
     let mut straight = run.start().unwrap();
     let mut first = straight.clone();
-    run.epoch(&mut straight).unwrap();
+    run.epoch(&mut straight, &mut |_| ()).unwrap();
     for_each_batch(&graph, &training, &recipe, 1, 0, |_, pixels, classes| {
         let images = batch_tensor(pixels, &training, &graph, &run.tracked);
         let output = graph.train(&mut first.weights, images).swap_remove(1);
@@ -335,7 +370,7 @@ fn a_checkpoint_within_an_epoch_goes_on_at_the_next_step() {
     run.keep(&first).unwrap();
     let mut resumed = run.start().unwrap();
     assert_eq!((resumed.place.done, resumed.place.step), (1, 1));
-    run.epoch(&mut resumed).unwrap();
+    run.epoch(&mut resumed, &mut |_| ()).unwrap();
     assert_eq!((resumed.place.done, resumed.place.step), (3, 3));
     let apart = largest_difference(
         &logits_of(&straight.averaged, &recipe),

@@ -101,6 +101,7 @@ impl Handler for Fake {
                 category: Some("brace".into()),
                 to: None,
                 error: None,
+                already: false,
             })
             .collect())
     }

@@ -2,9 +2,13 @@
 //! Its accuracy stands beside the model's. A baseline well above guessing means that a shortcut is there to be taken
 //! (a detector that only one ward uses, a collimation that only one treatment gets), and that the model may have taken it.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::intervals::Proportion;
+use super::outcome::Circumstances;
 
 /// Steps of the fit; more change no accuracy that matters.
 const STEPS: usize = 200;
@@ -12,6 +16,8 @@ const STEPS: usize = 200;
 const RIDGE: f64 = 0.003;
 /// How many rows or columns make a border.
 const BORDER: usize = 4;
+/// How many detector models are told apart: a site has few, and each is a feature more to learn by heart.
+const DETECTORS: usize = 8;
 
 /// The baseline cannot be fitted or asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -213,6 +219,50 @@ fn gradient(weights: &[Vec<f64>], rows: &[(Vec<f64>, usize)]) -> Vec<Vec<f64>> {
     gradient
 }
 
+/// Header fields as features: matrix, year, age and the detector's model.
+#[derive(Clone, Debug)]
+pub struct HeaderFields {
+    /// The most frequent models; all others are alike.
+    detectors: Vec<String>,
+}
+
+impl HeaderFields {
+    /// With the detectors of the training images.
+    pub fn of<'a>(training: impl IntoIterator<Item = &'a Circumstances>) -> Self {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for detector in training.into_iter().filter_map(|it| it.detector.as_deref()) {
+            *counts.entry(detector).or_default() += 1;
+        }
+        let mut detectors: Vec<(&str, usize)> = counts.into_iter().collect();
+        detectors.sort_by_key(|(_, count)| Reverse(*count));
+        let names = detectors.into_iter().map(|(name, _)| name.to_owned());
+        Self {
+            detectors: names.take(DETECTORS).collect(),
+        }
+    }
+
+    /// The features of one image; a number that is missing is -1, the others are about as large as 1.
+    pub fn features(&self, of: &Circumstances) -> Vec<f32> {
+        let mut sides = of.matrix.as_deref().unwrap_or("").split(" × ");
+        let mut side = || scaled(sides.next(), 0.0, 4000.0);
+        let (columns, rows) = (side(), side());
+        let year = scaled(of.year.as_deref(), 2000.0, 20.0);
+        let youngest = of
+            .age_band
+            .as_deref()
+            .and_then(|band| band.split('–').next());
+        let mut features = vec![columns, rows, year, scaled(youngest, 0.0, 20.0)];
+        let is = |name: &String| f32::from(u8::from(of.detector.as_ref() == Some(name)));
+        features.extend(self.detectors.iter().map(is));
+        features
+    }
+}
+
+fn scaled(text: Option<&str>, from: f32, by: f32) -> f32 {
+    let number: Option<f32> = text.and_then(|text| text.parse().ok());
+    number.map_or(-1.0, |number| (number - from) / by)
+}
+
 /// Mean and deviation of the four borders of a picture with rows of `width` grey values: top, bottom, left, right.
 pub fn border_features(grey: &[f32], width: usize) -> [f32; 8] {
     let width = width.max(1);
@@ -370,6 +420,71 @@ mod tests {
         ));
         let (one, two) = ([(vec![1.0], 0)], [(vec![1.0, 2.0], 0)]);
         assert!(Shortcuts::of(&borrowed(&one), &borrowed(&two), 1, 0).is_err());
+    }
+
+    /// Images of three classes and one matrix; what else the header says is `said` of the class, or of anything.
+    fn headers(
+        count: usize,
+        tells: bool,
+        said: impl Fn(usize) -> Circumstances,
+    ) -> Vec<(Circumstances, usize)> {
+        let mut dice = ChaCha8Rng::seed_from_u64(count as u64);
+        let of = |k: usize| {
+            let anything = dice.random_range(0..3);
+            let about = said(if tells { k % 3 } else { anything });
+            let matrix = Some("2022 × 4300".to_owned());
+            (Circumstances { matrix, ..about }, k % 3)
+        };
+        (0..count).map(of).collect()
+    }
+
+    #[test]
+    fn a_detector_a_year_or_an_age_that_tells_the_class_is_suspicious_where_all_matrices_are_alike()
+    {
+        let detector = |k: usize| Circumstances {
+            detector: Some(["Canon A", "Siemens B", "Philips C"][k].to_owned()),
+            ..Circumstances::default()
+        };
+        let year = |k: usize| Circumstances {
+            year: Some(["2003", "2011", "2024"][k].to_owned()),
+            ..Circumstances::default()
+        };
+        let age = |k: usize| Circumstances {
+            age_band: ["5–9", "10–14"].get(k).map(|band| (*band).to_owned()),
+            ..Circumstances::default()
+        };
+        let said: [&dyn Fn(usize) -> Circumstances; 3] = [&detector, &year, &age];
+        for (field, said) in said.into_iter().enumerate() {
+            for tells in [true, false] {
+                let (training, test) = (headers(300, tells, said), headers(150, tells, said));
+                let fields = HeaderFields::of(training.iter().map(|(about, _)| about));
+                let seen = |images: &[(Circumstances, usize)]| -> Vec<(Vec<f32>, usize)> {
+                    let images = images.iter();
+                    images
+                        .map(|(about, class)| (fields.features(about), *class))
+                        .collect()
+                };
+                let (training, test) = (seen(&training), seen(&test));
+                let found = Shortcuts::of(&borrowed(&training), &borrowed(&test), 3, 150).unwrap();
+                assert_eq!(found.suspicious, tells, "field {field}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_header_does_not_say_is_minus_one_and_rare_detectors_are_alike() {
+        let about = |k: usize| Circumstances {
+            detector: Some(format!("detector {k}")),
+            ..Circumstances::default()
+        };
+        // Twelve models, the later the more frequent.
+        let training: Vec<Circumstances> = (0..12).flat_map(|k| vec![about(k); k + 1]).collect();
+        let fields = HeaderFields::of(&training);
+        assert_eq!(fields.detectors.len(), DETECTORS);
+        let unknown = fields.features(&Circumstances::default());
+        assert_eq!(unknown[..4], [-1.0; 4]);
+        assert_eq!(fields.features(&about(0)), unknown);
+        assert_ne!(fields.features(&about(11)), unknown);
     }
 
     #[test]

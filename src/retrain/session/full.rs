@@ -10,7 +10,7 @@ use crate::retrain::augment::Augmentation;
 use crate::retrain::checkpoint::Keeping;
 use crate::retrain::graph::{Graph, GraphError, Weights};
 use crate::retrain::head::{Head, Place};
-use crate::retrain::train::{self, Normalisation, Progress, Recipe};
+use crate::retrain::train::{self, Normalisation, Progress, Recipe, Told, Within};
 
 /// Images on which interpreter and ONNX Runtime are compared before training.
 const GATE_IMAGES: usize = 8;
@@ -107,6 +107,7 @@ pub(super) fn train(
             gamma: 0.12,
             contrast: 0.06,
             noise: 0.015,
+            collimation: 0.06,
             mirror: ask.wish.bundle.manifest().laterality == Laterality::Ignored,
         },
         pad: spec.render.pad,
@@ -124,12 +125,17 @@ pub(super) fn train(
         &recipe,
         device,
         keeping.as_ref(),
-        |epoch| {
-            watch.line(&in_words(spec, epoch));
-            curve.push(Epoch {
-                loss: epoch.loss,
-                validation_accuracy: epoch.validation_accuracy,
-            });
+        |told| match told {
+            Told::Step(within) => {
+                watch.progress(&phase(spec, &within), within.pictures, within.of);
+            }
+            Told::Epoch(epoch) => {
+                watch.line(&in_words(spec, epoch));
+                curve.push(Epoch {
+                    loss: epoch.loss,
+                    validation_accuracy: epoch.validation_accuracy,
+                });
+            }
         },
     )
     .map_err(|source| failed(spec, source))?;
@@ -168,6 +174,18 @@ fn answers(
     let answers = train::answer(graph, weights, &pictures, by, CHUNK, device)
         .map_err(|source| failed(spec, source))?;
     Ok(answers.into_iter().map(|answer| answer.logits).collect())
+}
+
+/// What is counted while an epoch goes on.
+fn phase(spec: &ClassifierSpec, within: &Within) -> String {
+    let Within {
+        epoch,
+        epochs,
+        loss,
+        ..
+    } = within;
+    let id = &spec.id;
+    format!("{id}: images of epoch {epoch}/{epochs}, loss {loss:.4}")
 }
 
 fn in_words(spec: &ClassifierSpec, epoch: &Progress) -> String {

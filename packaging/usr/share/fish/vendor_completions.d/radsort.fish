@@ -117,8 +117,8 @@ complete -c radsort -n "__fish_radsort_using_subcommand confirm" -l json -d 'One
 complete -c radsort -n "__fish_radsort_using_subcommand confirm" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "list" -d 'List labels, the newest files first'
-complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "export" -d 'Write labels as CSV: labels that count, one row a file. No patient\'s identity, only pseudonyms and UIDs'
-complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "import" -d 'Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person and note. No file is moved'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "export" -d 'Write labels as CSV: labels that count, one row a file. No patient\'s identity, only pseudonyms and UIDs, and notes as people wrote them'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "import" -d 'Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person, note and origin. No file is moved. A label that is there already stays, with its origin, person and time; rows of origin `untouched` are no labels'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "accept" -d 'Labels that wait count from now on'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "reject" -d 'Labels that wait are forgotten; their files stay where they are'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and not __fish_seen_subcommand_from list export import accept reject look help" -f -a "look" -d 'Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so'
@@ -147,8 +147,8 @@ complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from look" -l json -d 'One JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from look" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "list" -d 'List labels, the newest files first'
-complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "export" -d 'Write labels as CSV: labels that count, one row a file. No patient\'s identity, only pseudonyms and UIDs'
-complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person and note. No file is moved'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "export" -d 'Write labels as CSV: labels that count, one row a file. No patient\'s identity, only pseudonyms and UIDs, and notes as people wrote them'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person, note and origin. No file is moved. A label that is there already stays, with its origin, person and time; rows of origin `untouched` are no labels'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "accept" -d 'Labels that wait count from now on'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "reject" -d 'Labels that wait are forgotten; their files stay where they are'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "look" -d 'Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so'
@@ -180,8 +180,8 @@ complete -c radsort -n "__fish_radsort_using_subcommand reindex" -l json -d 'As 
 complete -c radsort -n "__fish_radsort_using_subcommand reindex" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l bundle -d 'Start from this bundle instead of the one in use' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin, confidence' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them; not the library, where lies what nobody has looked at' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient (a Patient ID or pseudonym, kept as a pseudonym), origin, confidence' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l classifier -d 'Which classifiers: frontal, lateral, view (their ids in the bundle), or all' -r
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l mode -d 'head: the last layer on frozen features; full: all weights [default: head; full with --init]' -r -f -a "head\t'The last layer'
 full\t'All weights'"
@@ -220,8 +220,8 @@ complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l dry-run -d '
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l json -d 'One JSON object at the end'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l bundle -d 'The bundle; default: that in use by the configuration, else the shipped one' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient, origin, confidence' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l from -d 'A folder with a folder for each category (by id or folder name), as people have left them; not the library, where lies what nobody has looked at' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l labels -d 'A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient (a Patient ID or pseudonym, kept as a pseudonym), origin, confidence' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l target -d 'The part of what is filed automatically that may be wrong, for the promise' -r
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l near -d 'Radiographs of other things: how many would be filed is reported, nothing is fitted; phantoms of chests, necks and lying patients are always tried' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l far -d 'DICOM files of anything else; noise, black, plain grey, stripes and photograph-like pictures are always tried' -r -F
@@ -334,8 +334,8 @@ complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_see
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from quarantine" -f -a "list" -d 'List what is in the quarantine, the newest first, each with its reason'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from quarantine" -f -a "release" -d 'Give files back to where they came from'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "list" -d 'List labels, the newest files first'
-complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "export" -d 'Write labels as CSV: labels that count, one row a file. No patient\'s identity, only pseudonyms and UIDs'
-complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "import" -d 'Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person and note. No file is moved'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "export" -d 'Write labels as CSV: labels that count, one row a file. No patient\'s identity, only pseudonyms and UIDs, and notes as people wrote them'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "import" -d 'Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person, note and origin. No file is moved. A label that is there already stays, with its origin, person and time; rows of origin `untouched` are no labels'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "accept" -d 'Labels that wait count from now on'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "reject" -d 'Labels that wait are forgotten; their files stay where they are'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "look" -d 'Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so'
