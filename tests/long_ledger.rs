@@ -84,7 +84,7 @@ fn size(dir: &Path) -> u64 {
 
 #[test]
 fn a_long_ledger_is_read_from_its_checkpoint_on() {
-    let least = checkpoint::WORTH as usize / 2 + 1000;
+    let least = *checkpoint::WORTH as usize / 2 + 1000;
     let entries = figures::setting("LEDGER_ENTRIES", least);
     let site = Site::with("action = \"copy\"", "");
     let intent = real_intent(&site);
