@@ -5,6 +5,7 @@ mod copies;
 mod promise;
 mod run_folder;
 mod tell;
+mod worth;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -228,7 +229,8 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let shared = shared::split(&mut dataset, &mut sides);
     sides.admit(&judgeable(&dataset), plan.seed);
     copies::settle(&mut dataset, &sides, plan.leave_out_copies, args.dry_run)?;
-    let wish = Wish {
+    sides.learn_from(untouched(&dataset));
+    let mut wish = Wish {
         bundle: &start,
         dataset: &dataset,
         sides: &sides,
@@ -256,12 +258,23 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             threads => threads,
         },
     };
+    if plan.classifier == ALL
+        && let Some(why) = session::spare_view(&mut wish, &must)
+    {
+        eprintln!("{why}");
+    }
     tell::plan(&wish, shared, &chosen.why);
+    if !args.dry_run {
+        session::enough(&wish)?;
+    }
     let runtime = Runtime::load(&settings.runtime)?;
     tell::forecast(&session::forecast(&wish, &runtime)?);
     if args.dry_run {
         for problem in session::too_few(&wish) {
             eprintln!("too few: {problem}");
+        }
+        for problem in session::unseen(&wish) {
+            eprintln!("would be refused: {problem}");
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -293,6 +306,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     if plan.target.is_some() {
         candidate = promise::carry(candidate, &certified)?;
     }
+    candidate = worth::carry(candidate, &sets)?;
     let mut report =
         training_report::on_training(&candidate, &wish, &made, &sets, comparison, certified);
     report.outside = outside::ask(
@@ -352,6 +366,9 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The word for every classifier.
+const ALL: &str = "all";
+
 fn chosen(bundle: &Bundle, word: &str) -> anyhow::Result<Vec<String>> {
     let known: Vec<String> = bundle
         .manifest()
@@ -359,7 +376,7 @@ fn chosen(bundle: &Bundle, word: &str) -> anyhow::Result<Vec<String>> {
         .iter()
         .map(|spec| spec.id.clone())
         .collect();
-    if word == "all" {
+    if word == ALL {
         return Ok(known);
     }
     ensure!(
@@ -378,6 +395,12 @@ fn judgeable(dataset: &Dataset) -> Vec<(&str, usize)> {
         (example.patient.as_str(), class)
     })
     .collect()
+}
+
+/// The patients whose images nobody has looked at.
+fn untouched(dataset: &Dataset) -> impl Iterator<Item = &str> {
+    let untouched = dataset.examples.iter().filter(|example| !example.is_seen());
+    untouched.map(|example| example.patient.as_str())
 }
 
 /// Asks the candidate about test, validation and golden images.
