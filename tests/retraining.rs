@@ -188,6 +188,45 @@ fn a_retrained_bundle_carries_neither_promise_nor_figures_of_the_one_before() {
     assert!(listed.contains(&format!("{share:.1} %")), "{listed}");
 }
 
+#[test]
+fn a_renamed_category_is_the_same_one_to_labels_and_to_the_bundle_in_use() {
+    let site = site();
+    // The list calls it as the bundle in use does.
+    let list = images(&site, 120, 18).join("labels.csv");
+    let report = last_line(
+        &site,
+        &[
+            "retrain",
+            "--json",
+            "--few-patients",
+            "--classifier",
+            "lateral",
+            "--labels",
+            text(&list),
+            "--rename-category",
+            "lateral-tether=lateral-vbt",
+        ],
+    );
+    let report = &report["report"];
+    let left_out = report["data"]["left-out"].as_array().unwrap();
+    assert!(left_out.is_empty(), "{left_out:?}");
+    let comparison = &report["comparison"];
+    let classes = comparison["classes"].as_array().unwrap();
+    let renamed = classes.iter().find(|it| it["class"] == "lateral-vbt");
+    let wrong = &renamed.unwrap_or_else(|| panic!("{comparison:#}"))["wrong"];
+    let number = |key: &str| wrong[key].as_u64().unwrap();
+    assert!(
+        number("images") > 0 && number("both") + number("mended") == 0,
+        "{wrong}"
+    );
+    let beside = &report["beside"];
+    assert_eq!(beside["in-use"], comparison["in-use"]);
+    assert_eq!(
+        beside["wrong"]["images"],
+        report["judged"][0]["judgement"]["images"]
+    );
+}
+
 /// The same pictures twice, compressed otherwise and under other patients' names; gives the list.
 fn copied_under_other_names(site: &Site, count: usize) -> PathBuf {
     let mut list = vec!["path,category,patient".to_owned()];

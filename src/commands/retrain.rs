@@ -1,6 +1,7 @@
 //! `radsort retrain`: fits the model in use to the site's own images.
 
 mod begin;
+mod comparison;
 mod copies;
 mod promise;
 mod run_folder;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use self::comparison::Pair;
 use self::run_folder::RunFolder;
 use super::access::{self, ConfigArg};
 use super::evaluate::outcomes;
@@ -28,7 +30,7 @@ use crate::model::store::Store;
 use crate::model::{Bundle, trial};
 use crate::retrain::dataset::Dataset;
 use crate::retrain::device::{self, Wanted};
-use crate::retrain::judging::compare::{Comparison, Contender, GoldenSet, Verdict, compare};
+use crate::retrain::judging::compare::Verdict;
 use crate::retrain::judging::outcome::Outcome;
 use crate::retrain::judging::report::summary;
 use crate::retrain::phantom_bundle::Report as _;
@@ -296,8 +298,26 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
 
     let sets = judge(&candidate, &wish, &settings)?;
     let target = plan.target.unwrap_or(promise::USUAL_TARGET);
-    let comparison = golden(&in_use, &candidate, &sets, &wish, target, &settings)?;
+    let outside = outside::ask(
+        &plan.outside,
+        &candidate,
+        Some(&settings),
+        &settings.review,
+        &settings.runtime,
+    )?;
+    let pair = Pair {
+        candidate: &candidate,
+        in_use: &in_use,
+        wish: &wish,
+        settings: &settings,
+    };
+    let beside = sets.first().map(|set| pair.beside(set)).transpose()?;
+    let golden = sets.iter().find(|set| set.name == Side::Golden.word());
+    let comparison = golden
+        .map(|set| pair.on_golden(set, &outside, plan, target))
+        .transpose()?;
     let looks = u32::from(comparison.is_some());
+    let not_compared = golden.is_none().then(|| comparison::no_golden(&in_use));
     let better = comparison
         .as_ref()
         .is_some_and(|comparison| comparison.verdict == Verdict::Better);
@@ -309,13 +329,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     candidate = worth::carry(candidate, &sets)?;
     let mut report =
         training_report::on_training(&candidate, &wish, &made, &sets, comparison, certified);
-    report.outside = outside::ask(
-        &plan.outside,
-        &candidate,
-        Some(&settings),
-        &settings.review,
-        &settings.runtime,
-    )?;
+    (report.outside, report.beside, report.not_compared) = (outside, beside, not_compared);
     let mistakes = sets
         .first()
         .map_or_else(Vec::new, |set| training_report::mistakes(&dataset, set));
@@ -433,55 +447,6 @@ fn ask(
         &settings.review,
         &settings.runtime,
     )
-}
-
-/// Compares with the bundle in use on the golden images.
-fn golden(
-    in_use: &Bundle,
-    candidate: &Bundle,
-    sets: &[Set],
-    wish: &Wish<'_>,
-    target: f64,
-    settings: &Settings,
-) -> anyhow::Result<Option<Comparison>> {
-    let Some(golden) = sets.iter().find(|set| set.name == Side::Golden.word()) else {
-        return Ok(None);
-    };
-    let before = ask(in_use, wish, &golden.indices, settings)?;
-    let mut digests: Vec<&str> = golden
-        .indices
-        .iter()
-        .map(|index| wish.dataset.examples[*index].digest.0.as_str())
-        .collect();
-    digests.sort_unstable();
-    let version = blake3::hash(digests.concat().as_bytes()).to_hex()[..12].to_owned();
-    let (new_name, old_name) = (candidate.name_and_version(), in_use.name_and_version());
-    // Both on the same images: golden patients were never learned from.
-    let certified = |bundle: &Bundle, outcomes: &[Outcome]| {
-        let set = Set {
-            name: Side::Golden.word(),
-            indices: golden.indices.clone(),
-            outcomes: outcomes.to_vec(),
-        };
-        let uncertified = settings.review.files_uncertified;
-        training_report::certified(bundle, wish, &[set], target, uncertified)
-    };
-    let promises = [
-        certified(candidate, &golden.outcomes),
-        certified(in_use, &before),
-    ];
-    let new = Contender {
-        name: &new_name,
-        outcomes: &golden.outcomes,
-        promise: Some(&promises[0]),
-    };
-    let old = Contender {
-        name: &old_name,
-        outcomes: &before,
-        promise: Some(&promises[1]),
-    };
-    let looks = u64::from(wish.sides.golden_looks) + 1;
-    Ok(Some(compare(new, old, GoldenSet { version, looks })?))
 }
 
 fn reload(settings: &Settings) -> anyhow::Result<()> {
