@@ -45,6 +45,14 @@ fn classes_with_too_few_patients_are_refused_with_counts() {
         why.contains("patients for test") && why.contains("--few-patients"),
         "{why}"
     );
+    assert!(!why.contains("is given up"), "{why}");
+    // What a training that was killed leaves.
+    fs::write(site.state.join("retrain/run/view.safetensors"), "").unwrap();
+    let why = refused();
+    assert!(
+        why.contains("is given up") && why.contains("retrain/run"),
+        "{why}"
+    );
 }
 
 /// A list without the images of one category.
@@ -225,6 +233,69 @@ fn a_renamed_category_is_the_same_one_to_labels_and_to_the_bundle_in_use() {
         beside["wrong"]["images"],
         report["judged"][0]["judgement"]["images"]
     );
+}
+
+#[test]
+fn without_golden_images_the_reason_is_told_and_nothing_is_promoted() {
+    let site = site();
+    let list = images(&site, 60, 23).join("labels.csv");
+    // Three patients a category: too few for a golden one.
+    let truth = fs::read_to_string(&list).unwrap();
+    let few: Vec<String> = truth
+        .lines()
+        .skip(1)
+        .enumerate()
+        .map(|(k, line)| {
+            let cells: Vec<&str> = line.split(',').collect();
+            format!("{},{},{} {}", cells[0], cells[1], cells[1], k % 3)
+        })
+        .collect();
+    let header = "sop_instance_uid,category,patient";
+    fs::write(&list, format!("{header}\n{}", few.join("\n"))).unwrap();
+    let words = [
+        "retrain",
+        "--few-patients",
+        "--leave-out-copies",
+        "--classifier",
+        "lateral",
+        "--labels",
+        text(&list),
+    ];
+    let told = site.ok(&[&words[..], &["--promote", "if-better"]].concat());
+    assert!(told.contains("on golden images: there are none"), "{told}");
+    assert!(
+        told.contains("radsort models promote spine-phantom-"),
+        "{told}"
+    );
+    assert!(!told.contains("is in use from now on"), "{told}");
+}
+
+#[test]
+fn what_could_not_be_promoted_is_not_trained() {
+    // The configuration names a bundle.
+    let site = Site::new();
+    site.start().stop();
+    let output = site.run(&["retrain", "--promote", "if-better", "--from", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(why.contains("[model] bundle"), "{why}");
+}
+
+#[test]
+fn numbers_that_train_nothing_are_wrong_usage() {
+    let site = site();
+    for wrong in [
+        "--epochs=0",
+        "--batch=0",
+        "--learning-rate=-1",
+        "--learning-rate=nan",
+        "--learning-rate=inf",
+        "--backbone-rate=-0.1",
+        "--backbone-rate=nan",
+    ] {
+        let output = site.run(&["retrain", "--mode", "full", wrong]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
 }
 
 /// The same pictures twice, compressed otherwise and under other patients' names; gives the list.

@@ -26,7 +26,7 @@ use crate::config::Settings;
 use crate::control::client::Client;
 use crate::control::protocol::Request;
 use crate::model::runtime::Runtime;
-use crate::model::store::Store;
+use crate::model::store::{Store, StoreError, not_pinned};
 use crate::model::{Bundle, trial};
 use crate::retrain::dataset::Dataset;
 use crate::retrain::device::{self, Wanted};
@@ -64,11 +64,8 @@ pub struct RetrainArgs {
     #[command(flatten)]
     pub plan: Plan,
     /// Go on with the training that was interrupted, as it was told then
-    #[arg(long, conflicts_with_all = ["from", "labels", "bundle", "init", "dry_run", "add_category", "remove_category", "rename_category"])]
+    #[arg(long, conflicts_with_all = PLAN, conflicts_with = "dry_run")]
     pub resume: bool,
-    /// Put the new bundle to use when it is better than the one in use on golden images
-    #[arg(long, value_enum, default_value = "never")]
-    pub promote: PromoteArg,
     /// Say what would be learned from, how long it takes and how much memory, and stop
     #[arg(long)]
     pub dry_run: bool,
@@ -76,6 +73,41 @@ pub struct RetrainArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+/// The options of [`Plan`], which a resumed training has been told already.
+const PLAN: [&str; 31] = [
+    "bundle",
+    "from",
+    "labels",
+    "complete",
+    "classifier",
+    "mode",
+    "add_category",
+    "remove_category",
+    "rename_category",
+    "init",
+    "weights",
+    "channels",
+    "input_size",
+    "hidden",
+    "epochs",
+    "batch",
+    "learning_rate",
+    "backbone_rate",
+    "freeze_norms",
+    "patience",
+    "device",
+    "seed",
+    "as_version",
+    "out",
+    "target",
+    "near",
+    "far",
+    "trust_untouched",
+    "leave_out_copies",
+    "few_patients",
+    "promote",
+];
 
 /// Everything that decides what comes out: kept beside the checkpoints, so that a killed training goes on as it began.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
@@ -105,16 +137,16 @@ pub struct Plan {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub hidden: usize,
     /// full: how often each image is seen, at most
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = one_or_more)]
     pub epochs: usize,
     /// full: images a step; halved by itself where memory is short
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = one_or_more)]
     pub batch: usize,
     /// full: the highest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 5e-4)]
+    #[arg(long, value_name = "RATE", default_value_t = 5e-4, value_parser = learning_rate)]
     pub learning_rate: f64,
     /// full: the part of it that everything before the last layer gets [default: 0.3; 1 with --init and no weights]
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_name = "PART", value_parser = part)]
     pub backbone_rate: Option<f64>,
     /// full: keep batch normalisation's statistics as they are
     #[arg(long)]
@@ -151,6 +183,32 @@ pub struct Plan {
     /// Train also when classes have too few patients to be judged
     #[arg(long)]
     pub few_patients: bool,
+    /// Put the new bundle to use when it is better than the one in use on golden images
+    #[arg(long, value_enum, default_value = "never", conflicts_with = "out")]
+    #[serde(default)]
+    pub promote: PromoteArg,
+}
+
+fn one_or_more(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| "write a number from 1 on".to_owned())
+}
+
+fn learning_rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| "write a number above 0, such as 5e-4".to_owned())
+}
+
+/// A part of something, which may be none and all of it.
+fn part(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|part| (0.0..=1.0).contains(part))
+        .ok_or_else(|| "write a number from 0 to 1, such as 0.3".to_owned())
 }
 
 /// A confidence from 0 to 1.
@@ -167,6 +225,14 @@ impl Plan {
             Some(ModeArg::Full) => Mode::Full,
             None if self.init.init.is_some() => Mode::Full,
             Some(ModeArg::Head) | None => Mode::Head,
+        }
+    }
+
+    /// Refuses at once what could not be promoted hours later.
+    fn may_promote(&self, settings: &Settings) -> Result<(), StoreError> {
+        match self.promote {
+            PromoteArg::IfBetter => not_pinned(settings),
+            PromoteArg::Never => Ok(()),
         }
     }
 
@@ -188,9 +254,10 @@ pub enum ModeArg {
 }
 
 /// When the new bundle is put to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum PromoteArg {
     /// By `radsort models promote`.
+    #[default]
     Never,
     /// At once, when golden images say that it is better.
     IfBetter,
@@ -203,6 +270,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     // The service's files come first.
     lower_priority();
     let in_use = Bundle::open(&Store::in_use(&settings)?)?;
+    args.plan.may_promote(&settings)?;
     let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
     let folder = match (args.dry_run, args.resume) {
         (true, _) => RunFolder::passing(scratch.path(), args.plan.clone(), &in_use)?,
@@ -210,6 +278,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         (false, false) => RunFolder::begin(&settings, &args.plan, &in_use)?,
     };
     let plan = folder.plan();
+    plan.may_promote(&settings)?;
     let (start, must) = begin::start(plan, &folder)?;
     let classifiers = chosen(&start, &plan.classifier)?;
     if let Some(id) = must.iter().find(|id| !classifiers.contains(id)) {
@@ -344,15 +413,14 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         Some(_) => None,
         None => Some(store.keep(&candidate)?),
     };
-    let promoted = match &kept {
-        Some(name) if args.promote == PromoteArg::IfBetter && better => {
-            store.promote(&settings, name)?;
-            reload(&settings)?;
-            true
-        }
-        _ => false,
-    };
+    let promote = plan.promote == PromoteArg::IfBetter && better;
     folder.finish()?;
+    // Whatever becomes of it, people get the report.
+    let promotion = match &kept {
+        Some(name) if promote => Some(store.promote(&settings, name)),
+        _ => None,
+    };
+    let promoted = matches!(promotion, Some(Ok(())));
     let place = kept
         .as_ref()
         .map_or_else(|| out.clone(), |name| store.dir().join(name));
@@ -376,6 +444,10 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             Some(name) => println!("`radsort models promote {name}` puts it to use."),
             None => {}
         }
+    }
+    promotion.transpose()?;
+    if promoted {
+        reload(&settings)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -475,5 +547,27 @@ impl Watch for Lines {
 
     fn progress(&mut self, phase: &str, done: usize, of: usize) {
         self.0.progress(phase, done, of);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::Args as _;
+
+    #[test]
+    fn a_resumed_training_takes_none_of_the_options_that_say_what_comes_out() {
+        let command = RetrainArgs::augment_args(clap::Command::new("retrain"));
+        let others = ["config", "resume", "dry_run", "json"];
+        let options = command.get_arguments().map(|arg| arg.get_id().as_str());
+        let mut of_plan: Vec<&str> = options.filter(|id| !others.contains(id)).collect();
+        let mut refused = PLAN.to_vec();
+        of_plan.sort_unstable();
+        refused.sort_unstable();
+        assert_eq!(of_plan, refused);
+        let words = ["retrain", "--resume", "--epochs", "50"];
+        let why = command.try_get_matches_from(words).unwrap_err().to_string();
+        assert!(why.contains("'--epochs <N>'"), "{why}");
     }
 }

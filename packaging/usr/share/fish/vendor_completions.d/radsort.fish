@@ -226,6 +226,8 @@ complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l target -d '
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l near -d 'Radiographs of other things: how many would be filed is reported, nothing is fitted; phantoms of chests, necks and lying patients are always tried' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l far -d 'DICOM files of anything else; noise, black, plain grey, stripes and photograph-like pictures are always tried' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l report -d 'Write a page with figures, curves and the worst mistakes' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l certified -d 'When the promise is kept: write the bundle with it into this new folder, for `radsort models import`. Its own thresholds count, not those of a configuration' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l as-version -d 'The version of the bundle with the promise [default: that of the bundle, and the time]' -r
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l complete -d 'The list leaves no image of its set out: its error rate says something about all files'
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l json -d 'One JSON object'
