@@ -325,7 +325,7 @@ fn patients_whom_a_site_s_models_learned_from_promise_nothing() {
         "retrain",
         "--few-patients",
         "--classifier",
-        "view",
+        "lateral",
         "--labels",
         text(&list),
         "--complete",

@@ -13,7 +13,7 @@ use std::process::Command;
 
 use common::Site;
 use serde_json::Value;
-use training::{images, last_line, site, text};
+use training::{images, images_with, last_line, site, text};
 
 #[test]
 fn a_dry_run_says_what_there_is_and_keeps_nothing() {
@@ -34,14 +34,268 @@ fn a_dry_run_says_what_there_is_and_keeps_nothing() {
 #[test]
 fn classes_with_too_few_patients_are_refused_with_counts() {
     let site = site();
-    let images = images(&site, 20, 12);
-    let output = site.run(&["retrain", "--from", text(&images)]);
-    assert_eq!(output.status.code(), Some(1));
-    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    let list = images(&site, 60, 12).join("labels.csv");
+    let refused = || {
+        let output = site.run(&["retrain", "--labels", text(&list)]);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let why = refused();
     assert!(
         why.contains("patients for test") && why.contains("--few-patients"),
         "{why}"
     );
+    assert!(!why.contains("is given up"), "{why}");
+    // What a training that was killed leaves.
+    fs::write(site.state.join("retrain/run/view.safetensors"), "").unwrap();
+    let why = refused();
+    assert!(
+        why.contains("is given up") && why.contains("retrain/run"),
+        "{why}"
+    );
+}
+
+/// A list without the images of one category.
+fn without(list: &Path, category: &str) -> PathBuf {
+    let truth = fs::read_to_string(list).unwrap();
+    let lines = truth.lines().filter(|line| !line.contains(category));
+    let other = list.with_file_name("without.csv");
+    fs::write(&other, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    other
+}
+
+#[test]
+fn a_classifier_is_not_trained_without_images_of_one_of_its_classes() {
+    let site = site();
+    let list = images(&site, 60, 21).join("labels.csv");
+    let refused = |words: &[&str]| {
+        let output = site.run(&[&["retrain", "--few-patients"], words].concat());
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let why = refused(&["--classifier", "view", "--labels", text(&list)]);
+    assert!(
+        why.contains("classifier view: no image to learn from shows neither"),
+        "{why}"
+    );
+    let list = without(&list, "lateral-tether");
+    let why = refused(&["--labels", text(&list)]);
+    assert!(
+        why.contains("shows lateral-tether") && why.contains("--remove-category lateral-tether"),
+        "{why}"
+    );
+    assert!(!site.state.join("retrain/sides.json").exists());
+    let words = [
+        "retrain",
+        "--dry-run",
+        "--few-patients",
+        "--labels",
+        text(&list),
+    ];
+    let told = String::from_utf8_lossy(&site.run(&words).stderr).into_owned();
+    assert!(
+        told.contains("would be refused: classifier lateral"),
+        "{told}"
+    );
+}
+
+/// How many radiographs of something else a report says are kept from being filed.
+fn kept_back(report: &Value) -> u64 {
+    let all = report["outside"].as_array().unwrap().iter();
+    let near = all.filter(|set| set["distance"] == "near");
+    near.map(|set| set["kept-back"]["part"].as_u64().unwrap())
+        .sum()
+}
+
+#[test]
+fn a_site_without_images_of_neither_view_keeps_the_view_classifier_as_it_is() {
+    let site = site();
+    let list = images(&site, 100, 22).join("labels.csv");
+    let out = site.dir.path().join("fitted");
+    let words = [
+        "retrain",
+        "--json",
+        "--few-patients",
+        "--labels",
+        text(&list),
+        "--out",
+        text(&out),
+    ];
+    let output = site.run(&words);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("classifier view stays as it is: neither"),
+        "{told}"
+    );
+    let shipped = common::shipped_bundle();
+    assert_eq!(weights(&out, "view.onnx"), weights(&shipped, "view.onnx"));
+    let judged = |bundle: &Path| {
+        let words = [
+            "evaluate",
+            "--json",
+            "--bundle",
+            text(bundle),
+            "--labels",
+            text(&list),
+        ];
+        kept_back(&last_line(&site, &words))
+    };
+    let (before, after) = (judged(&shipped), judged(&out));
+    // Chests, necks and lying patients: what looks frontal may still meet other thresholds.
+    assert!(before > 24 && after + 2 >= before, "{before} then {after}");
+}
+
+#[test]
+fn a_retrained_bundle_carries_neither_promise_nor_figures_of_the_one_before() {
+    let site = site();
+    let list = images(&site, 90, 20).join("labels.csv");
+    let promising = site.dir.path().join("promising");
+    fs::create_dir(&promising).unwrap();
+    for file in common::files(&common::shipped_bundle()) {
+        fs::copy(&file, promising.join(file.file_name().unwrap())).unwrap();
+    }
+    let manifest = promising.join("bundle.toml");
+    let promise = "[promise]\ntarget = 0.01\nkept = true\nwhy = \"0 of 700\"\nbound = 0.004\nfiled = 700\nerrors = 0\n\
+                   uncertified = []\n";
+    let text_before = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, format!("{text_before}\n{promise}")).unwrap();
+
+    let out = site.dir.path().join("fitted");
+    let report = last_line(
+        &site,
+        &[
+            "retrain",
+            "--json",
+            "--few-patients",
+            "--classifier",
+            "lateral",
+            "--bundle",
+            text(&promising),
+            "--labels",
+            text(&list),
+            "--out",
+            text(&out),
+        ],
+    );
+    let manifest: toml::Table = fs::read_to_string(out.join("bundle.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(!manifest.contains_key("promise"));
+    let metrics = manifest["metrics"].as_table().unwrap();
+    assert!(!metrics.contains_key("fresh-normal"), "{metrics}");
+    assert!(metrics.contains_key("frontal"), "what stayed as it was");
+    let accuracy = &report["report"]["judged"][0]["judgement"]["accuracy"];
+    let test = |key: &str| metrics["test"][key].as_integer().unwrap() as u64;
+    assert_eq!(test("right"), accuracy["part"].as_u64().unwrap());
+    assert_eq!(test("images"), accuracy["whole"].as_u64().unwrap());
+    site.ok(&["models", "import", text(&out)]);
+    let listed = site.ok(&["models", "list"]);
+    let share = 100.0 * test("right") as f64 / test("images") as f64;
+    assert!(listed.contains(&format!("{share:.1} %")), "{listed}");
+}
+
+#[test]
+fn a_renamed_category_is_the_same_one_to_labels_and_to_the_bundle_in_use() {
+    let site = site();
+    // The list calls it as the bundle in use does.
+    let list = images(&site, 120, 18).join("labels.csv");
+    let report = last_line(
+        &site,
+        &[
+            "retrain",
+            "--json",
+            "--few-patients",
+            "--classifier",
+            "lateral",
+            "--labels",
+            text(&list),
+            "--rename-category",
+            "lateral-tether=lateral-vbt",
+        ],
+    );
+    let report = &report["report"];
+    let left_out = report["data"]["left-out"].as_array().unwrap();
+    assert!(left_out.is_empty(), "{left_out:?}");
+    let comparison = &report["comparison"];
+    let classes = comparison["classes"].as_array().unwrap();
+    let renamed = classes.iter().find(|it| it["class"] == "lateral-vbt");
+    let wrong = &renamed.unwrap_or_else(|| panic!("{comparison:#}"))["wrong"];
+    let number = |key: &str| wrong[key].as_u64().unwrap();
+    assert!(
+        number("images") > 0 && number("both") + number("mended") == 0,
+        "{wrong}"
+    );
+    let beside = &report["beside"];
+    assert_eq!(beside["in-use"], comparison["in-use"]);
+    assert_eq!(
+        beside["wrong"]["images"],
+        report["judged"][0]["judgement"]["images"]
+    );
+}
+
+#[test]
+fn without_golden_images_the_reason_is_told_and_nothing_is_promoted() {
+    let site = site();
+    let list = images(&site, 60, 23).join("labels.csv");
+    // Three patients a category: too few for a golden one.
+    let truth = fs::read_to_string(&list).unwrap();
+    let few: Vec<String> = truth
+        .lines()
+        .skip(1)
+        .enumerate()
+        .map(|(k, line)| {
+            let cells: Vec<&str> = line.split(',').collect();
+            format!("{},{},{} {}", cells[0], cells[1], cells[1], k % 3)
+        })
+        .collect();
+    let header = "sop_instance_uid,category,patient";
+    fs::write(&list, format!("{header}\n{}", few.join("\n"))).unwrap();
+    let words = [
+        "retrain",
+        "--few-patients",
+        "--leave-out-copies",
+        "--classifier",
+        "lateral",
+        "--labels",
+        text(&list),
+    ];
+    let told = site.ok(&[&words[..], &["--promote", "if-better"]].concat());
+    assert!(told.contains("on golden images: there are none"), "{told}");
+    assert!(
+        told.contains("radsort models promote spine-phantom-"),
+        "{told}"
+    );
+    assert!(!told.contains("is in use from now on"), "{told}");
+}
+
+#[test]
+fn what_could_not_be_promoted_is_not_trained() {
+    // The configuration names a bundle.
+    let site = Site::new();
+    site.start().stop();
+    let output = site.run(&["retrain", "--promote", "if-better", "--from", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(why.contains("[model] bundle"), "{why}");
+}
+
+#[test]
+fn numbers_that_train_nothing_are_wrong_usage() {
+    let site = site();
+    for wrong in [
+        "--epochs=0",
+        "--batch=0",
+        "--learning-rate=-1",
+        "--learning-rate=nan",
+        "--learning-rate=inf",
+        "--backbone-rate=-0.1",
+        "--backbone-rate=nan",
+    ] {
+        let output = site.run(&["retrain", "--mode", "full", wrong]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
 }
 
 /// The same pictures twice, compressed otherwise and under other patients' names; gives the list.
@@ -94,7 +348,9 @@ fn a_leaking_split_is_refused_and_learned_from_without_the_copies_when_told_to()
     let without = train(&["--dry-run", "--leave-out-copies"]);
     let told = String::from_utf8_lossy(&without.stderr).into_owned();
     assert!(
-        without.status.success() && told.contains("left out: ") && !told.contains("refused"),
+        without.status.success()
+            && told.contains("left out: ")
+            && !told.contains("images are nearly the same"),
         "{told}"
     );
 }
@@ -182,6 +438,46 @@ fn what_nobody_has_looked_at_is_learned_from_only_when_told_to_and_where_the_mod
 }
 
 #[test]
+fn whoever_is_learned_from_unseen_is_known_as_a_training_patient_ever_after() {
+    let site = site();
+    let list = images(&site, 120, 24).join("labels.csv");
+    let truth = fs::read_to_string(&list).unwrap();
+    let mut rows = vec!["sop_instance_uid,category,patient,origin,confidence".to_owned()];
+    let mut unseen = Vec::new();
+    for line in truth.lines().skip(1) {
+        let cells: Vec<&str> = line.split(',').collect();
+        let [uid, category, patient] = cells[..3] else {
+            panic!("{line}")
+        };
+        let mut origin = "correction";
+        if patient.bytes().map(u32::from).sum::<u32>() % 3 == 0 {
+            origin = "untouched";
+            unseen.push(patient);
+        }
+        rows.push(format!("{uid},{category},{patient},{origin},0.999"));
+    }
+    fs::write(&list, rows.join("\n")).unwrap();
+    let out = site.dir.path().join("trusting");
+    site.ok(&[
+        "retrain",
+        "--few-patients",
+        "--classifier",
+        "lateral",
+        "--trust-untouched",
+        "--labels",
+        text(&list),
+        "--out",
+        text(&out),
+    ]);
+    let sides = fs::read(site.state.join("retrain/sides.json")).unwrap();
+    let sides: Value = serde_json::from_slice(&sides).unwrap();
+    assert!(unseen.len() > 20, "{}", unseen.len());
+    for patient in unseen {
+        assert_eq!(sides["patients"][patient], "training", "{patient}");
+    }
+}
+
+#[test]
 fn what_a_site_calls_otherwise_is_learned_kept_and_filed_so_after_promotion() {
     let site = site();
     let images = images(&site, 120, 13);
@@ -248,7 +544,7 @@ fn what_a_site_calls_otherwise_is_learned_kept_and_filed_so_after_promotion() {
 #[test]
 fn all_weights_are_trained_and_the_written_network_says_what_was_trained() {
     let site = site();
-    let images = images(&site, 40, 14);
+    let images = images_with(&site, 40, 14, "0.2");
     let out = site.dir.path().join("fitted");
     let report = last_line(
         &site,
@@ -287,10 +583,8 @@ fn all_weights_are_trained_and_the_written_network_says_what_was_trained() {
             text(&images),
         ],
     );
-    let right = judged["judged"][0]["judgement"]["accuracy"]["part"]
-        .as_u64()
-        .unwrap();
-    assert!(right >= 34, "{judged:#}");
+    let accuracy = &judged["judged"][0]["judgement"]["accuracy"];
+    assert!(accuracy["estimate"].as_f64().unwrap() >= 0.85, "{judged:#}");
 }
 
 #[test]
@@ -338,6 +632,8 @@ fn what_people_corrected_by_hand_is_learned_from_the_site_itself() {
     site.json(&["labels", "look", "--json"]);
     // Many at once wait for somebody who means it.
     site.run(&["labels", "accept", "--all"]);
+    // It would soon wait for somebody to read what it tells the service manager.
+    daemon.stop();
     let report = last_line(
         &site,
         &[
@@ -349,6 +645,7 @@ fn what_people_corrected_by_hand_is_learned_from_the_site_itself() {
         ],
     );
     let folder = report["folder"].as_str().unwrap().to_owned();
+    let mut daemon = site.start();
     site.ok(&["models", "promote", &folder]);
 
     let fresh = self::images(&site, 60, 16);
@@ -449,7 +746,7 @@ fn killed_after_an_epoch(mut command: Command) -> String {
 #[test]
 fn a_training_that_is_killed_and_resumed_comes_to_what_it_comes_to_without() {
     let site = site();
-    let list = images(&site, 40, 17).join("labels.csv");
+    let list = images_with(&site, 40, 17, "0.2").join("labels.csv");
     let (whole, resumed) = (
         site.dir.path().join("whole"),
         site.dir.path().join("resumed"),
@@ -547,7 +844,7 @@ fn a_category_is_added_and_another_renamed_and_what_is_new_is_learned() {
 #[test]
 fn a_published_architecture_is_begun_from_nothing_and_becomes_a_bundle() {
     let site = site();
-    let images = images(&site, 30, 19);
+    let images = images_with(&site, 30, 19, "0.2");
     let out = site.dir.path().join("b0");
     let said = site.run(&[
         "retrain",
@@ -592,7 +889,7 @@ fn a_published_architecture_is_begun_from_nothing_and_becomes_a_bundle() {
 #[test]
 fn a_training_begun_with_little_memory_goes_on_with_its_batch_when_there_is_more() {
     let site = site();
-    let list = images(&site, 40, 18).join("labels.csv");
+    let list = images_with(&site, 40, 18, "0.2").join("labels.csv");
     let out = site.dir.path().join("trained");
     let mut words = three_epochs(&list, &out).to_vec();
     words.extend(["--batch", "4096"]);

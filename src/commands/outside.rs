@@ -47,30 +47,48 @@ pub fn ask(
     review: &ReviewSettings,
     runtime: &RuntimeSettings,
 ) -> anyhow::Result<Vec<Outside>> {
+    let mut all = ask_at(Distance::Near, args, bundle, settings, review, runtime)?;
+    all.extend(ask_at(
+        Distance::Far,
+        args,
+        bundle,
+        settings,
+        review,
+        runtime,
+    )?);
+    Ok(all)
+}
+
+/// Asks a bundle about those at one distance.
+pub fn ask_at(
+    distance: Distance,
+    args: &OutsideArgs,
+    bundle: &Bundle,
+    settings: Option<&Settings>,
+    review: &ReviewSettings,
+    runtime: &RuntimeSettings,
+) -> anyhow::Result<Vec<Outside>> {
     let mut all = Vec::new();
-    let mut judge = |distance, name: &str, dataset: &Dataset| -> anyhow::Result<()> {
+    let mut judge = |name: &str, dataset: &Dataset| -> anyhow::Result<()> {
         let indices: Vec<usize> = (0..dataset.examples.len()).collect();
         let outcomes = outcomes(bundle, bundle, dataset, &indices, review, runtime)?;
         all.push(Outside::of(distance, name, &outcomes));
         Ok(())
     };
-    for (distance, kinds, folder) in [
-        (Distance::Near, OutsideKind::NEAR, &args.near),
-        (Distance::Far, OutsideKind::FAR, &args.far),
-    ] {
-        for kind in kinds {
-            let name = match distance {
-                Distance::Near => format!("{} phantoms", kind.word()),
-                Distance::Far => kind.word().to_owned(),
-            };
-            judge(distance, &name, &drawn(kind, bundle)?)?;
-        }
-        if let Some(folder) = folder {
-            let dataset = labelled::load_outside(folder, bundle, settings)?;
-            judge(distance, "those of the folder", &dataset)?;
-        }
+    let (kinds, folder, noun) = match distance {
+        Distance::Near => (OutsideKind::NEAR, &args.near, " phantoms"),
+        Distance::Far => (OutsideKind::FAR, &args.far, ""),
+    };
+    for kind in kinds {
+        judge(&format!("{}{noun}", kind.word()), &drawn(kind, bundle)?)?;
     }
-    judge(Distance::Far, "plain grey and stripes", &made_up(bundle))?;
+    if let Some(folder) = folder {
+        let dataset = labelled::load_outside(folder, bundle, settings)?;
+        judge("those of the folder", &dataset)?;
+    }
+    if distance == Distance::Far {
+        judge("plain grey and stripes", &made_up(bundle))?;
+    }
     Ok(all)
 }
 

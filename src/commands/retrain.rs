@@ -1,10 +1,12 @@
 //! `radsort retrain`: fits the model in use to the site's own images.
 
 mod begin;
+mod comparison;
 mod copies;
 mod promise;
 mod run_folder;
 mod tell;
+mod worth;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use self::comparison::Pair;
 use self::run_folder::RunFolder;
 use super::access::{self, ConfigArg};
 use super::evaluate::outcomes;
@@ -23,11 +26,11 @@ use crate::config::Settings;
 use crate::control::client::Client;
 use crate::control::protocol::Request;
 use crate::model::runtime::Runtime;
-use crate::model::store::Store;
+use crate::model::store::{Store, StoreError, not_pinned};
 use crate::model::{Bundle, trial};
 use crate::retrain::dataset::Dataset;
 use crate::retrain::device::{self, Wanted};
-use crate::retrain::judging::compare::{Comparison, Contender, GoldenSet, Verdict, compare};
+use crate::retrain::judging::compare::Verdict;
 use crate::retrain::judging::outcome::Outcome;
 use crate::retrain::judging::report::summary;
 use crate::retrain::phantom_bundle::Report as _;
@@ -61,11 +64,8 @@ pub struct RetrainArgs {
     #[command(flatten)]
     pub plan: Plan,
     /// Go on with the training that was interrupted, as it was told then
-    #[arg(long, conflicts_with_all = ["from", "labels", "bundle", "init", "dry_run", "add_category", "remove_category", "rename_category"])]
+    #[arg(long, conflicts_with_all = PLAN, conflicts_with = "dry_run")]
     pub resume: bool,
-    /// Put the new bundle to use when it is better than the one in use on golden images
-    #[arg(long, value_enum, default_value = "never")]
-    pub promote: PromoteArg,
     /// Say what would be learned from, how long it takes and how much memory, and stop
     #[arg(long)]
     pub dry_run: bool,
@@ -73,6 +73,41 @@ pub struct RetrainArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+/// The options of [`Plan`], which a resumed training has been told already.
+const PLAN: [&str; 31] = [
+    "bundle",
+    "from",
+    "labels",
+    "complete",
+    "classifier",
+    "mode",
+    "add_category",
+    "remove_category",
+    "rename_category",
+    "init",
+    "weights",
+    "channels",
+    "input_size",
+    "hidden",
+    "epochs",
+    "batch",
+    "learning_rate",
+    "backbone_rate",
+    "freeze_norms",
+    "patience",
+    "device",
+    "seed",
+    "as_version",
+    "out",
+    "target",
+    "near",
+    "far",
+    "trust_untouched",
+    "leave_out_copies",
+    "few_patients",
+    "promote",
+];
 
 /// Everything that decides what comes out: kept beside the checkpoints, so that a killed training goes on as it began.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
@@ -102,16 +137,16 @@ pub struct Plan {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub hidden: usize,
     /// full: how often each image is seen, at most
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = one_or_more)]
     pub epochs: usize,
     /// full: images a step; halved by itself where memory is short
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = one_or_more)]
     pub batch: usize,
     /// full: the highest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 5e-4)]
+    #[arg(long, value_name = "RATE", default_value_t = 5e-4, value_parser = learning_rate)]
     pub learning_rate: f64,
     /// full: the part of it that everything before the last layer gets [default: 0.3; 1 with --init and no weights]
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_name = "PART", value_parser = part)]
     pub backbone_rate: Option<f64>,
     /// full: keep batch normalisation's statistics as they are
     #[arg(long)]
@@ -148,6 +183,32 @@ pub struct Plan {
     /// Train also when classes have too few patients to be judged
     #[arg(long)]
     pub few_patients: bool,
+    /// Put the new bundle to use when it is better than the one in use on golden images
+    #[arg(long, value_enum, default_value = "never", conflicts_with = "out")]
+    #[serde(default)]
+    pub promote: PromoteArg,
+}
+
+fn one_or_more(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| "write a number from 1 on".to_owned())
+}
+
+fn learning_rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| "write a number above 0, such as 5e-4".to_owned())
+}
+
+/// A part of something, which may be none and all of it.
+fn part(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|part| (0.0..=1.0).contains(part))
+        .ok_or_else(|| "write a number from 0 to 1, such as 0.3".to_owned())
 }
 
 /// A confidence from 0 to 1.
@@ -164,6 +225,14 @@ impl Plan {
             Some(ModeArg::Full) => Mode::Full,
             None if self.init.init.is_some() => Mode::Full,
             Some(ModeArg::Head) | None => Mode::Head,
+        }
+    }
+
+    /// Refuses at once what could not be promoted hours later.
+    fn may_promote(&self, settings: &Settings) -> Result<(), StoreError> {
+        match self.promote {
+            PromoteArg::IfBetter => not_pinned(settings),
+            PromoteArg::Never => Ok(()),
         }
     }
 
@@ -185,9 +254,10 @@ pub enum ModeArg {
 }
 
 /// When the new bundle is put to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum PromoteArg {
     /// By `radsort models promote`.
+    #[default]
     Never,
     /// At once, when golden images say that it is better.
     IfBetter,
@@ -200,6 +270,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     // The service's files come first.
     lower_priority();
     let in_use = Bundle::open(&Store::in_use(&settings)?)?;
+    args.plan.may_promote(&settings)?;
     let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
     let folder = match (args.dry_run, args.resume) {
         (true, _) => RunFolder::passing(scratch.path(), args.plan.clone(), &in_use)?,
@@ -207,6 +278,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         (false, false) => RunFolder::begin(&settings, &args.plan, &in_use)?,
     };
     let plan = folder.plan();
+    plan.may_promote(&settings)?;
     let (start, must) = begin::start(plan, &folder)?;
     let classifiers = chosen(&start, &plan.classifier)?;
     if let Some(id) = must.iter().find(|id| !classifiers.contains(id)) {
@@ -228,7 +300,8 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let shared = shared::split(&mut dataset, &mut sides);
     sides.admit(&judgeable(&dataset), plan.seed);
     copies::settle(&mut dataset, &sides, plan.leave_out_copies, args.dry_run)?;
-    let wish = Wish {
+    sides.learn_from(untouched(&dataset));
+    let mut wish = Wish {
         bundle: &start,
         dataset: &dataset,
         sides: &sides,
@@ -256,12 +329,23 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             threads => threads,
         },
     };
+    if plan.classifier == ALL
+        && let Some(why) = session::spare_view(&mut wish, &must)
+    {
+        eprintln!("{why}");
+    }
     tell::plan(&wish, shared, &chosen.why);
+    if !args.dry_run {
+        session::enough(&wish)?;
+    }
     let runtime = Runtime::load(&settings.runtime)?;
     tell::forecast(&session::forecast(&wish, &runtime)?);
     if args.dry_run {
         for problem in session::too_few(&wish) {
             eprintln!("too few: {problem}");
+        }
+        for problem in session::unseen(&wish) {
+            eprintln!("would be refused: {problem}");
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -283,8 +367,26 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
 
     let sets = judge(&candidate, &wish, &settings)?;
     let target = plan.target.unwrap_or(promise::USUAL_TARGET);
-    let comparison = golden(&in_use, &candidate, &sets, &wish, target, &settings)?;
+    let outside = outside::ask(
+        &plan.outside,
+        &candidate,
+        Some(&settings),
+        &settings.review,
+        &settings.runtime,
+    )?;
+    let pair = Pair {
+        candidate: &candidate,
+        in_use: &in_use,
+        wish: &wish,
+        settings: &settings,
+    };
+    let beside = sets.first().map(|set| pair.beside(set)).transpose()?;
+    let golden = sets.iter().find(|set| set.name == Side::Golden.word());
+    let comparison = golden
+        .map(|set| pair.on_golden(set, &outside, plan, target))
+        .transpose()?;
     let looks = u32::from(comparison.is_some());
+    let not_compared = golden.is_none().then(|| comparison::no_golden(&in_use));
     let better = comparison
         .as_ref()
         .is_some_and(|comparison| comparison.verdict == Verdict::Better);
@@ -293,15 +395,10 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     if plan.target.is_some() {
         candidate = promise::carry(candidate, &certified)?;
     }
+    candidate = worth::carry(candidate, &sets)?;
     let mut report =
         training_report::on_training(&candidate, &wish, &made, &sets, comparison, certified);
-    report.outside = outside::ask(
-        &plan.outside,
-        &candidate,
-        Some(&settings),
-        &settings.review,
-        &settings.runtime,
-    )?;
+    (report.outside, report.beside, report.not_compared) = (outside, beside, not_compared);
     let mistakes = sets
         .first()
         .map_or_else(Vec::new, |set| training_report::mistakes(&dataset, set));
@@ -316,15 +413,14 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         Some(_) => None,
         None => Some(store.keep(&candidate)?),
     };
-    let promoted = match &kept {
-        Some(name) if args.promote == PromoteArg::IfBetter && better => {
-            store.promote(&settings, name)?;
-            reload(&settings)?;
-            true
-        }
-        _ => false,
-    };
+    let promote = plan.promote == PromoteArg::IfBetter && better;
     folder.finish()?;
+    // Whatever becomes of it, people get the report.
+    let promotion = match &kept {
+        Some(name) if promote => Some(store.promote(&settings, name)),
+        _ => None,
+    };
+    let promoted = matches!(promotion, Some(Ok(())));
     let place = kept
         .as_ref()
         .map_or_else(|| out.clone(), |name| store.dir().join(name));
@@ -349,8 +445,15 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
             None => {}
         }
     }
+    promotion.transpose()?;
+    if promoted {
+        reload(&settings)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
+
+/// The word for every classifier.
+const ALL: &str = "all";
 
 fn chosen(bundle: &Bundle, word: &str) -> anyhow::Result<Vec<String>> {
     let known: Vec<String> = bundle
@@ -359,7 +462,7 @@ fn chosen(bundle: &Bundle, word: &str) -> anyhow::Result<Vec<String>> {
         .iter()
         .map(|spec| spec.id.clone())
         .collect();
-    if word == "all" {
+    if word == ALL {
         return Ok(known);
     }
     ensure!(
@@ -378,6 +481,12 @@ fn judgeable(dataset: &Dataset) -> Vec<(&str, usize)> {
         (example.patient.as_str(), class)
     })
     .collect()
+}
+
+/// The patients whose images nobody has looked at.
+fn untouched(dataset: &Dataset) -> impl Iterator<Item = &str> {
+    let untouched = dataset.examples.iter().filter(|example| !example.is_seen());
+    untouched.map(|example| example.patient.as_str())
 }
 
 /// Asks the candidate about test, validation and golden images.
@@ -412,55 +521,6 @@ fn ask(
     )
 }
 
-/// Compares with the bundle in use on the golden images.
-fn golden(
-    in_use: &Bundle,
-    candidate: &Bundle,
-    sets: &[Set],
-    wish: &Wish<'_>,
-    target: f64,
-    settings: &Settings,
-) -> anyhow::Result<Option<Comparison>> {
-    let Some(golden) = sets.iter().find(|set| set.name == Side::Golden.word()) else {
-        return Ok(None);
-    };
-    let before = ask(in_use, wish, &golden.indices, settings)?;
-    let mut digests: Vec<&str> = golden
-        .indices
-        .iter()
-        .map(|index| wish.dataset.examples[*index].digest.0.as_str())
-        .collect();
-    digests.sort_unstable();
-    let version = blake3::hash(digests.concat().as_bytes()).to_hex()[..12].to_owned();
-    let (new_name, old_name) = (candidate.name_and_version(), in_use.name_and_version());
-    // Both on the same images: golden patients were never learned from.
-    let certified = |bundle: &Bundle, outcomes: &[Outcome]| {
-        let set = Set {
-            name: Side::Golden.word(),
-            indices: golden.indices.clone(),
-            outcomes: outcomes.to_vec(),
-        };
-        let uncertified = settings.review.files_uncertified;
-        training_report::certified(bundle, wish, &[set], target, uncertified)
-    };
-    let promises = [
-        certified(candidate, &golden.outcomes),
-        certified(in_use, &before),
-    ];
-    let new = Contender {
-        name: &new_name,
-        outcomes: &golden.outcomes,
-        promise: Some(&promises[0]),
-    };
-    let old = Contender {
-        name: &old_name,
-        outcomes: &before,
-        promise: Some(&promises[1]),
-    };
-    let looks = u64::from(wish.sides.golden_looks) + 1;
-    Ok(Some(compare(new, old, GoldenSet { version, looks })?))
-}
-
 fn reload(settings: &Settings) -> anyhow::Result<()> {
     if let Some(mut client) = Client::connect(&settings.control.socket)? {
         for reply in client.request(&Request::Reload {})? {
@@ -487,5 +547,27 @@ impl Watch for Lines {
 
     fn progress(&mut self, phase: &str, done: usize, of: usize) {
         self.0.progress(phase, done, of);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::Args as _;
+
+    #[test]
+    fn a_resumed_training_takes_none_of_the_options_that_say_what_comes_out() {
+        let command = RetrainArgs::augment_args(clap::Command::new("retrain"));
+        let others = ["config", "resume", "dry_run", "json"];
+        let options = command.get_arguments().map(|arg| arg.get_id().as_str());
+        let mut of_plan: Vec<&str> = options.filter(|id| !others.contains(id)).collect();
+        let mut refused = PLAN.to_vec();
+        of_plan.sort_unstable();
+        refused.sort_unstable();
+        assert_eq!(of_plan, refused);
+        let words = ["retrain", "--resume", "--epochs", "50"];
+        let why = command.try_get_matches_from(words).unwrap_err().to_string();
+        assert!(why.contains("'--epochs <N>'"), "{why}");
     }
 }

@@ -77,7 +77,9 @@ pub fn on_training(
         judged: sets.iter().map(|set| judged(candidate, set)).collect(),
         training: courses(made),
         promise: Some(promise),
+        beside: None,
         comparison,
+        not_compared: None,
         shortcuts: shortcuts(wish, sets),
         outside: Vec::new(),
         hyperparameters: hyperparameters(wish),
@@ -141,7 +143,8 @@ pub fn certified(
     promise
 }
 
-fn used(wish: &Wish<'_>) -> HashSet<Pseudonym> {
+/// Patients whose images promise nothing, because weights or thresholds may have been fitted on them.
+pub fn used(wish: &Wish<'_>) -> HashSet<Pseudonym> {
     wish.dataset
         .examples
         .iter()

@@ -389,6 +389,14 @@ fn check_categories(categories: &[Category]) -> Result<(), String> {
         if category.name.trim().is_empty() {
             return Err(format!("category {}: name is empty", category.id));
         }
+        let others = || categories.iter().filter(|other| other.id != category.id);
+        let taken = |name: &&String| others().any(|other| other.is_meant_by(name));
+        if let Some(name) = category.formerly.iter().find(taken) {
+            return Err(format!(
+                "category {}: formerly {name:?}, which is said of another one too",
+                category.id
+            ));
+        }
         if !ids.insert(&category.id) {
             return Err(format!("category {} is there twice", category.id));
         }

@@ -128,6 +128,21 @@ pub struct Category {
     pub folder: String,
     /// The least joint confidence (view and category together, 0 to 1) at which a file is filed unseen.
     pub threshold: f32,
+    /// Ids and folders that it had before it was renamed: labels may still say so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub formerly: Vec<String>,
+}
+
+impl Category {
+    /// Whether a label or a folder of this name means it.
+    pub fn is_meant_by(&self, name: &str) -> bool {
+        self.id.as_str() == name || self.folder == name || self.was_called(name)
+    }
+
+    /// Whether it had this id or folder before.
+    pub fn was_called(&self, name: &str) -> bool {
+        self.formerly.iter().any(|before| before == name)
+    }
 }
 
 /// One network of the cascade.

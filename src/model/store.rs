@@ -290,7 +290,8 @@ impl Store {
     }
 }
 
-fn not_pinned(settings: &Settings) -> Result<(), StoreError> {
+/// Refuses to promote where the configuration names a bundle: promotion would have no effect.
+pub fn not_pinned(settings: &Settings) -> Result<(), StoreError> {
     match &settings.model.bundle {
         Some(named) => Err(StoreError::Pinned(named.clone())),
         None => Ok(()),

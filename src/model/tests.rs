@@ -88,6 +88,7 @@ fn category(id: &str, view: View) -> Category {
         name: format!("Category {id}"),
         folder: id.to_owned(),
         threshold: 0.8,
+        formerly: Vec::new(),
     }
 }
 

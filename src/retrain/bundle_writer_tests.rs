@@ -160,6 +160,7 @@ fn manifest() -> Manifest {
         name: id.into(),
         folder: id.into(),
         threshold: 0.8,
+        formerly: Vec::new(),
     };
     Manifest {
         schema: SCHEMA,

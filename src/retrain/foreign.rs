@@ -102,6 +102,7 @@ pub fn bundle(
                     threshold: about.threshold,
                     id: id.clone(),
                     view: *view,
+                    formerly: Vec::new(),
                 });
             }
         }

@@ -363,6 +363,7 @@ fn describe(
             view,
             name: (*name).to_owned(),
             threshold,
+            formerly: Vec::new(),
         })
     });
     Manifest {

@@ -1,6 +1,6 @@
 //! Which files a site says are what: category folders as people have left them, or a list of labels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -99,17 +99,14 @@ fn why_not(row: &Row, least: Option<f32>) -> Option<&'static str> {
 /// Names under which images of neither view are filed.
 const NEITHER: [&str; 3] = ["neither", "outside", "_review/out-of-scope"];
 
-/// Every file below a folder that is called like a category (by id or folder). People have put them there.
+/// Every file below a folder that is called like a category (by id or folder, or as before it was renamed). People have put
+/// them there.
 pub fn from_folders(dir: &Path, categories: &[Category]) -> Result<Rows, RowsError> {
     let mut found = Rows::default();
     for (place, category) in categories.iter().enumerate() {
-        let names = [category.folder.as_str(), category.id.as_str()];
-        let distinct = if names[0] == names[1] {
-            &names[..1]
-        } else {
-            &names[..]
-        };
-        for name in distinct {
+        let before = category.formerly.iter().map(String::as_str);
+        let names = before.chain([category.folder.as_str(), category.id.as_str()]);
+        for name in names.collect::<BTreeSet<_>>() {
             gather(&dir.join(name), Some(place), &mut found)?;
         }
     }
@@ -117,10 +114,7 @@ pub fn from_folders(dir: &Path, categories: &[Category]) -> Result<Rows, RowsErr
         gather(&dir.join(name), None, &mut found)?;
     }
     let known = |name: &str| {
-        NEITHER.contains(&name)
-            || categories
-                .iter()
-                .any(|category| category.folder == name || category.id.as_str() == name)
+        NEITHER.contains(&name) || categories.iter().any(|category| category.is_meant_by(name))
     };
     for entry in read_dir(dir)? {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -222,7 +216,7 @@ pub fn from_csv(
         let name = line.category.trim();
         let place = categories
             .iter()
-            .position(|category| category.id.as_str() == name || category.folder == name);
+            .position(|category| category.is_meant_by(name));
         let neither = name.is_empty() || NEITHER.contains(&name);
         if place.is_none() && !neither {
             found.leave_out(format!("{name:?} is no category"));

@@ -2,6 +2,7 @@
 
 mod asked;
 mod batch;
+mod enough;
 mod forecast;
 mod full;
 mod parity;
@@ -13,6 +14,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use self::asked::{Asked, hear};
+pub use self::enough::{enough, spare_view, too_few, unseen};
 pub use self::forecast::{Forecast, forecast};
 use self::parity::Expected;
 use super::bundle_writer::{self, Fitted, WriteError};
@@ -52,6 +54,18 @@ pub enum SessionError {
         classifier: String,
         /// Why not.
         source: TrainError,
+    },
+    /// A class of a classifier has nothing to learn from.
+    #[error(
+        "classifier {classifier}: no image to learn from shows {classes}, and trained without any it would forget what that looks like: {advice}"
+    )]
+    Unseen {
+        /// Which.
+        classifier: String,
+        /// The classes, in words.
+        classes: String,
+        /// What to do.
+        advice: String,
     },
     /// Too little to learn from or to judge by.
     #[error("{}; --few-patients trains all the same", .0.join("; "))]
@@ -173,8 +187,7 @@ pub struct Wish<'a> {
     pub device_name: Wanted,
     /// Of order and augmentation.
     pub seed: u64,
-    /// Learn also from images that nobody has looked at, whose patients are on no side that judges. They were loaded from
-    /// this confidence on.
+    /// Learn also from images that nobody has looked at, of training patients. They were loaded from this confidence on.
     pub trust_untouched: Option<f32>,
     /// Also when a class has too few patients to be judged.
     pub few_patients: bool,
@@ -209,9 +222,6 @@ pub struct Made {
     pub curves: BTreeMap<String, Vec<Epoch>>,
 }
 
-/// The fewest patients with a class on a side that it is judged on.
-const FEWEST_PATIENTS: usize = 3;
-
 /// The class of an example for a classifier; `None` when the classifier is not asked about it.
 pub fn class_of(
     spec: &ClassifierSpec,
@@ -241,14 +251,13 @@ pub fn seen_on(wish: &Wish<'_>, side: Side) -> Vec<usize> {
         .collect()
 }
 
-/// What is learned from: seen images of training patients, and, if wished, untouched ones of patients on no other side.
+/// What is learned from: seen images of training patients, and, if wished, untouched ones too. Who has no side is not
+/// learned from: nobody would know it later, and the patient could come to judge.
 fn learned_from(wish: &Wish<'_>) -> Vec<usize> {
     let examples = &wish.dataset.examples;
     let trusting = wish.trust_untouched.is_some();
-    let may = |example: &Example| match wish.sides.of(&example.patient) {
-        Some(Side::Training) => example.is_seen() || trusting,
-        Some(_) => false,
-        None => !example.is_seen() && trusting,
+    let may = |example: &Example| {
+        wish.sides.of(&example.patient) == Some(Side::Training) && (example.is_seen() || trusting)
     };
     (0..examples.len())
         .filter(|index| may(&examples[*index]))
@@ -260,40 +269,6 @@ pub fn untouched(wish: &Wish<'_>) -> usize {
     let examples = &wish.dataset.examples;
     let learned = learned_from(wish).into_iter();
     learned.filter(|index| !examples[*index].is_seen()).count()
-}
-
-/// Says which classes have too few patients on the sides that judge.
-pub fn too_few(wish: &Wish<'_>) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (side, indices) in [
-        (Side::Training, learned_from(wish)),
-        (Side::Validation, seen_on(wish, Side::Validation)),
-        (Side::Test, seen_on(wish, Side::Test)),
-    ] {
-        for (place, category) in wish.bundle.categories().iter().enumerate() {
-            let concerned = wish.bundle.manifest().classifiers.iter().any(|spec| {
-                wish.classifiers.contains(&spec.id)
-                    && spec.classes.iter().any(|c| c == category.id.as_str())
-            });
-            let mut patients: Vec<&str> = indices
-                .iter()
-                .map(|index| &wish.dataset.examples[*index])
-                .filter(|example| example.category == Some(place))
-                .map(|example| example.patient.as_str())
-                .collect();
-            patients.sort_unstable();
-            patients.dedup();
-            if concerned && patients.len() < FEWEST_PATIENTS {
-                problems.push(format!(
-                    "{}: {} patients for {} ({FEWEST_PATIENTS} are wanted)",
-                    category.id,
-                    patients.len(),
-                    side.word()
-                ));
-            }
-        }
-    }
-    problems
 }
 
 /// What every part of a session needs.
@@ -309,12 +284,16 @@ pub fn run(
     out: &Path,
     watch: &mut dyn Watch,
 ) -> Result<Made, SessionError> {
-    let problems = too_few(wish);
-    if !problems.is_empty() && !wish.few_patients {
-        return Err(SessionError::TooFew(problems));
-    }
+    enough(wish)?;
     let ask = Ask { wish, runtime };
     let mut manifest = wish.bundle.manifest().clone();
+    // Promise and figures are of other weights.
+    manifest.promise = None;
+    let stays = |id: &str| {
+        let mut specs = wish.bundle.manifest().classifiers.iter();
+        specs.any(|spec| spec.id == id && !wish.classifiers.contains(&spec.id))
+    };
+    manifest.metrics.retain(|name, _| stays(name));
     let (mut fitted, mut curves) = (Vec::new(), BTreeMap::new());
     let mut expected = Vec::new();
     for spec in &wish.bundle.manifest().classifiers {
@@ -507,28 +486,19 @@ fn failed(spec: &ClassifierSpec, source: TrainError) -> SessionError {
     }
 }
 
-/// Classes count alike, however rare: images ÷ (classes × images of the class); a class without images counts nothing.
+/// Classes count alike, however rare: images ÷ (classes × images of the class). Each has images, see [`enough`].
 fn class_weights(classes: &[usize], count: usize) -> Vec<f32> {
     let mut images = vec![0usize; count];
     classes.iter().for_each(|class| images[*class] += 1);
-    let present = images.iter().filter(|n| **n > 0).count().max(1);
-    images
-        .iter()
-        .map(|n| {
-            if *n == 0 {
-                0.0
-            } else {
-                classes.len() as f32 / (present * n) as f32
-            }
-        })
-        .collect()
+    let all = classes.len() as f32;
+    let weight = |n: &usize| all / (count * n) as f32;
+    images.iter().map(weight).collect()
 }
 
 /// Weighted training makes rare classes look common; this takes it back (Saerens et al. 2002): log weights off the bias.
 fn prior_corrected(mut head: head::Head, weights: &[f32]) -> head::Head {
     for (bias, weight) in head.bias.iter_mut().zip(weights) {
-        // A class that was never seen stays what nothing is called.
-        *bias -= if *weight > 0.0 { weight.ln() } else { 30.0 };
+        *bias -= weight.ln();
     }
     head
 }

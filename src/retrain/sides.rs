@@ -92,6 +92,15 @@ impl Sides {
         self.patients.get(patient).copied()
     }
 
+    /// Patients who are learned from although nobody has looked at their images: were they given no side, they could come to
+    /// judge what they have taught.
+    pub fn learn_from<'a>(&mut self, patients: impl IntoIterator<Item = &'a str>) {
+        for patient in patients {
+            let side = self.patients.entry(patient.to_owned());
+            side.or_insert(Side::Training);
+        }
+    }
+
     /// Gives every new patient a side. `images` are (patient, class) of everything that may be judged on.
     pub fn admit<P: AsRef<str>>(&mut self, images: &[(P, usize)], seed: u64) {
         let classes = images.iter().map(|(_, class)| class + 1).max().unwrap_or(0);
@@ -212,6 +221,20 @@ mod tests {
                 prop_assert_eq!(sides.of(patient), Some(*side));
             }
             prop_assert_eq!(sides.patients.len(), first + more);
+        }
+    }
+
+    #[test]
+    fn whoever_taught_without_having_been_looked_at_never_judges() {
+        let mut sides = Sides::default();
+        let (judged, taught) = (images(20, 0), images(40, 0));
+        sides.admit(&judged, 1);
+        let before = sides.clone();
+        sides.learn_from(taught.iter().map(|(patient, _)| patient.as_str()));
+        sides.admit(&taught, 1);
+        for (patient, _) in &taught {
+            let side = before.of(patient).unwrap_or(Side::Training);
+            assert_eq!(sides.of(patient), Some(side), "{patient}");
         }
     }
 

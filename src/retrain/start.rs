@@ -80,12 +80,15 @@ pub struct Start {
 }
 
 impl Start {
-    /// Reads the bundle.
+    /// Reads the bundle. What was promised about it is not promised about what it becomes.
     pub fn of(bundle: &Bundle) -> Result<Self, StartError> {
         let specs = bundle.manifest().classifiers.iter();
         let fitted = specs.map(|spec| Fitted::of(bundle, spec));
         Ok(Self {
-            manifest: bundle.manifest().clone(),
+            manifest: Manifest {
+                promise: None,
+                ..bundle.manifest().clone()
+            },
             fitted: fitted.collect::<Result<_, _>>()?,
         })
     }
@@ -107,8 +110,9 @@ impl Start {
     }
 
     fn add(&mut self, id: &str, view: View) -> Result<Vec<String>, StartError> {
-        let id = self.new_id(id)?;
+        let id = self.new_id(id, None)?;
         let category = Category {
+            formerly: Vec::new(),
             name: id.as_str().to_owned(),
             folder: id.as_str().to_owned(),
             threshold: self.strictest(),
@@ -172,7 +176,7 @@ impl Start {
 
     fn rename(&mut self, from: &str, to: &str) -> Result<Vec<String>, StartError> {
         let place = self.place(from)?;
-        let id = self.new_id(to)?;
+        let id = self.new_id(to, Some(place))?;
         for fitted in &mut self.fitted {
             if fitted.spec.role == Role::Category {
                 for class in fitted.spec.classes.iter_mut().filter(|it| *it == from) {
@@ -181,6 +185,11 @@ impl Start {
             }
         }
         let category = &mut self.manifest.categories[place];
+        let before = [from.to_owned(), category.folder.clone()];
+        category.formerly.extend(before);
+        category.formerly.retain(|name| name != to);
+        category.formerly.sort();
+        category.formerly.dedup();
         (category.id, category.folder, category.name) = (id, to.to_owned(), to.to_owned());
         Ok(Vec::new())
     }
@@ -199,10 +208,18 @@ impl Start {
             })
     }
 
-    fn new_id(&self, id: &str) -> Result<CategoryId, StartError> {
+    /// An id that no category has, nor had before unless it is the one at `place`: labels outlive a renaming.
+    fn new_id(&self, id: &str, place: Option<usize>) -> Result<CategoryId, StartError> {
         if self.place(id).is_ok() {
             return Err(StartError::Wish(format!(
                 "the bundle has a category {id} already"
+            )));
+        }
+        let mut all = self.manifest.categories.iter().enumerate();
+        if let Some((_, other)) = all.find(|(k, it)| Some(*k) != place && it.was_called(id)) {
+            return Err(StartError::Wish(format!(
+                "category {} was called {id} before, and labels that say {id} mean it: choose another id",
+                other.id
             )));
         }
         CategoryId::parse(id)

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::retrain::rows;
 
 fn shipped() -> Bundle {
     Bundle::open_or_shipped(None).unwrap()
@@ -87,6 +88,71 @@ fn a_renamed_category_keeps_its_row_and_nothing_has_to_be_trained() {
     let (_, old) = head_of(&shipped(), "lateral-fusion");
     let (_, new) = head_of(&bundle, "lateral-spondylodesis");
     assert_eq!(old, new);
+}
+
+#[test]
+fn a_renamed_category_is_still_meant_by_labels_with_its_old_id_and_by_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = Start::of(&shipped()).unwrap();
+    let rename = |from: &str, to: &str| Change::Rename {
+        from: from.into(),
+        to: to.into(),
+    };
+    start
+        .change(&rename("lateral-fusion", "lateral-a"))
+        .unwrap();
+    let taken = [
+        add("lateral-fusion"),
+        rename("lateral-tether", "lateral-fusion"),
+    ];
+    for change in taken {
+        let why = start.change(&change).unwrap_err().to_string();
+        assert!(why.contains("lateral-a was called lateral-fusion"), "{why}");
+    }
+    start.change(&rename("lateral-a", "lateral-b")).unwrap();
+    let bundle = start.write(&dir.path().join("start")).unwrap();
+
+    let images = dir.path().join("images");
+    for name in ["lateral-fusion", "lateral-a", "lateral-b"] {
+        std::fs::create_dir_all(images.join(name)).unwrap();
+        std::fs::write(images.join(name).join("1.dcm"), "x").unwrap();
+    }
+    let found = rows::from_folders(&images, bundle.categories()).unwrap();
+    let ids: Vec<&str> = found
+        .rows
+        .iter()
+        .map(|row| bundle.categories()[row.category.unwrap()].id.as_str())
+        .collect();
+    assert_eq!(ids, ["lateral-b"; 3]);
+
+    let mut start = Start::of(&bundle).unwrap();
+    start
+        .change(&rename("lateral-b", "lateral-fusion"))
+        .unwrap();
+    let back = start.write(&dir.path().join("back")).unwrap();
+    let ids = |bundle: &Bundle| {
+        let categories = bundle.categories().iter();
+        categories.map(|it| it.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&back), ids(&shipped()));
+}
+
+#[test]
+fn what_was_promised_of_a_bundle_is_not_promised_of_what_it_becomes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = Start::of(&shipped()).unwrap();
+    start.manifest.promise = Some(manifest::Promised {
+        target: 0.01,
+        kept: true,
+        why: "0 of 700".into(),
+        bound: 0.004,
+        filed: 700,
+        errors: 0,
+        uncertified: Vec::new(),
+    });
+    let promising = start.write(&dir.path().join("promising")).unwrap();
+    assert!(promising.manifest().promise.is_some());
+    assert!(Start::of(&promising).unwrap().manifest.promise.is_none());
 }
 
 #[test]

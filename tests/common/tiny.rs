@@ -70,6 +70,7 @@ pub fn write_bundle(dir: &Path, version: &str) {
         name: format!("Category {id}"),
         folder: id.to_owned(),
         threshold: 0.8,
+        formerly: Vec::new(),
     });
     let mut manifest = Manifest {
         schema: SCHEMA,

@@ -9,6 +9,11 @@ use serde_json::Value;
 
 /// Small phantoms in a folder for each category, with `labels.csv` beside them.
 pub fn images(site: &Site, count: usize, seed: u64) -> PathBuf {
+    images_with(site, count, seed, "0")
+}
+
+/// The same, a share of which is of neither view.
+pub fn images_with(site: &Site, count: usize, seed: u64, outside: &str) -> PathBuf {
     let dir = site.dir.path().join(format!("images-{seed}"));
     let output = Command::new(common::RADSORT)
         .args([
@@ -20,7 +25,7 @@ pub fn images(site: &Site, count: usize, seed: u64) -> PathBuf {
             "--imbalance",
             "even",
         ])
-        .args(["--outside", "0", "--layout", "by-category"])
+        .args(["--outside", outside, "--layout", "by-category"])
         .args([
             "--count",
             &count.to_string(),

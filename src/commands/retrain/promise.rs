@@ -3,7 +3,7 @@
 use super::ask;
 use crate::config::Settings;
 use crate::model::Bundle;
-use crate::model::manifest::Promised;
+use crate::model::manifest::{Manifest, Promised};
 use crate::retrain::bundle_writer;
 use crate::retrain::judging::promise::{Promise, choose_threshold};
 use crate::retrain::session::{self, Wish};
@@ -40,10 +40,8 @@ pub(super) fn carry(candidate: Bundle, promise: &Promise) -> anyhow::Result<Bund
     amended(&candidate, &manifest)
 }
 
-fn amended(
-    candidate: &Bundle,
-    manifest: &crate::model::manifest::Manifest,
-) -> anyhow::Result<Bundle> {
+/// The bundle with another manifest.
+pub(super) fn amended(candidate: &Bundle, manifest: &Manifest) -> anyhow::Result<Bundle> {
     bundle_writer::write_manifest(candidate.dir(), manifest)?;
     Ok(Bundle::open(candidate.dir())?)
 }

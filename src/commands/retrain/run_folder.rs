@@ -1,7 +1,7 @@
 //! `retrain/run/` in the state directory: what a training was told, its list of labels and its checkpoints, so that one
 //! that was killed goes on as it began. It is removed when the new bundle is kept.
 
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -41,6 +41,12 @@ impl RunFolder {
     pub(super) fn begin(settings: &Settings, plan: &Plan, in_use: &Bundle) -> anyhow::Result<Self> {
         let dir = settings.state.join("retrain/run");
         let lock = lock(&dir)?;
+        if has_checkpoints(&dir)? {
+            eprintln!(
+                "the training that was interrupted in {} is given up; --resume would have gone on with it",
+                dir.display()
+            );
+        }
         empty(&dir)?;
         let mut plan = plan.clone();
         // A path must mean the same wherever it is gone on from.
@@ -179,6 +185,18 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("{}: another training is under way here", path.display()))?;
     Ok(file)
+}
+
+fn has_checkpoints(dir: &Path) -> anyhow::Result<bool> {
+    let files = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let is_checkpoint = |file: &DirEntry| {
+        file.path()
+            .extension()
+            .is_some_and(|it| it == "safetensors")
+    };
+    Ok(files
+        .filter_map(Result::ok)
+        .any(|file| is_checkpoint(&file)))
 }
 
 fn empty(dir: &Path) -> anyhow::Result<()> {

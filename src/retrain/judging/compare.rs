@@ -8,9 +8,11 @@
 //!   above [`MARGIN`].
 //! - A promise that the bundle in use keeps and the candidate does not keep blocks; with both kept, so does a coverage that
 //!   falls by more than [`MARGIN`].
+//! - Radiographs of something else block when the candidate files more of them than the bundle in use, and more than chance
+//!   explains: McNemar's exact one-sided p is at most [`CHANCE`].
 //!
 //! What is not blocked is better when it is right on more images than the bundle in use, or on as many while it files more
-//! under the same kept promise. McNemar's p is told beside it and decides nothing: golden sets are small.
+//! under the same kept promise. McNemar's p on golden images is told beside it and decides nothing: golden sets are small.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,6 +20,7 @@ use serde::Serialize;
 
 use super::intervals::{Proportion, difference_bound, mcnemar};
 use super::outcome::Outcome;
+use super::outside::{Distance, Outside};
 use super::promise::{self, Promise};
 use crate::domain::{CategoryId, Pseudonym};
 
@@ -26,6 +29,9 @@ pub const SMALL_CLASS: u64 = 100;
 
 /// By how much the error rate of a larger class may have grown, at the one-sided 95 % bound: 1 percentage point.
 pub const MARGIN: f64 = 0.01;
+
+/// How likely it may be by chance that more radiographs of something else are filed.
+pub const CHANCE: f64 = 0.05;
 
 /// The two cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +59,8 @@ pub struct Contender<'a> {
     pub outcomes: &'a [Outcome],
     /// What may be promised about it, if that was checked.
     pub promise: Option<&'a Promise>,
+    /// What became of images of no category, the same ones for both.
+    pub outside: &'a [Outside],
 }
 
 /// The golden set, and how worn it is: each look at it makes its figures a little less honest.
@@ -199,6 +207,38 @@ pub struct Comparison {
     pub reasons: Vec<String>,
 }
 
+/// The bundle in use beside the candidate on images by which nothing is decided.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Beside {
+    /// Name and version of the bundle in use.
+    pub in_use: String,
+    /// Images of a category whose likeliest category is another one.
+    pub wrong: Paired,
+}
+
+impl Beside {
+    /// The part that the bundle in use gets right.
+    pub fn accuracy(&self) -> Option<Proportion> {
+        let images = self.wrong.images;
+        Proportion::of(images - self.wrong.of_bundle_in_use(), images)
+    }
+}
+
+/// Holds the bundle called `name` beside the candidate, on the images of a category, as accuracy is told.
+pub fn beside(
+    name: &str,
+    candidate: &[Outcome],
+    in_use: &[Outcome],
+) -> Result<Beside, CompareError> {
+    let mut pairs = pairs(candidate, in_use)?;
+    pairs.retain(|(outcome, _)| outcome.truth.is_some());
+    Ok(Beside {
+        in_use: name.to_owned(),
+        wrong: errors(&pairs).wrong,
+    })
+}
+
 /// Compares both on the same images.
 pub fn compare(
     candidate: Contender,
@@ -224,6 +264,7 @@ pub fn compare(
     let all = errors(&pairs);
     let mut objections: Vec<String> = classes.iter().flat_map(objections_of).collect();
     objections.extend(broken_promise(candidate.promise, in_use.promise));
+    objections.extend(filed_from_outside(candidate.outside, in_use.outside));
     let (verdict, reasons) = if objections.is_empty() {
         gain(&all.wrong, candidate.promise, in_use.promise)
     } else {
@@ -337,6 +378,28 @@ fn broken_promise(candidate: Option<&Promise>, in_use: Option<&Promise>) -> Opti
             100.0 * now,
             100.0 * then,
             100.0 * MARGIN
+        )
+    })
+}
+
+/// Whether the candidate files more radiographs of something else than chance explains.
+fn filed_from_outside(candidate: &[Outside], in_use: &[Outside]) -> Option<String> {
+    fn filed(all: &[Outside]) -> impl Iterator<Item = bool> {
+        let near = all.iter().filter(|of| of.distance == Distance::Near);
+        near.flat_map(|of| of.filed.iter().copied())
+    }
+    let found = Paired::of(filed(candidate).zip(filed(in_use)));
+    let Paired {
+        images,
+        new,
+        mended,
+        p,
+        ..
+    } = found;
+    (new > mended && p / 2.0 <= CHANCE).then(|| {
+        format!(
+            "Of {images} radiographs of something else the candidate files {new} that the bundle in use keeps back, and \
+             keeps back {mended} that it files."
         )
     })
 }

@@ -27,6 +27,7 @@ fn against_with(
         name,
         outcomes,
         promise,
+        outside: &[],
     };
     compare(
         contender("spine 2", candidate, promises[0]),
@@ -65,6 +66,48 @@ fn a_candidate_that_mends_more_than_it_breaks_is_better() {
         "{:?}",
         found.reasons
     );
+}
+
+#[test]
+fn filing_more_radiographs_of_something_else_than_chance_explains_blocks() {
+    use super::super::outside::{Distance, Outside};
+    let outside = |distance, filed: usize| {
+        let of = |k| match k < filed {
+            true => image(k as u32, "", "fusion", 0.99),
+            false => kept_back(k as u32, "", "out-of-scope"),
+        };
+        [Outside::of(
+            distance,
+            "chests",
+            &(0..16).map(of).collect::<Vec<_>>(),
+        )]
+    };
+    let (candidate, in_use) = (but(50, 0..2), but(50, 1..6));
+    let verdict = |distance, filed| {
+        let contender = |outcomes, outside| Contender {
+            name: "spine",
+            outcomes,
+            promise: None,
+            outside,
+        };
+        let (new, old) = (outside(distance, filed), outside(distance, 0));
+        let found = compare(
+            contender(&candidate, &new),
+            contender(&in_use, &old),
+            golden(),
+        );
+        let found = found.unwrap();
+        (found.verdict, found.reasons.concat())
+    };
+    let (blocked, why) = verdict(Distance::Near, 5);
+    assert_eq!(blocked, Verdict::Blocked);
+    assert!(
+        why.contains("files 5 that the bundle in use keeps back"),
+        "{why}"
+    );
+    // Four more may be chance; of what is no radiograph, nothing is decided.
+    assert_eq!(verdict(Distance::Near, 4).0, Verdict::Better);
+    assert_eq!(verdict(Distance::Far, 16).0, Verdict::Better);
 }
 
 #[test]
@@ -170,6 +213,7 @@ fn only_the_same_images_with_the_same_labels_are_compared() {
             name: "spine",
             outcomes,
             promise: None,
+            outside: &[],
         };
         compare(contender(candidate), contender(in_use), golden()).unwrap_err()
     };

@@ -41,6 +41,9 @@ pub struct Outside {
     pub recognised: Option<Proportion>,
     /// Why they were not filed, with counts.
     pub reasons: BTreeMap<String, u64>,
+    /// Whether each was filed, in their order.
+    #[serde(skip)]
+    pub filed: Vec<bool>,
 }
 
 /// Reasons that say what the image is not, rather than that the model is unsure which category it is.
@@ -65,6 +68,7 @@ impl Outside {
             kept_back: Proportion::count(outcomes, |outcome| outcome.filed().is_none()),
             recognised: Proportion::count(outcomes, known),
             reasons,
+            filed: outcomes.iter().map(|it| it.filed().is_some()).collect(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::baseline::Shortcuts;
-use super::compare::Comparison;
+use super::compare::{Beside, Comparison, p_value};
 use super::figures::Judgement;
 use super::intervals::Proportion;
 use super::outcome::Outcome;
@@ -101,8 +101,12 @@ pub struct Report {
     pub promise: Option<Promise>,
     /// Images that belong under no category, by what they show; nothing was fitted on them.
     pub outside: Vec<Outside>,
-    /// The bundle in use beside it, if there is one.
+    /// The bundle in use on the images of the first set, if it was asked.
+    pub beside: Option<Beside>,
+    /// The bundle in use beside it on golden images, if there are any.
     pub comparison: Option<Comparison>,
+    /// Why there is no comparison where one was wanted.
+    pub not_compared: Option<String>,
     /// What can be told without the picture, if that was looked at.
     pub shortcuts: Option<Shortcuts>,
     /// Settings of the training, by name.
@@ -184,7 +188,7 @@ impl Report {
                 |p| format!("{}, {}", interval(&p), counts(&p)),
             ),
         };
-        vec![
+        let mut facts = vec![
             Fact {
                 label: "judged on",
                 value: name.clone(),
@@ -194,6 +198,16 @@ impl Report {
                 ),
             },
             of("accuracy", judgement.accuracy),
+        ];
+        if let Some(beside) = &self.beside {
+            let accuracy = of("accuracy, bundle in use", beside.accuracy());
+            let p = p_value(beside.wrong.p);
+            facts.push(Fact {
+                detail: format!("{}, McNemar's p {p}", accuracy.detail),
+                ..accuracy
+            });
+        }
+        facts.extend([
             of("right of those filed", judgement.filed_rightly),
             of("filed automatically", judgement.coverage),
             Fact {
@@ -201,7 +215,8 @@ impl Report {
                 value: judgement.calibration.error.map_or_else(dash, percent),
                 detail: format!("{} bins of equal size", judgement.calibration.bins),
             },
-        ]
+        ]);
+        facts
     }
 }
 

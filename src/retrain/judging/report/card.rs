@@ -85,6 +85,9 @@ pub fn model_card(card: &Card, report: &Report) -> String {
             golden.looks
         );
     }
+    if let Some(why) = &report.not_compared {
+        let _ = writeln!(text, "## Beside the bundle in use\n\n{}\n", plain(why));
+    }
     if !report.digests.is_empty() {
         text.push_str("## Digests\n\n");
         for (name, digest) in &report.digests {

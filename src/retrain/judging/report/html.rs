@@ -18,6 +18,9 @@ use crate::retrain::judging::svg::{Axis, Mark, Plot};
 
 const STYLE: &str = include_str!("report.css");
 
+/// Over what is said about the bundle in use.
+const BESIDE: &str = "Beside the bundle in use";
+
 /// The page being written.
 #[derive(Default)]
 struct Html(String);
@@ -181,7 +184,10 @@ fn summary(html: &mut Html, report: &Report) {
         let better = comparison.verdict == compare::Verdict::Better;
         let mut lines = vec![verdict(comparison).to_owned()];
         lines.extend(comparison.reasons.iter().cloned());
-        note(html, "Beside the bundle in use", better, &lines);
+        note(html, BESIDE, better, &lines);
+    }
+    if let Some(why) = &report.not_compared {
+        note(html, BESIDE, false, std::slice::from_ref(why));
     }
 }
 
@@ -375,7 +381,7 @@ fn broken_down(html: &mut Html, breakdown: &Breakdown) {
 }
 
 fn compared(html: &mut Html, report: &Report, comparison: &Comparison) {
-    html.section("Beside the bundle in use");
+    html.section(BESIDE);
     html.text(
         "p",
         &format!(

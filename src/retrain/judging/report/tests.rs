@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::super::compare::{Contender, GoldenSet, compare};
+use super::super::compare::{Contender, GoldenSet, beside, compare};
 use super::super::examples::{id, image, kept_back};
 use super::super::intervals::Proportion;
 use super::super::outcome::{Circumstances, LabelOrigin};
@@ -86,6 +86,7 @@ fn example() -> (Report, Vec<Mistake>) {
         name,
         outcomes,
         promise: Some(promise),
+        outside: &[],
     };
     let golden = GoldenSet {
         version: "4".into(),
@@ -126,6 +127,7 @@ fn example() -> (Report, Vec<Mistake>) {
         kept_back: Proportion::of(63, 64),
         recognised: Proportion::of(60, 64),
         reasons: [("out-of-scope".to_owned(), 60)].into(),
+        filed: Vec::new(),
     };
     let report = Report {
         outside: vec![outside],
@@ -156,7 +158,9 @@ fn example() -> (Report, Vec<Mistake>) {
             epochs: epochs(0),
         }],
         promise: Some(promises[0].clone()),
+        beside: beside("spine-site 2", &candidate, &in_use).ok(),
         comparison: comparison.ok(),
+        not_compared: None,
         shortcuts: Shortcuts {
             baseline: Proportion::of(350, 1560).unwrap(),
             guessing: Proportion::of(312, 1560).unwrap(),
@@ -335,6 +339,27 @@ fn the_summary_fits_a_hundred_columns() {
         assert!(line.chars().count() <= 100, "{line}");
     }
     assert!(text.contains("precision") && text.contains("Frontal, fusion"));
+}
+
+#[test]
+fn the_bundle_in_use_stands_beside_the_candidate_and_the_golden_set_is_named() {
+    let (mut report, _) = example();
+    let text = summary(&report);
+    assert!(text.contains("accuracy, bundle in use"), "{text}");
+    let images = report.judged[0].judgement.accuracy.unwrap().whole;
+    assert_eq!(report.beside.as_ref().unwrap().wrong.images, images);
+    assert!(
+        text.contains("Golden set version 4, looked at 2 times so far."),
+        "{text}"
+    );
+    (report.comparison, report.not_compared) = (None, Some("There are no golden images.".into()));
+    for text in [
+        page(&report, &[]),
+        summary(&report),
+        model_card(&Card::default(), &report),
+    ] {
+        assert!(text.contains("There are no golden images."), "{text}");
+    }
 }
 
 #[test]

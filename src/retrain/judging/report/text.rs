@@ -52,6 +52,15 @@ pub fn summary(report: &Report) -> String {
             .reasons
             .iter()
             .for_each(|reason| paragraph(&mut text, reason));
+        let golden = &comparison.golden;
+        let golden = format!(
+            "Golden set version {}, looked at {} times so far.",
+            golden.version, golden.looks
+        );
+        paragraph(&mut text, &golden);
+    }
+    if let Some(why) = &report.not_compared {
+        paragraph(&mut text, why);
     }
     if let Some(found) = &report.shortcuts {
         let line = format!(
