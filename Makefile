@@ -39,6 +39,7 @@ test: lint ## Everything: lint, unit, property and integration tests
 	else \
 		$(CARGO) test --locked --features failpoints; \
 	fi
+	python3 -m unittest discover -q -s bench
 
 model: setup ## Train models/spine-phantom/ anew from phantoms: a first bundle, then `radsort retrain` (two to three hours)
 	$(CARGO) build --release --locked
@@ -53,7 +54,7 @@ bench: setup ## What radsort costs on this machine, against Python, ONNX Runtime
 	$(CARGO) build --release --locked --bin radsort --examples
 	python3 bench/bench.py
 
-bench-check: setup ## The same, and which ratios are worse by more than 15 % than those checked in
+bench-check: setup ## The same, but nothing is written: which ratios are worse by more than 15 % than those checked in, or gone
 	$(CARGO) build --release --locked --bin radsort --examples
 	python3 bench/bench.py --check
 

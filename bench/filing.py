@@ -1,6 +1,7 @@
-"""Files a second with small files: renamed and copied, against mv, and cp with fsync, of the same files."""
+"""Files a second with small files: renamed and copied, against mv, and a script that syncs, of the same files."""
 import os, shutil, struct, subprocess, tempfile, time
 
+from against import stages
 from inputs import BUNDLE, PROGRAM, WORK
 from service import Site
 
@@ -43,19 +44,21 @@ def sync(path):
     os.close(descriptor)
 
 
-def timed(what):
+def timed(what, source, target):
+    os.makedirs(target)
     began = time.perf_counter()
-    what()
+    what(source, target)
     return FILES / (time.perf_counter() - began)
 
 
 def mv(source, target):
-    subprocess.run(["mv", source, target], check=True)
+    """All at once, as few processes as possible; nothing is synced."""
+    files = "\0".join(os.path.join(source, name) for name in os.listdir(source))
+    subprocess.run(["xargs", "-0", "mv", "-t", target], input=files, text=True, check=True)
 
 
 def rename_and_sync(source, target):
     """What a careful script does: renamed, and both directories on disk, before the next."""
-    os.makedirs(target)
     for name in os.listdir(source):
         os.rename(os.path.join(source, name), os.path.join(target, name))
         sync(target)
@@ -64,23 +67,23 @@ def rename_and_sync(source, target):
 
 def cp_and_sync(source, target):
     """The same with a copy: content and directory on disk before the next."""
-    os.makedirs(target)
     for name in os.listdir(source):
         shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
         sync(os.path.join(target, name))
         sync(target)
 
 
-def by_radsort(drop_base):
-    with Site(PROGRAM, WORK, bundle=BUNDLE, watch='other = "move"\ntrusted = true\n', drop_base=drop_base) as site:
-        inbox = os.path.join(os.path.dirname(site.drops[0]), "inbox")
-        write_small(inbox, FILES)
+def by_radsort(base):
+    """From a directory beside the drop directory, one rename after the other: each is taken as soon as it has come."""
+    with Site(PROGRAM, WORK, bundle=BUNDLE, watch='other = "move"\ntrusted = true\n', drop_base=base) as site:
+        source = os.path.join(base, "radsort")
+        write_small(source, FILES)
         site.start()
         began, cpu = time.perf_counter(), site.cpu()
-        os.rename(inbox, os.path.join(site.drops[0], "inbox"))
+        for name in os.listdir(source):
+            os.rename(os.path.join(source, name), os.path.join(site.drops[0], name))
         site.until(lambda: site.decided() >= FILES, "all files on record")
         took, cpu = time.perf_counter() - began, site.cpu() - cpu
-        from against import stages
         spent = stages(site)
         site.stop()
         return FILES / took, 1000 * cpu / FILES, spent
@@ -89,20 +92,20 @@ def by_radsort(drop_base):
 def filing():
     """Small files that no model is asked about, from their appearance to ledger, index and directories on disk: files a second."""
     rows = []
-    with tempfile.TemporaryDirectory(dir=WORK) as scratch, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
-        at = lambda name: os.path.join(scratch, name)
-        plain = {}
-        for way in (mv, rename_and_sync, cp_and_sync):
-            source = at(way.__name__)
-            write_small(source, FILES)
-            plain[way] = timed(lambda: way(source, source + "-target"))
-        for what, base, against in [("renamed", None, rename_and_sync), ("copied from another filesystem", memory, cp_and_sync)]:
-            rate, cpu, spent = by_radsort(base)
-            each = lambda stage: 1000 * spent.get(stage, {}).get("sum", 0.0) / FILES
-            rows.append({
-                "way": what, "files": FILES, "radsort files/s": rate, "CPU ms a file": cpu,
-                "mv files/s (no fsync)": plain[mv], f"a script that syncs, files/s": plain[against],
-                "against that script, ratio": rate / plain[against],
-                **{f"{stage} ms": each(stage) for stage in ("read", "decode", "file", "ledger", "carry", "index")},
-            })
+    for what, elsewhere, careful in [("renamed", WORK, rename_and_sync), ("copied from another filesystem", "/dev/shm", cp_and_sync)]:
+        # Everybody's files come from the same filesystem and go to the same one.
+        with tempfile.TemporaryDirectory(dir=WORK) as here, tempfile.TemporaryDirectory(dir=elsewhere) as there:
+            plain = {}
+            for way in (mv, careful):
+                source = os.path.join(there, way.__name__)
+                write_small(source, FILES)
+                plain[way] = timed(way, source, os.path.join(here, way.__name__ + "-target"))
+            rate, cpu, spent = by_radsort(there)
+        each = lambda stage: 1000 * spent.get(stage, {}).get("sum", 0.0) / FILES
+        rows.append({
+            "way": what, "files": FILES, "radsort files/s": rate, "CPU ms a file": cpu,
+            "mv files/s (no fsync)": plain[mv], "a script that syncs, files/s": plain[careful],
+            "against that script, ratio": rate / plain[careful],
+            **{f"{stage} ms": each(stage) for stage in ("read", "decode", "file", "ledger", "carry", "index")},
+        })
     return rows

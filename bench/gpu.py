@@ -3,9 +3,9 @@
 RADSORT_GPU_RUNTIME names the folder that `make gpu-runtime` made (/usr/local/lib/radsort-gpu if not given). BENCH_GPU_DEVICE=cpu
 runs the same on the CPU, to try the harness itself; its rows say so and are no figures of a GPU.
 """
-import json, os, subprocess, time
+import os, subprocess, time
 
-from inputs import COUNT, PROGRAM, WORK, example, images, imported, phantoms, shell
+from inputs import COUNT, PROGRAM, WORK, example, images, imported, phantoms, raw, shell
 from service import Site
 
 RUNTIME = os.environ.get("RADSORT_GPU_RUNTIME", "/usr/local/lib/radsort-gpu")
@@ -73,10 +73,10 @@ def network(name, side, precision):
     return path
 
 
-def raw(bundle, batch):
-    """Images a second of ONNX Runtime alone, on ready tensors."""
-    library = [f"{RUNTIME}/libonnxruntime.so"] if DEVICE == "cuda" else []
-    done = json.loads(shell(example("raw_network"), bundle, str(max(COUNT * 8, 8 * batch)), str(batch), DEVICE, *library))
+def images_a_second(bundle, batch):
+    """Of ONNX Runtime alone, on ready tensors."""
+    library = f"{RUNTIME}/libonnxruntime.so" if DEVICE == "cuda" else None
+    done = raw(bundle, max(COUNT * 8, 8 * batch), batch, DEVICE, library)
     return done["images"] / done["wall_s"]
 
 
@@ -97,7 +97,7 @@ def gpu():
             with site_with(network(name, side, precision), BATCHES[-1]) as site:
                 bundle, called, alone = os.path.join(site.state, "models/bench-1"), f"{name}@{side} {precision}", {}
                 for batch in BATCHES:
-                    alone[batch] = raw(bundle, batch)
+                    alone[batch] = images_a_second(bundle, batch)
                     rows.append(row(called, batch, **{"raw images/s": alone[batch]}))
                 best = max(alone, key=alone.get)
                 for decoders in DECODERS or sorted({max(cores // 4, 1), max(cores // 2, 1), cores}):

@@ -1,5 +1,5 @@
 """What is measured with: the programs, the Python that the baseline runs in, networks, and images."""
-import os, platform, subprocess, sys, time
+import ctypes, json, os, platform, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -12,6 +12,8 @@ COUNT = int(os.environ.get("COUNT", "24"))
 SYNTAXES = ["explicit", "rle", "jpeg", "jpeg-extended", "jpeg-lossless", "jpegls", "j2k", "j2k-lossless"]
 # One network for each view, so that every image goes through one.
 VIEWS = ["frontal", "lateral"]
+# Real radiographs, where this checkout has them beside it. They are no part of it.
+RADIOGRAPHS = os.path.join(ROOT, "../shared/data/radiographs")
 
 
 def shell(*words, **options):
@@ -40,7 +42,9 @@ def python():
             with open(marker, "w") as file:
                 file.write(wanted)
         except (subprocess.CalledProcessError, OSError) as error:
-            print(f"NOT RUN: the Python baseline cannot be installed: {getattr(error, 'stderr', '') or error}")
+            # venv gives its advice on stdout, pip on stderr.
+            said = "\n".join(filter(None, [getattr(error, "stdout", ""), getattr(error, "stderr", "")]))
+            print(f"NOT RUN: the Python baseline cannot be installed: {said or error}")
             return None
     return interpreter
 
@@ -51,6 +55,11 @@ def network(name, side):
     if not os.path.exists(path):
         shell(example("random_network"), name, str(side), path)
     return path
+
+
+def raw(bundle, count, batch=1, device="cpu", library=None):
+    """ONNX Runtime alone, with one thread, on ready tensors of a bundle of `imported`: `images`, `wall_s`, `cpu_s`."""
+    return json.loads(shell(example("raw_network"), bundle, str(count), str(batch), device, *([library] if library else [])))
 
 
 def imported(site, onnx):
@@ -69,6 +78,13 @@ def phantoms(syntax, count, size=None, seed=77):
         shell(PROGRAM, "phantom", *words, *(["--size", size] if size else []))
         os.rename(path + ".new", path)
     return sorted(os.path.join(path, name) for name in os.listdir(path) if name.endswith(".dcm"))
+
+
+def radiographs():
+    """Real ones; none on most machines."""
+    if not os.path.isdir(RADIOGRAPHS):
+        return []
+    return sorted(os.path.join(RADIOGRAPHS, name) for name in os.listdir(RADIOGRAPHS) if name.endswith(".dcm"))
 
 
 def images(syntax, count=COUNT, size=None):
@@ -107,7 +123,32 @@ def machine():
     found = {
         "cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(),
         "radsort": shell(PROGRAM, "--version").strip(), "load": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d"),
+        "filesystem": (said("df", "--output=fstype", WORK) or "unknown").split()[-1],
         "commit": os.environ.get("COMMIT") or said("git", "-C", ROOT, "describe", "--always", "--dirty") or "unknown",
     }
     gpu = said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "-i", "0")
     return found | ({"gpu": gpu} if gpu else {})
+
+
+def versions():
+    """Of what was measured with, as far as it is there."""
+    found = {"ONNX Runtime": runtime_version(), "rustc": said("rustc", "--version")}
+    # The baseline's packages are pinned; before a part has asked for them, they are not there.
+    if os.path.exists(os.path.join(WORK, "venv/complete")):
+        with open(os.path.join(HERE, "requirements.txt")) as file:
+            pins = dict(line.split("==") for line in file.read().splitlines() if "==" in line)
+        found |= {name: pins[name] for name in ("pydicom", "opencv-python-headless", "numpy")}
+    return {name: version for name, version in found.items() if version}
+
+
+def runtime_version():
+    """What the library says of itself; None where there is none."""
+    class Base(ctypes.Structure):
+        _fields_ = [("api", ctypes.c_void_p), ("version", ctypes.CFUNCTYPE(ctypes.c_char_p))]
+
+    try:
+        library = ctypes.CDLL(os.environ.get("ORT_DYLIB_PATH", os.path.join(ROOT, ".runtime/libonnxruntime.so")))
+    except OSError:
+        return None
+    library.OrtGetApiBase.restype = ctypes.POINTER(Base)
+    return library.OrtGetApiBase().contents.version().decode()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`python_times.py SIDE RUNS FILE…`: from the path to a model-ready tensor with pydicom's fast decoders and OpenCV; one JSON
+"""`python_times.py SIDE RUNS FILE…`: from the path to a model-ready tensor with pydicom's fastest decoders and OpenCV; one JSON
 object a line, CPU milliseconds, the least of RUNS; null with the reason where it cannot."""
 import json, os, sys, time
 

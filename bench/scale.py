@@ -1,13 +1,15 @@
 """Large trees and long records: how time and memory grow from 10,000 to 1,000,000."""
 import json, os, random, resource, subprocess, time
 
-from inputs import BUNDLE, PROGRAM, ROOT, WORK, example, shell
+from inputs import BUNDLE, PROGRAM, WORK, example, shell
 from latency import quantile
 from service import Site
 
 LARGEST = int(os.environ.get("SCALE", "1000000"))
 SIZES = [size for size in (10_000, 100_000, 1_000_000) if size <= LARGEST] or [LARGEST]
 A_DIRECTORY = 1000
+# How many questions of each kind are asked.
+BY_UID, OTHERS = 500, 200
 
 
 def tree(folder, count):
@@ -23,6 +25,12 @@ def tree(folder, count):
 def waiting(site):
     status = site.status()
     return status["watches"][0]["waiting"] if status else 0
+
+
+def growth(rows, figure, across):
+    """What a file or entry took in the first row, of what it took in each: 1 where it grows no faster than their number."""
+    first = rows[0][figure] / rows[0][across]
+    return [row | {f"{figure} as they grow, ratio": first / (row[figure] / row[across])} for row in rows]
 
 
 def first_scans():
@@ -51,7 +59,7 @@ def first_scans():
                 "at once": min(count, 100_000), "known after s": time.perf_counter() - began, "missed": count + min(count, 100_000) - waiting(site),
             })
             site.stop()
-    return rows
+    return growth(rows, "first scan s", "files")
 
 
 def size_of(folder):
@@ -87,7 +95,9 @@ def long_records():
         with Site(PROGRAM, WORK, bundle=BUNDLE) as site:
             site.start()
             site.stop()
+            first = time.time_ns() // 1000
             shell(example("long_ledger"), site.state, str(count))
+            half = (time.time_ns() // 1000 - first) // 2
             ledger = size_of(os.path.join(site.state, "ledger"))
             before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
             # It says, rightly, that none of these files is there; what counts is the index.
@@ -102,51 +112,23 @@ def long_records():
             began = time.perf_counter()
             site.start()
             short = time.perf_counter() - began
+            # It looks for all those files in the library, and finds none.
+            site.until_quiet()
             memory = site.memory()
             lines = site.connect()
+            some_half = lambda: {"since_us": (since := first + choice.randrange(half)), "until_us": since + half}
             some = lambda number: f"1.2.826.0.1.3680043.10.9999.1.{choice.randrange(count)}"
-            uid = times(lines, 500, "show", lambda number: {"what": some(number)})
-            category = times(lines, 50, "query", lambda number: {"query": {"category": f"category-{number % 5}", "limit": 100}})
-            date = times(lines, 50, "query", lambda number: {"query": {"since_us": 1, "limit": 100}})
-            counted = times(lines, 200, "count", lambda number: {"query": {"category": f"category-{number % 5}"}})
+            uid = times(lines, BY_UID, "show", lambda number: {"what": some(number)})
+            category = times(lines, OTHERS, "query", lambda number: {"query": {"category": f"category-{number % 5}", "limit": 100}})
+            date = times(lines, OTHERS, "query", lambda number: {"query": {**some_half(), "limit": 100}})
+            counted = times(lines, OTHERS, "count", lambda number: {"query": {"category": f"category-{number % 5}"}})
             rows.append({
                 "entries": count, "ledger bytes each": ledger / count, "index bytes each": index / count, "rebuild s": rebuild,
                 "rebuilt a second": count / rebuild, "rebuild CPU s": cpu, "start s, whole ledger": whole, "start s, checkpoint": short,
-                "memory MiB": memory, "by UID p50 ms": uid[0], "by UID p99 ms": uid[1], "100 of a category p99 ms": category[1],
-                "100 since a date p99 ms": date[1], "count p99 ms": counted[1],
+                "memory MiB": memory, "n by UID": BY_UID, "by UID p50 ms": uid[0], "by UID p99 ms": uid[1], "n each": OTHERS,
+                "100 of a category p99 ms": category[1], "100 of some days p99 ms": date[1], "count p99 ms": counted[1],
+                # A count is a question that hardly needs the index.
+                "count of by UID p50, ratio": counted[0] / uid[0],
             })
             site.stop()
-    figures = ["rebuild s", "start s, whole ledger", "start s, checkpoint", "memory MiB", "by UID p99 ms", "count p99 ms"]
-    growth(rows, "entries", figures, os.path.join(ROOT, "docs/pictures/scale.svg"))
-    return rows
-
-
-def growth(rows, across, figures, path):
-    """A log-log picture of how figures grow, as SVG."""
-    import math
-    width, height, left, top = 640, 360, 70, 30
-    values = [row[figure] for row in rows for figure in figures if row.get(figure)]
-    if len(rows) < 2 or not values:
-        return
-    x0, x1 = math.log10(rows[0][across]), math.log10(rows[-1][across])
-    y0, y1 = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    x = lambda value: left + (width - left - 150) * (math.log10(value) - x0) / (x1 - x0)
-    y = lambda value: top + (height - top - 50) * (1 - (math.log10(value) - y0) / max(y1 - y0, 1))
-    colours = ["#1b6ca8", "#c0504d", "#4f9d4f", "#8064a2", "#d08a2e", "#555555"]
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
-             f'<rect width="{width}" height="{height}" fill="white"/>']
-    for power in range(y0, y1 + 1):
-        at = y(10.0**power)
-        parts.append(f'<line x1="{left}" x2="{width - 150}" y1="{at:.1f}" y2="{at:.1f}" stroke="#ddd"/>'
-                     f'<text x="{left - 6}" y="{at + 4:.1f}" text-anchor="end">{10.0**power:g}</text>')
-    for row in rows:
-        parts.append(f'<text x="{x(row[across]):.1f}" y="{height - 28}" text-anchor="middle">{row[across]:,}</text>')
-    parts.append(f'<text x="{(left + width - 150) / 2}" y="{height - 8}" text-anchor="middle">{across}</text>')
-    for number, figure in enumerate(figures):
-        points = [(x(row[across]), y(row[figure])) for row in rows if row.get(figure)]
-        colour = colours[number % len(colours)]
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="' + " ".join(f"{a:.1f},{b:.1f}" for a, b in points) + '"/>')
-        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in points]
-        parts.append(f'<text x="{width - 142}" y="{top + 18 * number + 10}" fill="{colour}">{figure}</text>')
-    with open(path, "w") as file:
-        file.write("\n".join([*parts, "</svg>", ""]))
+    return growth(rows, "rebuild s", "entries")

@@ -134,6 +134,20 @@ class Site:
             seconds += sum(map(int, fields[11:15])) / TICKS
         return seconds
 
+    def until_quiet(self, seconds=5):
+        """Until it has done nothing for so long: what it begins at its start, looking through the library, is over."""
+        used, since = self.cpu(), time.monotonic()
+
+        def quiet():
+            nonlocal used, since
+            now = self.cpu()
+            # What it takes to be idle, and to be asked nothing, is far less than this.
+            if now - used > 0.02 * seconds:
+                used, since = now, time.monotonic()
+            return time.monotonic() - since >= seconds
+
+        self.until(quiet, "it has nothing to do", pause=0.5)
+
     def memory(self):
         """Proportional set size of the service and its decoders, MiB: shared pages count once."""
         kilobytes = 0

@@ -7,10 +7,11 @@ from inputs import HERE, PROGRAM, python, shell
 def training():
     """EfficientNet-B0 at 224, batches of 8, all cores: CPU-seconds and seconds a full step; images a second of the head's fit."""
     ours = json.loads(shell(PROGRAM, "bench-train", "--json"))
-    rows = [{"what": "radsort", **{key: value for key, value in ours.items() if isinstance(value, (int, float))}}]
+    rows = [{"what": "radsort", **{key: value for key, value in ours.items() if isinstance(value, (int, float))}, "against PyTorch, ratio": None}]
     for interpreter in filter(None, [os.environ.get("TORCH_PYTHON"), sys.executable, python()]):
         if subprocess.run([interpreter, "-c", "import torch, torchvision"], capture_output=True).returncode == 0:
             rows.append({"what": "PyTorch", **json.loads(shell(interpreter, os.path.join(HERE, "train_pytorch.py")))})
+            rows[0]["against PyTorch, ratio"] = rows[1]["seconds-a-step"] / rows[0]["seconds-a-step"]
             break
     else:
         print("NOT RUN: PyTorch is not installed (pip install torch torchvision; TORCH_PYTHON=INTERPRETER names another one)")

@@ -12,6 +12,7 @@ use radsort::decode::Radiograph;
 use radsort::domain::decision::HeaderView;
 use radsort::model::cascade::{Cascade, Image};
 use radsort::model::{Bundle, Thresholds};
+use rustix::time::{ClockId, clock_gettime};
 
 fn main() -> anyhow::Result<()> {
     let usage = "usage: raw_network BUNDLE COUNT BATCH cpu|cuda [LIBRARY]";
@@ -62,13 +63,21 @@ fn main() -> anyhow::Result<()> {
         Ok(())
     };
     run(4 * batch)?;
-    let began = Instant::now();
+    let (began, used) = (Instant::now(), cpu_s());
     run(count)?;
-    let wall = began.elapsed().as_secs_f64();
+    let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_s() - used);
     let provider = cascade.provider().to_string();
     println!(
         "{}",
-        serde_json::json!({"images": count, "batch": batch, "wall_s": wall, "provider": provider})
+        serde_json::json!({
+            "images": count, "batch": batch, "wall_s": wall, "cpu_s": cpu, "provider": provider
+        })
     );
     Ok(())
+}
+
+/// CPU seconds of this process so far.
+fn cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

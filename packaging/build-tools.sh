@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that the tools which build the codecs are there: cmake, nasm, a C and a C++ compiler, make.
+# Makes sure that the tools which build the codecs are there (cmake, nasm, a C and a C++ compiler), and Python with pip and venv.
 # Installs what is missing by the package manager where that is allowed; otherwise says once what to install.
 set -eu
 
@@ -11,6 +11,10 @@ command -v c++ >/dev/null || missing="$missing g++"
 command -v python3 >/dev/null || missing="$missing python3"
 if command -v python3 >/dev/null && ! python3 -m pip --version >/dev/null 2>&1; then
     missing="$missing python3-pip"
+fi
+# Debian's python3 makes no virtual environment without it; `make bench` needs one.
+if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' >/dev/null 2>&1; then
+    missing="$missing python3-venv"
 fi
 command -v cargo >/dev/null || {
     echo "Rust is missing: install the toolchain named in Cargo.toml (rust-version) with rustup." >&2

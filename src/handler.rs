@@ -263,9 +263,9 @@ impl Handler for Answers {
                 .map_err(|error| Refusal::failed(&error))?;
             let mut stories = Vec::new();
             for entry in entries {
-                stories.extend(
+                stories.push(
                     index
-                        .story(&entry.id)
+                        .story_of(entry)
                         .map_err(|error| Refusal::failed(&error))?,
                 );
             }

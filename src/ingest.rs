@@ -9,6 +9,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::config::settings::{Action, Executables, Media, NonDicom, OtherDicom, WatchSettings};
 use crate::decode::pool::{DecodeError, Pool};
 use crate::decode::{Completeness, Content, Decoded, Fault};
@@ -160,14 +162,24 @@ impl Took {
     }
 }
 
-/// Takes one settled file all the way.
-pub async fn ingest(services: &Services, drop: &Drop, settled: &Settled) -> Ending {
-    match way(services, drop, settled).await {
+/// Takes one settled file all the way. `deciding` is let go once it is decided on and its pixels are gone.
+pub async fn ingest(
+    services: &Services,
+    drop: &Drop,
+    settled: &Settled,
+    deciding: OwnedSemaphorePermit,
+) -> Ending {
+    match way(services, drop, settled, deciding).await {
         Ok(ending) | Err(ending) => ending,
     }
 }
 
-async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Ending, Ending> {
+async fn way(
+    services: &Services,
+    drop: &Drop,
+    settled: &Settled,
+    deciding: OwnedSemaphorePermit,
+) -> Result<Ending, Ending> {
     let started = Instant::now();
 
     // Read and decode: the descriptor that was decoded is kept until the file has been renamed.
@@ -214,6 +226,7 @@ async fn way(services: &Services, drop: &Drop, settled: &Settled) -> Result<Endi
             }
         }
     };
+    std::mem::drop((verdict.radiographs, deciding));
 
     // Plan: where it goes.
     let dossier = Dossier {

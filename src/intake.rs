@@ -1,12 +1,13 @@
 //! The intake of one drop directory: how many files are under way at once, what becomes of the answer, who is told.
 //!
-//! A permit is taken before the next settled file is: pixels in memory never exceed the permits, and a share that hangs
-//! keeps its own permits only.
+//! Permits are taken before the next settled file is: pixels in memory never exceed those for deciding, and a share that
+//! hangs keeps its own permits only. Once it is decided on, a file has no pixels left and makes room for the next: many can
+//! then go on record together, which costs little more than one.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::Action;
@@ -22,6 +23,10 @@ const RETRY_FILE: Duration = Duration::from_mins(1);
 /// How long intake stops when the library, its disk or the service itself is in trouble.
 const RETRY_SHARE: Duration = Duration::from_secs(10);
 
+/// How many files of one drop directory may wait to be filed at the same time, beside those that are being decided on. Enough for
+/// a group commit to be worth its `fdatasync`; no more, because each keeps a descriptor open, of which a service has 1,024.
+const FILING: usize = 32;
+
 /// Takes files as they settle until `stop`; returns when everything under way has ended.
 pub async fn tend(
     engine: Arc<Engine>,
@@ -30,11 +35,18 @@ pub async fn tend(
     permits: usize,
     stop: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(permits.max(1)));
+    let permits = permits.max(1);
+    let (all, deciding) = (
+        Arc::new(Semaphore::new(permits + FILING)),
+        Arc::new(Semaphore::new(permits)),
+    );
     let trouble = Arc::new(Trouble::default());
     let under_way = tokio_util::task::TaskTracker::new();
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+        let Ok(way) = Arc::clone(&all).acquire_owned().await else {
+            break;
+        };
+        let Ok(deciding) = Arc::clone(&deciding).acquire_owned().await else {
             break;
         };
         let settled = tokio::select! {
@@ -50,8 +62,8 @@ pub async fn tend(
             trouble: Arc::clone(&trouble),
         };
         under_way.spawn(async move {
-            intake.take(settled).await;
-            std::mem::drop(permit);
+            intake.take(settled, deciding).await;
+            std::mem::drop(way);
         });
     }
     under_way.close();
@@ -87,9 +99,9 @@ struct Intake {
 }
 
 impl Intake {
-    async fn take(&self, settled: Settled) {
+    async fn take(&self, settled: Settled, deciding: OwnedSemaphorePermit) {
         let (engine, drop) = (&self.engine, &self.drop);
-        let ending = ingest(&engine.services(), drop, &settled).await;
+        let ending = ingest(&engine.services(), drop, &settled, deciding).await;
         let verdict = verdict_of(&ending, drop.settings.action, drop.dry_run, &settled);
         let watch = drop.settings.name.as_str();
         match &ending {

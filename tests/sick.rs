@@ -591,6 +591,36 @@ fn a_share_that_hangs_does_not_stop_the_others() {
 }
 
 #[test]
+fn files_are_decided_on_while_others_wait_to_be_filed() {
+    let site = Site::with("", "[decoders]\npermits-per-watch = 1\n");
+    let Some(sick) = on_sick_share(&site, &site.library) else {
+        return;
+    };
+    let mould = Mould::new(76);
+    let mut daemon = site.start();
+    let _healthy = HealsAtEnd(&sick);
+    sick.hangs("create");
+    let mut expected = Vec::new();
+    for n in 0..5 {
+        let bytes = mould.bytes(&uid(n));
+        expected.push(common::digest(&bytes));
+        site.put(&format!("{n}.dcm"), &bytes);
+    }
+    // None of them can be filed, and yet each makes room for the next to be decided on: all are open until they are filed.
+    let open = format!("/proc/{}/fd", daemon.child.id());
+    daemon.wait_for("five files under way", || {
+        let targets = fs::read_dir(&open).unwrap();
+        let targets = targets.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let files = targets.filter(|target| target.parent() == Some(&site.drop));
+        files.count() == 5
+    });
+    sick.heals();
+    daemon.wait_total(5);
+    daemon.stop();
+    assert_conserved(&site, expected);
+}
+
+#[test]
 fn without_a_file_descriptor_left_nothing_is_lost_and_it_goes_on_when_there_are_some() {
     let mould = Mould::new(74);
     // From none at all to a few: another step of the way fails each time.

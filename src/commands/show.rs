@@ -76,7 +76,7 @@ fn stories(
         }
         Access::Direct(index) => {
             for entry in index.resolve(roots, what)? {
-                stories.extend(index.story(&entry.id)?);
+                stories.push(index.story_of(entry)?);
             }
             index.close()?;
         }

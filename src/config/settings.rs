@@ -262,7 +262,7 @@ pub struct DecoderSettings {
     pub cpu_time: Duration,
     /// Wall-clock time of one child, beyond which it is killed (default 60 s).
     pub wall_time: Duration,
-    /// How many files of one drop directory are under way at the same time.
+    /// How many files of one drop directory are read, decoded and decided on at the same time.
     pub permits_per_watch: usize,
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 
+use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::config::settings::Action;
@@ -300,13 +301,24 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Err
     Ok(bytes)
 }
 
-/// Encodes a value that is large and seldom read: stories are most of the index.
-pub(super) fn encode_small<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
-    let json = serde_json::to_vec(value)?;
-    let mut encoder =
-        flate2::write::DeflateEncoder::new(vec![DEFLATED_JSON], flate2::Compression::fast());
-    encoder.write_all(&json).map_err(serde_json::Error::io)?;
-    encoder.finish().map_err(serde_json::Error::io)
+/// Encodes values that are large and seldom read: stories are most of the index.
+///
+/// One for many values: making its tables takes longer than packing a story.
+pub(super) struct Packer(DeflateEncoder<Vec<u8>>);
+
+impl Packer {
+    pub(super) fn new() -> Self {
+        let packed = vec![DEFLATED_JSON];
+        Self(DeflateEncoder::new(packed, flate2::Compression::fast()))
+    }
+
+    /// Encodes one value, by itself: nothing of the values before it is in it.
+    pub(super) fn encode<T: Serialize>(&mut self, value: &T) -> Result<Vec<u8>, serde_json::Error> {
+        let json = serde_json::to_vec(value)?;
+        let io = serde_json::Error::io;
+        self.0.write_all(&json).map_err(io)?;
+        self.0.reset(vec![DEFLATED_JSON]).map_err(io)
+    }
 }
 
 /// Decodes what either of the two encoded.

@@ -3,11 +3,13 @@
 //! The same function serves the running daemon (a transaction a group) and the rebuild (a batch a few hundred
 //! records), which is why both end with the same index.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
 
 use crate::filing::record::{Intent, Position, Record, RecordId};
 
-use super::entry::{self, Entry, State, Story, Told};
+use super::entry::{self, Entry, Packer, State, Story, Told};
 use super::store::{Part, Trees, hash};
 use super::{IndexError, keys};
 
@@ -17,6 +19,9 @@ pub(super) struct Changes<'a> {
     pub(super) writes: BTreeMap<(Part, Vec<u8>), Option<Vec<u8>>>,
     /// Intents that this group opens. Most are closed in it as well, and never written.
     opened: BTreeMap<RecordId, Told>,
+    /// Ids that the index did not know before this group: nothing of theirs is there to be looked up.
+    new_ids: BTreeSet<Vec<u8>>,
+    packer: Packer,
 }
 
 impl<'a> Changes<'a> {
@@ -25,6 +30,8 @@ impl<'a> Changes<'a> {
             trees,
             writes: BTreeMap::new(),
             opened: BTreeMap::new(),
+            new_ids: BTreeSet::new(),
+            packer: Packer::new(),
         }
     }
 
@@ -106,8 +113,7 @@ impl<'a> Changes<'a> {
     /// Adds what is still open, and brings the checksum up to date: the last thing before the changes are written.
     pub(super) fn seal(&mut self) -> Result<(), IndexError> {
         for (id, told) in std::mem::take(&mut self.opened) {
-            let value =
-                entry::encode_small(&told).map_err(|err| IndexError::value(Part::Open, err))?;
+            let value = self.pack(Part::Open, &told)?;
             self.put(Part::Open, id.0.as_bytes(), value);
         }
         if self.writes.is_empty() {
@@ -119,7 +125,9 @@ impl<'a> Changes<'a> {
             .iter()
             .filter(|((part, _), _)| *part != Part::Meta)
         {
-            if let Some(old) = self.trees.tree(*part).get(key)? {
+            if !self.is_new(*part, key, value.as_deref())
+                && let Some(old) = self.trees.tree(*part).get(key)?
+            {
                 sum ^= hash(*part, key, &old);
             }
             if let Some(new) = value {
@@ -130,6 +138,15 @@ impl<'a> Changes<'a> {
             entry::encode(&format!("{sum:x}")).map_err(|err| IndexError::value(Part::Meta, err))?;
         self.put(Part::Meta, super::SUM, value);
         Ok(())
+    }
+
+    /// Whether the index cannot have had anything there: what is written belongs to an id that it did not know.
+    fn is_new(&self, part: Part, key: &[u8], value: Option<&[u8]>) -> bool {
+        match part {
+            Part::Entries | Part::Stories => self.new_ids.contains(key),
+            Part::Keys => value.is_some_and(|id| self.new_ids.contains(id)),
+            Part::Open | Part::Counters | Part::Meta => false,
+        }
     }
 
     fn take_open(&mut self, id: &RecordId) -> Result<Option<(Told, Box<Intent>)>, IndexError> {
@@ -180,6 +197,8 @@ impl<'a> Changes<'a> {
             for counter in keys::counters(&old) {
                 self.count(&counter, |count| count.saturating_sub(1))?;
             }
+        } else {
+            self.new_ids.insert(id.to_vec());
         }
         for key in keys::of(new) {
             self.put(Part::Keys, &key, id.to_vec());
@@ -188,8 +207,7 @@ impl<'a> Changes<'a> {
             self.count(&counter, |count| count.saturating_add(1))?;
         }
         let value = entry::encode(new).map_err(|err| IndexError::value(Part::Entries, err))?;
-        let story =
-            entry::encode_small(&history).map_err(|err| IndexError::value(Part::Stories, err))?;
+        let story = self.pack(Part::Stories, &history)?;
         self.put(Part::Entries, id, value);
         self.put(Part::Stories, id, story);
         Ok(())
@@ -209,6 +227,11 @@ impl<'a> Changes<'a> {
         self.writes
             .insert((Part::Counters, counter.as_bytes().to_vec()), value);
         Ok(())
+    }
+
+    fn pack<T: Serialize>(&mut self, part: Part, value: &T) -> Result<Vec<u8>, IndexError> {
+        let packed = self.packer.encode(value);
+        packed.map_err(|err| IndexError::value(part, err))
     }
 
     fn put(&mut self, part: Part, key: &[u8], value: Vec<u8>) {
@@ -232,13 +255,10 @@ impl<'a> Changes<'a> {
 
 impl Trees {
     /// An entry with its history.
-    pub(super) fn story(&self, id: &RecordId) -> Result<Option<Story>, IndexError> {
-        let Some(entry) = self.get::<Entry>(Part::Entries, id.0.as_bytes())? else {
-            return Ok(None);
-        };
+    pub(super) fn story_of(&self, entry: Entry) -> Result<Story, IndexError> {
         let history = self
-            .get::<Vec<Told>>(Part::Stories, id.0.as_bytes())?
+            .get::<Vec<Told>>(Part::Stories, entry.id.0.as_bytes())?
             .unwrap_or_default();
-        Ok(Some(Story { entry, history }))
+        Ok(Story { entry, history })
     }
 }

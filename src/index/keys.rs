@@ -86,7 +86,10 @@ pub(super) fn of(entry: &Entry) -> Vec<Vec<u8>> {
             add(Kind::Reason, reason.code().as_bytes());
         }
         for state in LabelState::of(entry) {
-            add(Kind::Label, state.as_str().as_bytes());
+            // That nobody has said anything is true of nearly every entry, and nobody looks for them by it.
+            if state != LabelState::None {
+                add(Kind::Label, state.as_str().as_bytes());
+            }
         }
         if let Some(study) = &entry.study_instance_uid {
             add(Kind::Study, study.as_str().as_bytes());

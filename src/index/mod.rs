@@ -38,7 +38,7 @@ use keys::Kind;
 use store::{OpenFault, Part, Trees};
 
 /// Raised whenever the same ledger would give another index.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 const CURSOR: &[u8] = b"cursor";
 const SESSION: &[u8] = b"session";
@@ -294,7 +294,12 @@ impl Index {
 
     /// One entry with its history.
     pub fn story(&self, id: &RecordId) -> Result<Option<Story>> {
-        self.trees().story(id)
+        self.get(id)?.map(|entry| self.story_of(entry)).transpose()
+    }
+
+    /// The same of an entry that has been found already.
+    pub fn story_of(&self, entry: Entry) -> Result<Story> {
+        self.trees().story_of(entry)
     }
 
     /// What lies at a place (or lay there and is missing), the newest first.
@@ -351,11 +356,12 @@ impl Index {
     /// The entries that a person means by `what`: a record id, a SOP Instance UID, or an absolute path in one of
     /// `roots` (of the file as it lies now, or of where it lay in a drop directory). The newest first.
     pub fn resolve(&self, roots: &[(RootId, PathBuf)], what: &str) -> Result<Vec<Entry>> {
-        if let Some(entry) = self.get(&RecordId(what.to_owned()))? {
-            return Ok(vec![entry]);
-        }
+        // A record id has a hyphen, a UID has none: they are never taken for each other.
         if let Ok(uid) = Uid::parse(what) {
             return self.with_uid(&uid);
+        }
+        if let Some(entry) = self.get(&RecordId(what.to_owned()))? {
+            return Ok(vec![entry]);
         }
         let mut found = Vec::new();
         for (root, path) in roots {

@@ -257,6 +257,11 @@ proptest! {
         prop_assert_eq!(scanned(&grown), grown.counters("").unwrap());
         prop_assert_eq!(grown.cursor().unwrap(), ledger.last().map(|line| line.0.clone()));
 
+        // The checksum is that of what is there, though what is new was not looked up.
+        for index in [&grown, &rebuilt] {
+            prop_assert_eq!(index.trees().kept_sum().unwrap(), index.trees().sum().unwrap());
+        }
+
         // Every key leads to an entry that has that key, and every entry has all its keys.
         let trees = grown.trees();
         let mut expected: Vec<Vec<u8>> = trees.tree(Part::Entries).iter()
@@ -358,6 +363,49 @@ fn a_filed_file_is_found_by_everything_that_names_it() {
     let story = index.story(&id(3)).unwrap().unwrap();
     assert_eq!(story.history.len(), 2);
     assert_eq!(story.dossier().unwrap().seen_us, 1);
+}
+
+#[test]
+fn that_nobody_has_labelled_a_file_takes_no_key_and_is_found_all_the_same() {
+    let Fixture { index, dir: _dir } = fixture(filed(1).into_iter().chain(filed(2)));
+    index
+        .apply(&[(
+            Position {
+                segment: 9,
+                offset: 0,
+                hash: "h".into(),
+            },
+            9,
+            label(2, "brace", None),
+        )])
+        .unwrap();
+    let trees = index.trees();
+    let keys = trees
+        .tree(Part::Keys)
+        .scan_prefix([Kind::Label as u8])
+        .count();
+    assert_eq!(keys, 1, "only the label that was given has one");
+    let query = Query {
+        label: Some(LabelState::None),
+        ..Query::default()
+    };
+    let found: Vec<Entry> = index.query(&query).collect::<Result<_>>().unwrap();
+    assert_eq!((found[0].id.clone(), found.len()), (id(1), 1));
+    assert_eq!(index.count(&query).unwrap(), 1);
+}
+
+#[test]
+fn values_packed_one_after_the_other_are_each_whole_by_themselves() {
+    let mut packer = entry::Packer::new();
+    let values = ["", "one", &"many words ".repeat(10_000), "one"];
+    let packed: Vec<_> = values
+        .iter()
+        .map(|value| packer.encode(value).unwrap())
+        .collect();
+    for (value, packed) in values.iter().zip(&packed) {
+        assert_eq!(&entry::decode::<String>(packed).unwrap(), value);
+    }
+    assert_eq!(packed[1], packed[3]);
 }
 
 #[test]
