@@ -71,16 +71,17 @@ fn a_candidate_that_mends_more_than_it_breaks_is_better() {
 #[test]
 fn filing_more_radiographs_of_something_else_than_chance_explains_blocks() {
     use super::super::outside::{Distance, Outside};
-    let outside = |distance, filed: usize| {
-        let of = |k| match k < filed {
-            true => image(k as u32, "", "fusion", 0.99),
-            false => kept_back(k as u32, "", "out-of-scope"),
-        };
-        [Outside::of(
-            distance,
-            "chests",
-            &(0..16).map(of).collect::<Vec<_>>(),
-        )]
+    let outside = |distance, filed: u32| {
+        let outcomes: Vec<Outcome> = (0..16)
+            .map(|k| {
+                if k < filed {
+                    image(k, "", "fusion", 0.99)
+                } else {
+                    kept_back(k, "", "out-of-scope")
+                }
+            })
+            .collect();
+        [Outside::of(distance, "chests", &outcomes)]
     };
     let (candidate, in_use) = (but(50, 0..2), but(50, 1..6));
     let verdict = |distance, filed| {
