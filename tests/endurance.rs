@@ -29,8 +29,9 @@ const MEMORY_SLACK: f64 = 4.0;
 /// MB that the daemon's memory may grow whatever comes: caches, and what two looks at the library leave behind.
 const DAEMONS_SLACK: f64 = 8.0;
 
-/// Threads that wait a few seconds for more to do (tokio's blocking pool): in a short run it depends on when one looks.
-const THREADS_SLACK: f64 = 8.0;
+/// Threads that wait a few seconds for more to do (tokio's blocking pool; 32 files may wait to be filed at the same time): in a
+/// short run it depends on when one looks.
+const THREADS_SLACK: f64 = 40.0;
 
 /// MB that the daemon's memory may grow a file besides: sled knows in memory where each of its pages lies (0.2 KB), and a
 /// look at the library leaves something behind (docs/reliability.md).

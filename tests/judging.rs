@@ -283,6 +283,15 @@ fn a_promise_that_fresh_images_keep_is_carried_by_a_new_version_and_another_is_n
             && card.contains("## Digests"),
         "{card}"
     );
+    // Without the site's state nobody knows who was learned from.
+    let mut alone = Command::new(common::RADSORT);
+    alone.args(["evaluate", "--labels", text(&list), "--complete"]);
+    let alone = alone
+        .args(["--certified", "/nonexistent/x"])
+        .output()
+        .unwrap();
+    let why = String::from_utf8_lossy(&alone.stderr);
+    assert!(!alone.status.success() && why.contains("--unseen"), "{why}");
     let again = certify("0.2");
     let why = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(
@@ -350,7 +359,13 @@ fn a_patient_has_one_side_whichever_way_the_labels_come_and_nobody_s_id_is_kept(
     let list = images.join("labels.csv");
     let trained = |source: &[&str], name: &str| -> Value {
         let out = site.dir.path().join(name);
-        let words = ["retrain", "--few-patients", "--classifier", "view", "--out"];
+        let words = [
+            "retrain",
+            "--few-patients",
+            "--classifier",
+            "frontal",
+            "--out",
+        ];
         site.ok(&[&words[..], &[text(&out)], source].concat());
         let sides = fs::read_to_string(site.state.join("retrain/sides.json")).unwrap();
         serde_json::from_str::<Value>(&sides).unwrap()["patients"].clone()

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::access::{self, ConfigArg};
 use super::certify;
@@ -60,6 +60,9 @@ pub struct EvaluateArgs {
     /// thresholds count, not those of a configuration
     #[arg(long, value_name = "DIR")]
     pub certified: Option<PathBuf>,
+    /// With --certified and without a configuration, whose state knows: none of these patients was learned from, says who asks
+    #[arg(long, requires = "certified")]
+    pub unseen: bool,
     /// The version of the bundle with the promise [default: that of the bundle, and the time]
     #[arg(long, value_name = "VERSION", requires = "certified")]
     pub as_version: Option<String>,
@@ -88,6 +91,11 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if let Some(settings) = settings.as_ref().filter(|it| it.state.exists()) {
         access::become_owner_of(&settings.state)?;
     }
+    ensure!(
+        args.certified.is_none() || settings.is_some() || args.unseen,
+        "nobody knows whether these patients were learned from: name the site's configuration (--config), or say that none \
+         was (--unseen)"
+    );
     let certified = args.certified.as_deref();
     let certified = certified.map(certify::Folder::make).transpose()?;
     let bundle = match (&args.bundle, &settings) {
@@ -117,7 +125,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         indices: all,
         outcomes,
     };
-    let promise = training_report::promise(
+    let mut promise = training_report::promise(
         &bundle,
         &set.outcomes,
         &used,
@@ -125,6 +133,11 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         review.files_uncertified,
         1,
     );
+    if args.unseen {
+        promise.why.push_str(
+            " That none of these patients was learned from is the word of whoever asked for it.",
+        );
+    }
     let mut report = training_report::on_evaluation(&bundle, &set, &dataset.left_out, promise);
     report.outside = outside::ask(&args.outside, &bundle, settings.as_ref(), &review, &runtime)?;
     if let Some((mut file, path)) = page_file {
