@@ -41,7 +41,8 @@ dpkg-deb -R "$package" "$older"
 sed -i 's/^Version: .*/Version: 0.0.9-1/' "$older/DEBIAN/control"
 dpkg-deb --root-owner-group -Zgzip -z1 -b "$older" "$older.deb" >/dev/null
 if [ ! -d target/systemd/phantoms ]; then
-    "$older/usr/bin/radsort" phantom --out target/systemd/phantoms.new --count 52 >/dev/null
+    # Some of each category: without any, a classifier is not fitted.
+    "$older/usr/bin/radsort" phantom --out target/systemd/phantoms.new --count 52 --imbalance even >/dev/null
     mv target/systemd/phantoms.new target/systemd/phantoms
 fi
 rm -rf "$older"
