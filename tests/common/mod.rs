@@ -100,7 +100,7 @@ impl Site {
         };
         let text = format!(
             "[[watch]]\npath = {:?}\n{settle}{watch}\n[library]\npath = {:?}\n[state]\npath = {:?}\n\
-             [runtime]\nthreads = 1\n{model}{metrics}{sections}\n",
+             {metrics}[runtime]\nthreads = 1\n{model}{sections}\n",
             self.drop, self.library, self.state
         );
         let new = self.config.with_extension("new");
