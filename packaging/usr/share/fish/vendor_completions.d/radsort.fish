@@ -230,6 +230,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l certified -
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l as-version -d 'The version of the bundle with the promise [default: that of the bundle, and the time]' -r
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l complete -d 'The list leaves no image of its set out: its error rate says something about all files'
+complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l unseen -d 'With --certified and without a configuration, whose state knows: none of these patients was learned from, says who asks'
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -l json -d 'One JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand evaluate" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and not __fish_seen_subcommand_from list show promote rollback import prune help" -s h -l help -d 'Print help (see more with \'--help\')'
