@@ -128,12 +128,7 @@ pub fn aside_name(inode: u64) -> String {
 /// name back. Names that radsort itself has given need no such care. A crash in between: [`crate::filing::recover`].
 pub(super) fn remove_name(dir: &OwnedFd, name: &[u8], ours: &Stat) -> io::Result<Removed> {
     if name.starts_with(HIDDEN.as_bytes()) {
-        return match stat(dir, name) {
-            Ok(now) if same_inode(&now, ours) => unlink_if_there(dir, name),
-            Ok(_) => Ok(Removed::Not),
-            Err(Errno::NOENT) => Ok(Removed::Before),
-            Err(error) => Err(error.into()),
-        };
+        return look_and_remove(dir, name, ours);
     }
     let aside = aside_name(ours.st_ino);
     // A plain rename would replace what an interrupted run has left there.
@@ -145,6 +140,10 @@ pub(super) fn remove_name(dir: &OwnedFd, name: &[u8], ours: &Stat) -> io::Result
     match rustix::fs::renameat(dir, name, dir, aside.as_str()) {
         Ok(()) => {}
         Err(Errno::NOENT) => return Ok(Removed::Before),
+        // A share that renames nothing at all: there is no better way.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            return look_and_remove(dir, name, ours);
+        }
         Err(error) => return Err(error.into()),
     }
     if same_inode(&stat(dir, aside.as_bytes())?, ours) {
@@ -158,6 +157,15 @@ pub(super) fn remove_name(dir: &OwnedFd, name: &[u8], ours: &Stat) -> io::Result
         given => given?,
     }
     Ok(Removed::Not)
+}
+
+fn look_and_remove(dir: &OwnedFd, name: &[u8], ours: &Stat) -> io::Result<Removed> {
+    match stat(dir, name) {
+        Ok(now) if same_inode(&now, ours) => unlink_if_there(dir, name),
+        Ok(_) => Ok(Removed::Not),
+        Err(Errno::NOENT) => Ok(Removed::Before),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) fn unlink_if_there(dir: &OwnedFd, name: &[u8]) -> io::Result<Removed> {
