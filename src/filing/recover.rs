@@ -182,7 +182,7 @@ impl Case<'_> {
 
     /// Whether this is the file, with a name more than it had.
     fn has_more_names(&self, stat: &Stat) -> bool {
-        stat.st_ino == self.intent.fingerprint.ino && stat.st_nlink as u64 > self.intent.links
+        stat.st_ino == self.intent.fingerprint.ino && stat.st_nlink > self.intent.links
     }
 
     /// The claimed file: in its place, or, if it must be somewhere, where its folder has been moved to.
@@ -217,7 +217,7 @@ impl Case<'_> {
     /// meanwhile, where names are given by hard links.
     fn has_another_name(&self, stat: &Stat) -> io::Result<bool> {
         let mut found = false;
-        if stat.st_nlink as u64 > self.intent.links {
+        if stat.st_nlink > self.intent.links {
             walk(self.source, usize::MAX, true, &mut |path| {
                 // Hidden names are not looked at by scans, and those of NFS and FUSE for open files go by themselves.
                 if !path.file_name().starts_with(b".") {

@@ -216,9 +216,9 @@ impl Desk {
     pub fn given_back_us(&self, id: &RecordId) -> Result<Option<i64>, IndexError> {
         let story = self.index.story(id)?;
         let history = story.into_iter().flat_map(|story| story.history);
-        let given_back = history
+        let mut given_back = history
             .filter(|told| matches!(told.record, Record::Undone { .. } | Record::Released { .. }));
-        Ok(given_back.last().map(|told| told.time_us))
+        Ok(given_back.next_back().map(|told| told.time_us))
     }
 
     fn to_undo(&self, which: &Undo) -> anyhow::Result<Vec<(String, Found)>> {

@@ -107,14 +107,13 @@ fn link_then_unlink(
     }
     match remove_name(from_dir, from, &ours) {
         Ok(Removed::Now | Removed::Not) => Ok(()),
-        Ok(Removed::Before) => Err(io::Error::other(TwoNames)),
         Err(error) if stat(from_dir, from).is_ok_and(|now| same_inode(&now, &ours)) => {
             match rustix::fs::unlinkat(to_dir, to, AtFlags::empty()) {
                 Ok(()) => Err(error),
                 Err(_) => Err(io::Error::other(TwoNames)),
             }
         }
-        Err(_) => Err(io::Error::other(TwoNames)),
+        Ok(Removed::Before) | Err(_) => Err(io::Error::other(TwoNames)),
     }
 }
 
