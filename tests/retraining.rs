@@ -450,8 +450,7 @@ fn whoever_is_learned_from_unseen_is_known_as_a_training_patient_ever_after() {
             panic!("{line}")
         };
         // As `labels export` writes it: a pseudonym, which stays what it is.
-        let digits: String = patient.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let pseudonym = format!("{digits:0>32}");
+        let pseudonym = common::digest(patient.as_bytes())[..32].to_owned();
         let mut origin = "correction";
         if patient.bytes().map(u32::from).sum::<u32>() % 3 == 0 {
             origin = "untouched";
