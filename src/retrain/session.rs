@@ -486,7 +486,7 @@ fn failed(spec: &ClassifierSpec, source: TrainError) -> SessionError {
     }
 }
 
-/// Classes count alike, however rare: images ÷ (classes × images of the class). Each has images, see [`enough`].
+/// Classes count alike, however rare: images ÷ (classes × images of the class). Each has images, see [`enough()`].
 fn class_weights(classes: &[usize], count: usize) -> Vec<f32> {
     let mut images = vec![0usize; count];
     classes.iter().for_each(|class| images[*class] += 1);
