@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes models/spine-phantom/ anew, by what radsort itself brings: a first bundle from nothing (two rounds on phantoms drawn
 # alike under every treatment), then `radsort retrain` on 7650 other phantoms, most with the imbalance of Mulford et al. 2024.
-# The promise that it carries is made on 3000 fresh phantoms at their detectors' own sizes, one image a patient.
-# Three hours on two cores, 40 GB of disk under target/model/. What is there already is not made again.
+# The promise that it carries is made on 4500 fresh phantoms, one image a patient.
+# Three hours on two cores, 20 GB of disk under target/model/. What is there already is not made again.
 set -eu
 cd "$(dirname "$0")/.."
 radsort=target/release/radsort
@@ -50,7 +50,7 @@ bundle = "$work/first"
 TOML
 $radsort retrain --config "$work/radsort.toml" --labels "$work/images/labels.csv" --complete --mode full --epochs 10 \
     --batch 20 --learning-rate 0.0004 --backbone-rate 1 --device cpu --seed 7 --as-version 1.1.0 --out "$work/bundle"
-draw fresh 3000 even 20281128 mixed
+draw fresh 4500 even 20281129 mixed 1250x1800
 rm -rf "$work/certified"
 $radsort evaluate --bundle "$work/bundle" --labels "$work/images/fresh/labels.csv" --complete --target 0.02 --unseen \
     --certified "$work/certified" --as-version 1.1.1
