@@ -70,6 +70,8 @@ struct Inner {
     alarms: Arc<Alarms>,
     destinations: Arc<Destinations>,
     by_hand: tokio::sync::Mutex<()>,
+    /// Held while a file is given back: who asks at the same time must not take that for an interrupted one.
+    giving_back: tokio::sync::Mutex<()>,
     /// What the ledger said at the start.
     began: Began,
 }
@@ -123,6 +125,7 @@ impl Filer {
                 alarms,
                 destinations,
                 by_hand: tokio::sync::Mutex::default(),
+                giving_back: tokio::sync::Mutex::default(),
                 began,
             }),
         })
@@ -278,6 +281,7 @@ impl Filer {
         root: Arc<Root>,
         record: impl FnOnce(RecordId, Held) -> Record,
     ) -> Result<Result<Released, ReleaseError>, FilingError> {
+        let _alone = self.inner.giving_back.lock().await;
         let destinations = Arc::clone(&self.inner.destinations);
         let (library, share) = match (
             self.inner.shares.of(&RootId::Library),
@@ -322,6 +326,7 @@ impl Filer {
         item: Item,
         root: Arc<Root>,
     ) -> Result<Result<bool, ReleaseError>, FilingError> {
+        let _alone = self.inner.giving_back.lock().await;
         let share = match self.share(&item.intent.watch) {
             Ok(share) => share,
             Err(reason) => return Ok(Err(ReleaseError::Held(reason))),
