@@ -1,7 +1,8 @@
 //! Which patients a site's models may learn from, kept for good: nobody who was judged on is ever learned from.
 //!
 //! Golden patients (10 %) are drawn first and never trained on; the others are shared out 70:15:15. A new patient joins
-//! the side that is most short of the patient's rarest class; nobody is ever reassigned.
+//! the side that is most short of the patient's rarest class, unless that side has its share of all patients already (or
+//! few patients of many classes would all be learned from); nobody is ever reassigned.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -111,13 +112,18 @@ impl Sides {
         // Patients, not images, are shared out: a class is judged by how many people show it.
         let mut total = vec![0usize; classes];
         let mut given = vec![[0usize; 4]; classes];
+        let mut given_of_all = [0usize; 4];
         for (patient, classes) in &mut held {
             classes.sort_unstable();
             classes.dedup();
+            let side = self.of(patient);
+            if let Some(side) = side {
+                given_of_all[side as usize] += 1;
+            }
             for class in classes.iter() {
                 total[*class] += 1;
-                if let Some(side) = self.patients.get(*patient) {
-                    given[*class][*side as usize] += 1;
+                if let Some(side) = side {
+                    given[*class][side as usize] += 1;
                 }
             }
         }
@@ -135,7 +141,12 @@ impl Sides {
             else {
                 continue;
             };
-            let side = side_for(total[rarest] as f64, given[rarest]);
+            let is_full = |side: Side| {
+                given_of_all[side as usize] as f64
+                    >= (SHARES[side as usize] * held.len() as f64).ceil()
+            };
+            let side = side_for(total[rarest] as f64, given[rarest], is_full);
+            given_of_all[side as usize] += 1;
             for class in classes {
                 given[*class][side as usize] += 1;
             }
@@ -144,8 +155,9 @@ impl Sides {
     }
 }
 
-/// The side that is most short of a class with so many patients, of whom so many have sides.
-fn side_for(total: f64, given: [usize; 4]) -> Side {
+/// The side that is most short of a class with so many patients, of whom so many have sides; one that is full only when all
+/// are.
+fn side_for(total: f64, given: [usize; 4], is_full: impl Fn(Side) -> bool) -> Side {
     let golden = given[Side::Golden as usize] as f64;
     if golden < (GOLDEN * total).round() {
         return Side::Golden;
@@ -155,8 +167,8 @@ fn side_for(total: f64, given: [usize; 4]) -> Side {
     [Side::Training, Side::Validation, Side::Test]
         .into_iter()
         .max_by(|a, b| {
-            short(*a)
-                .total_cmp(&short(*b))
+            (is_full(*b).cmp(&is_full(*a)))
+                .then(short(*a).total_cmp(&short(*b)))
                 .then((*b as u8).cmp(&(*a as u8)))
         })
         .unwrap_or(Side::Training)
@@ -209,6 +221,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn few_patients_of_many_classes_are_not_all_learned_from(patients in 4usize..40, seed in any::<u64>()) {
+            // Each class has two patients, the least short of training: both would join it.
+            let images: Vec<(String, usize)> = (0..patients)
+                .flat_map(|n| [(format!("P{n}"), n), (format!("P{n}"), (n + 1) % patients)])
+                .collect();
+            let mut sides = Sides::default();
+            sides.admit(&images, seed);
+            let judging = sides.patients.values().filter(|side| **side != Side::Training).count();
+            prop_assert!(judging as f64 >= (0.3 * patients as f64).floor(), "{judging} of {patients}");
+            prop_assert!(sides.patients.values().any(|side| *side == Side::Validation));
+        }
+
         #[test]
         fn nobody_is_ever_reassigned(first in 1usize..60, more in 0usize..60, seed in any::<u64>()) {
             let mut sides = Sides::default();
