@@ -25,25 +25,13 @@ fn copy(site: &Site, version: &str) -> PathBuf {
     copy
 }
 
-/// A site that leaves the choice of the bundle to `radsort models`.
-fn site() -> Site {
-    let site = Site::new();
-    let text = fs::read_to_string(&site.config).unwrap();
-    let text: String = text
-        .lines()
-        .filter(|line| *line != "[model]" && !line.starts_with("bundle ="))
-        .fold(String::new(), |text, line| text + line + "\n");
-    fs::write(&site.config, text).unwrap();
-    site
-}
-
 fn import(site: &Site, dir: &Path) {
     site.ok(&["models", "import", dir.to_str().unwrap()]);
 }
 
 #[test]
 fn a_promoted_bundle_is_in_use_at_once_and_the_one_before_comes_back_by_a_rollback() {
-    let site = site();
+    let site = Site::without_model();
     let mould = Mould::new(81);
     let mut daemon = site.start();
     let model = || {
@@ -95,7 +83,7 @@ fn a_promoted_bundle_is_in_use_at_once_and_the_one_before_comes_back_by_a_rollba
 
 #[test]
 fn a_bundle_that_cannot_be_used_is_neither_kept_nor_promoted() {
-    let site = site();
+    let site = Site::without_model();
     let good = copy(&site, "9.1.0");
     import(&site, &good);
     let again = site.run(&["models", "import", good.to_str().unwrap()]);
@@ -139,7 +127,7 @@ fn a_bundle_that_the_configuration_names_cannot_be_promoted_away() {
 
 #[test]
 fn bare_onnx_files_become_a_bundle_that_files_what_they_tell() {
-    let site = site();
+    let site = Site::without_model();
     let shipped = shipped_bundle();
     let file = |name: &str| shipped.join(name).to_str().unwrap().to_owned();
     let manifest: toml::Table = fs::read_to_string(shipped.join("bundle.toml"))

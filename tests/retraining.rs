@@ -13,7 +13,7 @@ use std::process::Command;
 
 use common::Site;
 use serde_json::Value;
-use training::{images, images_with, last_line, site, text};
+use training::{draw, images, images_with, last_line, site, text};
 
 #[test]
 fn a_dry_run_says_what_there_is_and_keeps_nothing() {
@@ -298,13 +298,7 @@ fn copied_under_other_names(site: &Site, count: usize) -> PathBuf {
         let dir = site.dir.path().join(name);
         let count = count.to_string();
         let size = ["--size", "400x640", "--outside", "0", "--seed", "17"];
-        let drawn = Command::new(common::RADSORT)
-            .args(["phantom", "--syntax", syntax, "--count", &count, "--out"])
-            .arg(&dir)
-            .args(size)
-            .output()
-            .unwrap();
-        assert!(drawn.status.success(), "{drawn:?}");
+        draw(&dir, syntax, &[&size[..], &["--count", &count]].concat());
         let truth = fs::read_to_string(dir.join("labels.csv")).unwrap();
         for (k, line) in truth.lines().skip(1).enumerate() {
             let mut cells = line.split(',').skip(1);

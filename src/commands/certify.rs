@@ -9,10 +9,8 @@ use crate::model::Bundle;
 use crate::model::manifest::{FILE_NAME, Promised};
 use crate::retrain::bundle_writer;
 use crate::retrain::judging::promise::Verdict;
-use crate::retrain::judging::report::{Report, promised_anew};
+use crate::retrain::judging::report::{CARD_FILE, Report, promised_anew};
 
-/// The model card in a bundle's folder.
-const CARD: &str = "model-card.md";
 /// The figures that the promise rests on.
 const FIGURES: &str = "certification.json";
 
@@ -47,17 +45,15 @@ impl Folder {
         let mut manifest = bundle.manifest().clone();
         version.clone_into(&mut manifest.version);
         manifest.promise = Some(Promised::from(promise));
-        let listed = || format!("cannot read {}", bundle.dir().display());
-        for file in fs::read_dir(bundle.dir()).with_context(listed)? {
-            let file = file.with_context(listed)?;
-            let name = file.file_name();
-            if name != FILE_NAME && file.file_type().with_context(listed)?.is_file() {
-                let path = file.path();
-                let copied = fs::copy(&path, self.path.join(&name));
-                copied.with_context(|| format!("cannot copy {}", path.display()))?;
+        let files = bundle.files();
+        for file in files.with_context(|| format!("cannot read {}", bundle.dir().display()))? {
+            let name = file.file_name().unwrap_or_default();
+            if name != FILE_NAME {
+                let copied = fs::copy(&file, self.path.join(name));
+                copied.with_context(|| format!("cannot copy {}", file.display()))?;
             }
         }
-        let card = self.path.join(CARD);
+        let card = self.path.join(CARD_FILE);
         if let Ok(text) = fs::read_to_string(&card) {
             put(
                 &card,

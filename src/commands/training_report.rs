@@ -16,8 +16,8 @@ use crate::retrain::judging::figures::Judgement;
 use crate::retrain::judging::outcome::{LabelOrigin, Outcome};
 use crate::retrain::judging::promise::{Promise, Terms, Verdict, certify};
 use crate::retrain::judging::report::{
-    Card, Course, Data, Epoch, JudgedSet, Mistake, Report, SetCount, Thumbnail, model_card, page,
-    worst,
+    CARD_FILE, Card, Course, Data, Epoch, JudgedSet, Mistake, Report, SetCount, Thumbnail,
+    model_card, page, worst,
 };
 use crate::retrain::session::{self, Made, Mode, Wish};
 use crate::retrain::sides::Side;
@@ -199,7 +199,7 @@ pub fn write(
     for (name, text) in [
         ("report.html", page(report, mistakes)),
         ("report.json", report.json()?),
-        ("model-card.md", model_card(&card, report)),
+        (CARD_FILE, model_card(&card, report)),
     ] {
         let path = dir.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

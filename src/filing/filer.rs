@@ -297,7 +297,7 @@ impl Filer {
         };
         let consumed = Arc::clone(&self.inner.consumed);
         let held = share.run(move || {
-            let there = item.there_already(&root, |path| is_held(&consumed, &item, path))?;
+            let there = item.there_already(&root, &consumed)?;
             let held = item.held(&opened, &root, there.as_ref())?;
             Ok((item, opened, root, held, there))
         });
@@ -335,7 +335,7 @@ impl Filer {
         let consumed = Arc::clone(&self.inner.consumed);
         let finish = move || {
             let opened = item.open(&destinations)?;
-            let there = item.there_already(&root, |path| is_held(&consumed, &item, path))?;
+            let there = item.there_already(&root, &consumed)?;
             match there {
                 Some(path) => item.finish(&opened, &root, path).map(|_| true),
                 None => Ok(false),
@@ -418,12 +418,4 @@ impl Filer {
     fn stopped(&self) -> FilingError {
         self.failure().unwrap_or(FilingError::Stopped)
     }
-}
-
-/// Whether the ledger knows of a file that was given back to this path and is held there.
-fn is_held(consumed: &RwLock<Consumed>, item: &Item, path: &RelPath) -> bool {
-    consumed
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .contains_bytes(Action::Move, &item.intent.watch, path, &item.intent.digest)
 }

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 use super::carry::{CopyFault, CopySpec, remove_reason, write_copy};
+use super::consumed::Consumed;
 use super::destinations::{Destinations, Roots};
 use super::ledger::{Ledger, LedgerError};
 use super::names;
@@ -12,6 +14,7 @@ use super::prepare::digest_of_file_at;
 use super::record::{Digest, Held, Intent, Record, RecordId};
 use super::request::HoldReason;
 use super::restore::{Recorded, restore};
+use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, Placement, RelPath};
 use crate::root::{Removed, Root, fingerprint};
@@ -237,12 +240,17 @@ impl Item {
     }
 
     /// Where the file is in its drop directory already, when it was given back before and that was interrupted before it was
-    /// removed here. `is_held` tells whether the ledger knows of its bytes at a path there.
+    /// removed here: the ledger knows of its bytes at that path.
     pub(super) fn there_already(
         &self,
         source: &Root,
-        is_held: impl Fn(&RelPath) -> bool,
+        consumed: &RwLock<Consumed>,
     ) -> Result<Option<RelPath>, ReleaseError> {
+        let Intent { watch, digest, .. } = &self.intent;
+        let is_held = |path: &RelPath| {
+            let consumed = consumed.read().unwrap_or_else(PoisonError::into_inner);
+            consumed.contains_bytes(Action::Move, watch, path, digest)
+        };
         let failed = |error| self.failed(error);
         let from = &self.intent.from;
         let returned = names::returned(from, &self.intent.id);
@@ -251,8 +259,7 @@ impl Item {
             returned.map_err(|error| failed(io::Error::other(error)))?,
         ] {
             if is_held(&path)
-                && digest_of_file_at(source, &path).map_err(failed)?.as_ref()
-                    == Some(&self.intent.digest)
+                && digest_of_file_at(source, &path).map_err(failed)?.as_ref() == Some(digest)
             {
                 return Ok(Some(path));
             }
@@ -276,8 +283,15 @@ impl Item {
         copy.sync_all().map_err(failed)?;
         source.sync_directory_of(&path).map_err(failed)?;
         self.remove_here(open, root)?;
+        self.remove_reason_here(root);
         root.sync_directory_of(&self.at.path).map_err(failed)?;
         Ok(Released { path, not_restored })
+    }
+
+    fn remove_reason_here(&self, root: &Root) {
+        if self.at.root == RootId::Quarantine {
+            remove_reason(root, &self.at.path);
+        }
     }
 
     fn remove_here(&self, open: &OpenItem, root: &Root) -> Result<(), ReleaseError> {
@@ -286,9 +300,6 @@ impl Item {
         if removed.map_err(|error| self.failed(error))? == Removed::Not {
             // What lies there now is not what was copied.
             return Err(ReleaseError::Changed(self.intent.id.0.clone()));
-        }
-        if self.at.root == RootId::Quarantine {
-            remove_reason(root, &self.at.path);
         }
         Ok(())
     }
@@ -335,9 +346,7 @@ impl Item {
             }
             Err(error) => return Err(held(&error)),
         };
-        if self.at.root == RootId::Quarantine {
-            remove_reason(root, &self.at.path);
-        }
+        self.remove_reason_here(root);
         source
             .sync_directory_of(&path)
             .map_err(|error| held(&error))?;

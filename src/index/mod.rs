@@ -307,6 +307,12 @@ impl Index {
         self.list(Kind::Place, &keys::place(at))
     }
 
+    /// Whether what lies at a place is some record's file.
+    pub fn is_on_record(&self, at: &Placement) -> Result<bool> {
+        let there = self.at_place(at)?;
+        Ok(there.iter().any(|entry| entry.state == State::Live))
+    }
+
     /// What came from a place in a drop directory, the newest first.
     pub fn from_source(&self, watch: &str, from: &RelPath) -> Result<Vec<Entry>> {
         self.list(Kind::Source, &keys::source(watch, from))
@@ -440,8 +446,7 @@ impl Catalogue for Index {
     }
 
     fn is_on_record(&self, at: &Placement) -> std::result::Result<bool, CatalogueError> {
-        let there = self.at_place(at)?;
-        Ok(there.iter().any(|entry| entry.state == State::Live))
+        Ok(Index::is_on_record(self, at)?)
     }
 }
 

@@ -459,8 +459,8 @@ impl Walk<'_> {
             root: self.id.clone(),
             path,
         };
-        let known = self.index.at_place(&at).unwrap_or_default();
-        if !known.iter().any(|entry| entry.state == State::Live) && !self.is_reason_file(&at) {
+        let on_record = self.index.is_on_record(&at).unwrap_or_default();
+        if !on_record && !self.is_reason_file(&at) {
             let size = self
                 .root
                 .stat(&at.path)

@@ -179,8 +179,7 @@ impl Comparison<'_> {
             let Some(stat) = root.stat_if_there(&at.path)? else {
                 continue;
             };
-            let known = self.desk.index.at_place(&at)?;
-            if known.iter().any(|entry| entry.state == State::Live) {
+            if self.desk.index.is_on_record(&at)? {
                 continue;
             }
             let fingerprint = fingerprint(&stat);

@@ -166,6 +166,18 @@ impl Bundle {
         self.root.path()
     }
 
+    /// The regular files in its folder: those that the manifest names, itself, and what lies beside them.
+    pub fn files(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for file in std::fs::read_dir(self.dir())? {
+            let file = file?;
+            if file.file_type()?.is_file() {
+                files.push(file.path());
+            }
+        }
+        Ok(files)
+    }
+
     /// What `bundle.toml` says.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

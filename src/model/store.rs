@@ -167,14 +167,10 @@ impl Store {
         let part = self.dir.join(format!(".{name}.part"));
         let _ = fs::remove_dir_all(&part); // what an interrupted run left
         make_dir(&part)?;
-        for file in fs::read_dir(bundle.dir()).map_err(at(bundle.dir()))? {
-            let file = file.map_err(at(bundle.dir()))?;
-            let kind = file.file_type().map_err(at(&file.path()))?;
-            if kind.is_file() {
-                let copy = part.join(file.file_name());
-                fs::copy(file.path(), &copy).map_err(at(&file.path()))?;
-                sync(&copy)?;
-            }
+        for file in bundle.files().map_err(at(bundle.dir()))? {
+            let copy = part.join(file.file_name().unwrap_or_default());
+            fs::copy(&file, &copy).map_err(at(&file))?;
+            sync(&copy)?;
         }
         sync(&part)?;
         fs::rename(&part, &place).map_err(at(&place))?;

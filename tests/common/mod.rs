@@ -56,6 +56,18 @@ impl Site {
         Self::at(&base, watch, sections)
     }
 
+    /// One that leaves the choice of the bundle to `radsort models`.
+    pub fn without_model() -> Self {
+        let site = Self::new();
+        let text = fs::read_to_string(&site.config).unwrap();
+        let text: String = text
+            .lines()
+            .filter(|line| *line != "[model]" && !line.starts_with("bundle ="))
+            .fold(String::new(), |text, line| text + line + "\n");
+        fs::write(&site.config, text).unwrap();
+        site
+    }
+
     /// A site whose directories all lie below that one.
     pub fn in_directory(base: &Path) -> Self {
         Self::at(base, "", "")

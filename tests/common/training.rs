@@ -1,6 +1,5 @@
 //! Sites with labelled phantoms, for the tests of `retrain` and `evaluate`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,40 +14,30 @@ pub fn images(site: &Site, count: usize, seed: u64) -> PathBuf {
 /// The same, a share of which is of neither view.
 pub fn images_with(site: &Site, count: usize, seed: u64, outside: &str) -> PathBuf {
     let dir = site.dir.path().join(format!("images-{seed}"));
-    let output = Command::new(common::RADSORT)
-        .args([
-            "phantom",
-            "--syntax",
-            "explicit",
-            "--size",
-            "400x640",
-            "--imbalance",
-            "even",
-        ])
-        .args(["--outside", outside, "--layout", "by-category"])
-        .args([
-            "--count",
-            &count.to_string(),
-            "--seed",
-            &seed.to_string(),
-            "--out",
-        ])
-        .arg(&dir)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let (count, seed) = (count.to_string(), seed.to_string());
+    let words = [
+        ["--size", "400x640"],
+        ["--imbalance", "even"],
+        ["--outside", outside],
+        ["--layout", "by-category"],
+        ["--count", &count],
+        ["--seed", &seed],
+    ];
+    draw(&dir, "explicit", words.as_flattened());
     dir
+}
+
+/// Draws phantoms into a folder.
+pub fn draw(dir: &Path, syntax: &str, words: &[&str]) {
+    let mut phantom = Command::new(common::RADSORT);
+    phantom.args(["phantom", "--syntax", syntax, "--out", text(dir)]);
+    let drawn = phantom.args(words).output().unwrap();
+    assert!(drawn.status.success(), "{drawn:?}");
 }
 
 /// A site that leaves the choice of the bundle to `radsort models`.
 pub fn site() -> Site {
-    let site = Site::new();
-    let text = fs::read_to_string(&site.config).unwrap();
-    let text: String = text
-        .lines()
-        .filter(|line| *line != "[model]" && !line.starts_with("bundle ="))
-        .fold(String::new(), |text, line| text + line + "\n");
-    fs::write(&site.config, text).unwrap();
+    let site = Site::without_model();
     // The state directory and its key, as after the first start.
     site.start().stop();
     site

@@ -18,7 +18,7 @@ mod card;
 mod html;
 mod text;
 
-pub use card::{Card, model_card, promised_anew};
+pub use card::{CARD_FILE, Card, model_card, promised_anew};
 pub use html::page;
 pub use text::summary;
 

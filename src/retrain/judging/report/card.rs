@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 
 use super::{Report, html, percent, with_interval};
 
+/// The card's name in a bundle's folder.
+pub const CARD_FILE: &str = "model-card.md";
+
 /// What the bundle says about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Card {
