@@ -4,7 +4,9 @@ import json, os, re, subprocess, tempfile, time
 from inputs import COUNT, HERE, PROGRAM, SYNTAXES, WORK, copied, images, imported, network, python, radiographs, raw
 from service import Site
 
-STAGES = ["read", "decode", "infer", "model", "file", "ledger", "carry", "index"]
+STAGES = [
+    "read", "decode", "header", "codec", "render", "infer", "queue", "model", "decide", "file", "ledger", "carry", "fsync", "index",
+]
 
 
 def site_with(onnx):

@@ -106,6 +106,6 @@ def filing():
             "way": what, "files": FILES, "radsort files/s": rate, "CPU ms a file": cpu,
             "mv files/s (no fsync)": plain[mv], "a script that syncs, files/s": plain[careful],
             "against that script, ratio": rate / plain[careful],
-            **{f"{stage} ms": each(stage) for stage in ("read", "decode", "file", "ledger", "carry", "index")},
+            **{f"{stage} ms": each(stage) for stage in ("read", "decode", "decide", "file", "ledger", "carry", "fsync", "index")},
         })
     return rows

@@ -183,7 +183,7 @@ pub fn worker_protocol(data: &[u8]) {
             from.2
         );
         match answer {
-            Ok(Answer::Decoded(inspection, radiographs)) => {
+            Ok(Answer::Decoded(inspection, radiographs, _)) => {
                 for radiograph in &radiographs {
                     assert!(
                         radiograph

@@ -4,6 +4,8 @@
 //! touched before its decision is written down, and whatever goes wrong on the way leaves it where it is, to be
 //! taken up again.
 
+mod told;
+
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::settings::{Action, Executables, Media, NonDicom, OtherDicom, WatchSettings};
 use crate::decode::pool::{DecodeError, Pool};
-use crate::decode::{Completeness, Content, Decoded, Fault};
+use crate::decode::{Completeness, Content, Decoded, Fault, Spent};
 use crate::domain::decision::decide;
 use crate::domain::dossier::Timings;
 use crate::domain::instance::{Header, UidError};
@@ -29,6 +31,8 @@ use crate::filing::secrets::Secrets;
 use crate::model::{Classified, Classify, Model, ModelError};
 use crate::sys::writeback;
 use crate::watch::{Settled, ShareKind};
+use told::told;
+pub use told::{Told, Took};
 
 /// What every file's way needs. Cheap to share; a reload makes a new one, files under way keep the old.
 pub struct Services {
@@ -90,78 +94,6 @@ pub enum Trouble {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// What subscribers are told about a file that has found its place. Holds no patient identity and no source path.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Told {
-    /// The record, absent in a dry run.
-    pub id: Option<RecordId>,
-    /// The watch that it came through.
-    pub watch: String,
-    /// What became of it.
-    pub fate: Fate,
-    /// It was only decided on (`action = "observe"`, a dry run): the fate is the one that it would have had.
-    #[serde(default)]
-    pub observed: bool,
-    /// Its SOP Instance UID, when it has one.
-    pub sop_instance_uid: Option<String>,
-    /// The category it was filed under, or would have been.
-    pub category: Option<String>,
-    /// The reason, unless filed.
-    pub reason: Option<Reason>,
-    /// What exactly was wrong, for people.
-    pub detail: Option<String>,
-    /// The joint confidence, when the model was asked.
-    pub confidence: Option<f32>,
-    /// Bundle name and version, when the model was asked.
-    pub model: Option<String>,
-    /// Where it is now; `None` when it stayed where it was.
-    pub to: Option<Placement>,
-    /// From settled to told, milliseconds.
-    pub ms: f32,
-    /// What its stages took.
-    #[serde(skip)]
-    pub took: Took,
-}
-
-impl Told {
-    /// Whether it would have gone elsewhere, were it not only observed. What stays where it is does so either way.
-    pub fn only_observed(&self) -> bool {
-        self.observed && self.fate != Fate::Left
-    }
-}
-
-/// How long the stages of one file's way took; `None` for those that it did not go through.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Took {
-    /// From first seen to settled.
-    pub settle: Option<Duration>,
-    /// Reading and digest.
-    pub read: Option<Duration>,
-    /// Decoding.
-    pub decode: Option<Duration>,
-    /// Waiting for and running the model.
-    pub infer: Option<Duration>,
-    /// Running the model alone.
-    pub model: Option<Duration>,
-    /// From handed to the filer to on record.
-    pub file: Option<Duration>,
-}
-
-impl Took {
-    fn before_filing(dossier: &Dossier) -> Self {
-        let millis = |ms: f32| Duration::try_from_secs_f32(ms / 1e3).ok();
-        let waited = u64::try_from(dossier.settled_us - dossier.seen_us);
-        Self {
-            settle: waited.ok().map(Duration::from_micros),
-            read: millis(dossier.ms.read),
-            decode: millis(dossier.ms.decode),
-            infer: dossier.prediction.as_ref().and(millis(dossier.ms.infer)),
-            model: None,
-            file: None,
-        }
-    }
-}
-
 /// Takes one settled file all the way. `deciding` is let go once it is decided on and its pixels are gone.
 pub async fn ingest(
     services: &Services,
@@ -205,7 +137,10 @@ async fn way(
         decode: millis(decoded.took),
         infer: 0.0,
     };
+    let within_decode = decoded.spent;
+    let judging = Instant::now();
     let verdict = judge(drop, settled, decoded, services)?;
+    let judged = judging.elapsed();
     let waiting = Instant::now();
     let mut in_model = None;
     let (decision, prediction, detail) = match verdict.decision {
@@ -229,6 +164,7 @@ async fn way(
     std::mem::drop((verdict.radiographs, deciding));
 
     // Plan: where it goes.
+    let planning = Instant::now();
     let dossier = Dossier {
         seen_us: settled.seen_us,
         settled_us: settled.settled_us,
@@ -251,7 +187,9 @@ async fn way(
     )
     .map_err(|error| Ending::CannotTake(error.to_string()))?;
     let mut told = told(drop, fate, &dossier, detail.clone(), placement.clone());
+    told.took.within_decode = within_decode;
     told.took.model = in_model;
+    told.took.decide = Some(judged + planning.elapsed());
 
     // File, and tell.
     if !drop.dry_run {
@@ -382,6 +320,7 @@ async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Deco
             },
             radiographs: Vec::new(),
             took: started.elapsed(),
+            spent: Spent::default(),
         }),
         Err(DecodeError::Io(error)) => Err(ending_of(&error)),
         Err(DecodeError::Unavailable(why)) => Err(Ending::Failed(Trouble::Decoders(why))),
@@ -603,30 +542,6 @@ fn plan(
             )
         }
     })
-}
-
-fn told(drop: &Drop, fate: Fate, dossier: &Dossier, detail: Option<String>, to: Placement) -> Told {
-    let prediction = dossier.prediction.as_ref();
-    Told {
-        id: None,
-        watch: drop.settings.name.clone(),
-        fate,
-        observed: drop.dry_run || drop.settings.action == Action::Observe,
-        sop_instance_uid: dossier
-            .instance
-            .as_ref()
-            .map(|instance| instance.sop_instance_uid.to_string()),
-        category: prediction
-            .and_then(Prediction::category)
-            .map(ToString::to_string),
-        reason: dossier.decision.reason(),
-        detail,
-        confidence: prediction.map(|prediction| prediction.confidence),
-        model: prediction.map(|prediction| prediction.model.clone()),
-        to: (fate != Fate::Left).then_some(to),
-        ms: 0.0,
-        took: Took::before_filing(dossier),
-    }
 }
 
 /// The file's fingerprint now, by its descriptor.

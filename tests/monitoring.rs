@@ -86,7 +86,11 @@ fn the_socket_tells_what_happened_and_whether_files_are_taken() {
         sum(&text, files, &["decision=\"left\"", "reason=\"non-dicom\""]),
         1.0
     );
-    for stage in ["settle", "read", "decode", "file", "index"] {
+    let stages = [
+        "settle", "read", "decode", "header", "render", "infer", "queue", "model", "decide",
+        "file", "ledger", "carry", "fsync", "index",
+    ];
+    for stage in stages {
         let count = sample(
             &text,
             &format!("radsort_stage_duration_seconds_count{{site=\"radsort\",stage=\"{stage}\"}}"),

@@ -96,6 +96,7 @@ fn whatever_is_put_in_is_there_once_and_on_record_once_however_often_the_daemon_
     let points: BTreeSet<&str> = [Lane::Rename, Lane::Copy, Lane::Observe]
         .into_iter()
         .flat_map(Lane::failpoints)
+        .chain(Lane::failpoints_back())
         .collect();
     let met = |point: &&&str| tally.events.contains_key(&format!("{AT}{point}"));
     let missed: Vec<&&str> = points.iter().filter(|point| !met(point)).collect();

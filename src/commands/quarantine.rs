@@ -19,7 +19,7 @@ use crate::filing::filer::Filer;
 use crate::filing::quarantine::{self, Item};
 use crate::filing::record::{Fate, RecordId};
 use crate::filing::replay;
-use crate::filing::timing::untimed;
+use crate::filing::timing::Timing;
 use crate::index::Index;
 use crate::index::entry::Entry;
 use crate::index::query::Query;
@@ -177,7 +177,12 @@ fn release_directly(
         .context("no runtime")?;
     let released = runtime.block_on(async {
         let catalogue = Arc::clone(&index);
-        let filer = Filer::start(opened, catalogue, Arc::clone(&destinations), untimed())?;
+        let filer = Filer::start(
+            opened,
+            catalogue,
+            Arc::clone(&destinations),
+            Timing::default(),
+        )?;
         let by = rustix::process::getuid().as_raw();
         let released = release_all(&filer, &index, &destinations, settings, what, Some(by)).await;
         filer.stop().await;

@@ -10,8 +10,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use super::Fault;
 use super::protocol::{Ask, Said, write_answer};
+use super::{Fault, Spent};
 use crate::domain::Reason;
 use crate::sys::escape::{self, ATTEMPTS, Held};
 use crate::sys::process;
@@ -107,7 +107,7 @@ pub fn as_told_by(file: &File, ask: &Ask, reply: &File) -> Option<Fault> {
         }
         "other-question" => {
             let other = match ask {
-                Ask::Inspect => Said::Decoded(nothing_special()),
+                Ask::Inspect => decoded(),
                 Ask::Decode(_) => Said::Inspected(nothing_special()),
             };
             answer(reply, &other, &[]);
@@ -194,18 +194,29 @@ fn honest(ask: &Ask) -> Vec<u8> {
     };
     let said = match ask {
         Ask::Inspect => Said::Inspected(nothing_special()),
-        Ask::Decode(_) => Said::Decoded(nothing_special()),
+        Ask::Decode(_) => decoded(),
     };
     let mut bytes = Vec::new();
     let _ = write_answer(&mut bytes, &said, &[radiograph]);
     bytes
 }
 
+fn decoded() -> Said {
+    let spent = Spent {
+        header_us: u64::MAX,
+        ..Spent::default()
+    };
+    Said::Decoded {
+        inspection: nothing_special(),
+        spent,
+    }
+}
+
 /// An answer whose tensors are all but right: `last` replaces the last value, after leaving out `fewer` more.
 fn lie(reply: &File, ask: &Ask, last: &[f32], fewer: usize) -> ! {
     let mut pixels = vec![0.5; values_asked_for(ask).saturating_sub(1 + fewer)];
     pixels.extend_from_slice(last);
-    answer(reply, &Said::Decoded(nothing_special()), &pixels)
+    answer(reply, &decoded(), &pixels)
 }
 
 #[allow(unconditional_recursion, reason = "to overflow the stack")]

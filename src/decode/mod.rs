@@ -186,6 +186,32 @@ pub struct Decoded {
     pub radiographs: Vec<Radiograph>,
     /// Time spent in the child.
     pub took: Duration,
+    /// What its parts took.
+    pub spent: Spent,
+}
+
+/// What the parts of decoding took, microseconds; 0 for those that there was no need of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spent {
+    /// The header pass.
+    pub header_us: u64,
+    /// The codec.
+    pub codec_us: u64,
+    /// Grey values at the networks' sizes. Uncompressed pixels are read here, a few rows at a time.
+    pub render_us: u64,
+}
+
+impl Spent {
+    /// The same as told by somebody who may lie: none took longer than the whole.
+    pub fn within(self, whole: Duration) -> Self {
+        let most = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            header_us: self.header_us.min(most),
+            codec_us: self.codec_us.min(most),
+            render_us: self.render_us.min(most),
+        }
+    }
 }
 
 /// The whole way of a file within the jail: header pass, pixels, one [`Radiograph`] for each spec.
@@ -223,6 +249,10 @@ fn decode_from(
 ) -> Result<Decoded, Fault> {
     let begun = Instant::now();
     let header::Examined { inspection, pixels } = header::examine(bytes, header::INFLATED_WHOLE);
+    let mut spent = Spent {
+        header_us: micros(begun),
+        ..Spent::default()
+    };
     let radiographs = match &inspection.content {
         Content::Damaged { fault, .. } => return Err(fault.clone()),
         Content::Radiograph { .. } if !specs.is_empty() => {
@@ -233,8 +263,13 @@ fn decode_from(
                 Resolution::AsNeeded => render::needed_scale(columns, rows, specs),
                 Resolution::Full => 1.0,
             };
+            let begun = Instant::now();
             let mut frame = pixels::first_frame(bytes, &pixels, scale)?;
-            render::render(&mut frame, specs)?
+            spent.codec_us = micros(begun);
+            let begun = Instant::now();
+            let radiographs = render::render(&mut frame, specs)?;
+            spent.render_us = micros(begun);
+            radiographs
         }
         _ => Vec::new(),
     };
@@ -242,5 +277,10 @@ fn decode_from(
         inspection,
         radiographs,
         took: begun.elapsed(),
+        spent,
     })
+}
+
+fn micros(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

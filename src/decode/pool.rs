@@ -187,10 +187,11 @@ impl Pool {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error).into());
         }
         match self.ask(file, size, Ask::Decode(specs.to_vec()))? {
-            (Answer::Decoded(inspection, radiographs), took) => Ok(Decoded {
+            (Answer::Decoded(inspection, radiographs, spent), took) => Ok(Decoded {
                 inspection,
                 radiographs,
                 took,
+                spent: spent.within(took),
             }),
             _ => Err(Fault::new(Reason::DecoderLied, "the answer is to another question").into()),
         }

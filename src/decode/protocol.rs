@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use super::confine::{Confinement, Limits};
-use super::{Completeness, Content, Fault, Inspection, Radiograph, RenderSpec};
+use super::{Completeness, Content, Fault, Inspection, Radiograph, RenderSpec, Spent};
 use crate::domain::Reason;
 use crate::domain::instance::{Description, Header};
 use crate::domain::placement::is_invisible;
@@ -77,7 +77,12 @@ pub enum Said {
     /// The header pass, asked for by [`Ask::Inspect`].
     Inspected(Inspection),
     /// The header pass, asked for by [`Ask::Decode`]; one tensor for each specification follows if it is a radiograph.
-    Decoded(Inspection),
+    Decoded {
+        /// The header pass.
+        inspection: Inspection,
+        /// What the parts took.
+        spent: Spent,
+    },
     /// The file cannot be decoded.
     Fault(Fault),
     /// The file cannot be read or has become shorter: an error of the system (`errno`, or none).
@@ -88,8 +93,8 @@ pub enum Said {
 pub enum Answer {
     /// The header pass.
     Inspected(Inspection),
-    /// The header pass and the pixels.
-    Decoded(Inspection, Vec<Radiograph>),
+    /// The header pass, the pixels, and what they took: the child's own word.
+    Decoded(Inspection, Vec<Radiograph>, Spent),
     /// The file cannot be decoded.
     Fault(Fault),
     /// The file cannot be read.
@@ -165,7 +170,7 @@ pub fn read_answer(from: &mut impl Read, ask: &Ask) -> Result<Answer, Flaw> {
         (Said::Inspected(inspection), Ask::Inspect) => {
             Answer::Inspected(checked_inspection(inspection)?)
         }
-        (Said::Decoded(inspection), Ask::Decode(specs)) => {
+        (Said::Decoded { inspection, spent }, Ask::Decode(specs)) => {
             let inspection = checked_inspection(inspection)?;
             let specs = if matches!(inspection.content, Content::Radiograph { .. }) {
                 specs.as_slice()
@@ -176,7 +181,7 @@ pub fn read_answer(from: &mut impl Read, ask: &Ask) -> Result<Answer, Flaw> {
                 .iter()
                 .map(|spec| read_radiograph(from, spec))
                 .collect::<Result<_, _>>()?;
-            Answer::Decoded(inspection, radiographs)
+            Answer::Decoded(inspection, radiographs, spent)
         }
         (Said::Fault(fault), _) => Answer::Fault(checked_fault(&fault)?),
         (Said::Unreadable(errno), _) => Answer::Unreadable(match errno {
@@ -359,6 +364,19 @@ mod tests {
         }
     }
 
+    const SPENT: Spent = Spent {
+        header_us: 40,
+        codec_us: 5_000,
+        render_us: 300,
+    };
+
+    fn decoded(header: Header) -> Said {
+        Said::Decoded {
+            inspection: radiograph(header),
+            spent: SPENT,
+        }
+    }
+
     /// What the parent makes of an answer.
     fn told(said: &Said, pixels: Vec<f32>, ask: &Ask) -> Result<Answer, Flaw> {
         let mut bytes = Vec::new();
@@ -389,14 +407,13 @@ mod tests {
     fn an_honest_answer_arrives_as_it_was_sent() {
         let ask = Ask::Decode(vec![spec(2, 3), spec(1, 1)]);
         let pixels = vec![0.0, 1.0, 0.25, 0.5, 0.75, f32::MIN_POSITIVE, 0.125];
-        let Ok(Answer::Decoded(inspection, radiographs)) = told(
-            &Said::Decoded(radiograph(Header::default())),
-            pixels.clone(),
-            &ask,
-        ) else {
+        let Ok(Answer::Decoded(inspection, radiographs, spent)) =
+            told(&decoded(Header::default()), pixels.clone(), &ask)
+        else {
             panic!("refused")
         };
         assert_eq!(inspection.completeness, Completeness::Complete);
+        assert_eq!(spent, SPENT);
         assert_eq!(
             radiographs
                 .iter()
@@ -419,7 +436,7 @@ mod tests {
     #[test]
     fn a_value_that_is_no_grey_value_is_a_lie() {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.001, 1.001] {
-            let said = Said::Decoded(radiograph(Header::default()));
+            let said = decoded(Header::default());
             let answer = told(&said, vec![0.5, value], &Ask::Decode(vec![spec(1, 2)]));
             assert!(matches!(answer, Err(Flaw::Lie(_))), "{value}");
         }
@@ -428,7 +445,7 @@ mod tests {
     #[test]
     fn an_answer_of_another_size_is_refused() {
         let ask = Ask::Decode(vec![spec(2, 2)]);
-        let said = || Said::Decoded(radiograph(Header::default()));
+        let said = || decoded(Header::default());
         assert!(matches!(
             told(&said(), vec![0.5; 3], &ask),
             Err(Flaw::Short)
@@ -458,7 +475,7 @@ mod tests {
             told(&said, vec![], &Ask::Decode(vec![])),
             Err(Flaw::Lie(_))
         ));
-        let said = Said::Decoded(radiograph(Header::default()));
+        let said = decoded(Header::default());
         assert!(matches!(
             told(&said, vec![], &Ask::Inspect),
             Err(Flaw::Lie(_))
@@ -551,7 +568,7 @@ mod tests {
         #[test]
         fn a_changed_answer_is_refused_or_still_within_bounds(at in 0_usize..2000, to in any::<u8>()) {
             let mut bytes = Vec::new();
-            let said = Said::Decoded(radiograph(Header { patient_id: "P".into(), ..Header::default() }));
+            let said = decoded(Header { patient_id: "P".into(), ..Header::default() });
             write_answer(&mut bytes, &said, &[Radiograph { height: 2, width: 2, pixels: vec![0.5; 4] }]).unwrap();
             let at = at % bytes.len();
             bytes[at] = to;

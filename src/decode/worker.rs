@@ -226,15 +226,16 @@ fn answer(file: &File, size: u64, ask: &Ask, reply: &File) -> (Said, Vec<Radiogr
             Ok(Decoded {
                 inspection,
                 radiographs,
+                spent,
                 ..
-            }) => (Said::Decoded(inspection), radiographs),
+            }) => (Said::Decoded { inspection, spent }, radiographs),
             Err(fault) => (Said::Fault(fault), vec![]),
         },
     };
     // A bad file, or a bad disk? Decoders do not tell the two apart.
     let bad = match &said {
         Said::Fault(_) => true,
-        Said::Inspected(inspection) | Said::Decoded(inspection) => {
+        Said::Inspected(inspection) | Said::Decoded { inspection, .. } => {
             matches!(
                 inspection.content,
                 Content::Damaged { .. } | Content::NotDicom

@@ -36,6 +36,7 @@ use crate::root::Root;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shares {
     by_root: Arc<Mutex<HashMap<RootId, Share>>>,
+    timing: Timing,
 }
 
 impl Shares {
@@ -49,7 +50,8 @@ impl Shares {
             RootId::Watch(name) => name.as_str(),
             _ => "library",
         };
-        let share = Share::start(name).map_err(|error| HoldReason::of(root, &error))?;
+        let share = Share::start(name, self.timing.clone())
+            .map_err(|error| HoldReason::of(root, &error))?;
         by_root.insert(root.clone(), share.clone());
         Ok(share)
     }
@@ -92,7 +94,10 @@ impl Filer {
         destinations: Arc<Destinations>,
         timing: Timing,
     ) -> Result<Self, FilingError> {
-        let shares = Shares::default();
+        let shares = Shares {
+            timing: timing.clone(),
+            ..Shares::default()
+        };
         let failure = Arc::new(Mutex::new(None));
         let alarms = Arc::<Alarms>::default();
         let consumed = Arc::clone(&opened.replay.consumed);
@@ -137,8 +142,9 @@ impl Filer {
             Ok(share) => share,
             Err(reason) => return Ok(Outcome::Held(reason)),
         };
+        let timing = self.inner.shares.timing.clone();
         let synced = tokio::task::spawn_blocking(move || {
-            let synced = sync(&request);
+            let synced = sync(&request, &timing);
             (request, synced)
         });
         let (request, synced) = synced.await.map_err(|_| self.stopped())?;

@@ -12,7 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +152,8 @@ pub struct Ledger {
     records: u64,
     prev: String,
     poisoned: Option<String>,
+    /// How long the last group waited for the disk.
+    last_sync: Duration,
     /// Held for its lock.
     lock: File,
 }
@@ -252,6 +254,7 @@ impl Ledger {
             records: report.records,
             prev,
             poisoned: None,
+            last_sync: Duration::ZERO,
             lock,
         };
         if segment == 0 {
@@ -411,11 +414,19 @@ impl Ledger {
             }
             return Err(LedgerError::Io { path, error });
         }
-        if let Err(error) = fail_sync().and_then(|()| self.file.sync_data()) {
+        let waiting = Instant::now();
+        let synced = fail_sync().and_then(|()| self.file.sync_data());
+        self.last_sync = waiting.elapsed();
+        if let Err(error) = synced {
             return Err(self.poison(format!("{}: {error}", path.display())));
         }
         self.end += bytes.len() as u64;
         Ok(())
+    }
+
+    /// How long the last group waited for the disk.
+    pub fn last_sync(&self) -> Duration {
+        self.last_sync
     }
 
     fn poison(&mut self, why: String) -> LedgerError {

@@ -14,6 +14,7 @@ use super::destinations::{Destinations, Roots, group_of_new_files, open_if_there
 use super::names;
 use super::record::{Digest, Fate, RecordId};
 use super::request::{FilingRequest, HoldReason, Outcome};
+use super::timing::{Step, Timing};
 use crate::config::settings::Action;
 use crate::domain::placement::{RootId, digest_name, review_folder};
 use crate::domain::{Placement, Reason, RelPath};
@@ -32,11 +33,11 @@ pub(super) struct Source {
 /// Puts a file that is to be moved on the disk: its writer may not have, and a rename would make it look safe.
 ///
 /// Takes the disk's time, and many can be under way at once.
-pub(super) fn sync(request: &FilingRequest) -> Result<(), Outcome> {
+pub(super) fn sync(request: &FilingRequest, timing: &Timing) -> Result<(), Outcome> {
     if request.action != Action::Move || request.fate == Fate::Left {
         return Ok(());
     }
-    match rustix::fs::fsync(&request.file) {
+    match timing.of(Step::Fsync, || rustix::fs::fsync(&request.file)) {
         Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS) => Ok(()),
         Err(error) => {
             // Now memory may have bytes that the disk has not, and nothing would say so again: the next one who reads

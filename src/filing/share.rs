@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::timing::{Step, Timing};
 use crate::domain::RelPath;
 use crate::root::Root;
 
@@ -58,11 +59,11 @@ pub struct Share {
 
 impl Share {
     /// Starts the thread of a root; `name` shows in `top -H`.
-    pub fn start(name: &str) -> io::Result<Self> {
+    pub fn start(name: &str, timing: Timing) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name(format!("share {name}"))
-            .spawn(move || serve(&queue))?;
+            .spawn(move || serve(&queue, &timing))?;
         Ok(Self { jobs })
     }
 
@@ -93,7 +94,7 @@ impl Share {
     }
 }
 
-fn serve(queue: &mpsc::Receiver<Job>) {
+fn serve(queue: &mpsc::Receiver<Job>, timing: &Timing) {
     let mut waiting: Vec<Unsynced> = Vec::new();
     let mut since = Instant::now();
     loop {
@@ -113,13 +114,13 @@ fn serve(queue: &mpsc::Receiver<Job>) {
                 }
             }
             None if waiting.is_empty() => return,
-            None => sync(std::mem::take(&mut waiting)),
+            None => sync(std::mem::take(&mut waiting), timing),
         }
     }
 }
 
 /// Syncs every directory once, first those of new names: after a power cut a file shall have two names rather than none.
-fn sync(waiting: Vec<Unsynced>) {
+fn sync(waiting: Vec<Unsynced>, timing: &Timing) {
     let directory = |(root, path): &Name| (Arc::as_ptr(root), path.parent());
     let mut done = HashMap::new();
     let mut once = |name: &Name| {
@@ -129,8 +130,10 @@ fn sync(waiting: Vec<Unsynced>) {
         });
         synced.clone()
     };
-    let to: Vec<_> = waiting.iter().map(|it| once(&it.to)).collect();
-    let from: Vec<_> = waiting.iter().map(|it| once(&it.from)).collect();
+    let (to, from): (Vec<_>, Vec<_>) = timing.of(Step::Fsync, || {
+        let to = waiting.iter().map(|it| once(&it.to)).collect();
+        (to, waiting.iter().map(|it| once(&it.from)).collect())
+    });
     for ((unsynced, to), from) in waiting.into_iter().zip(to).zip(from) {
         guarded(move || (unsynced.then)(Synced { to, from }));
     }
@@ -161,7 +164,11 @@ mod tests {
             std::fs::create_dir(scratch.path().join(made)).unwrap();
         }
         let root = Arc::new(Root::open(scratch.path()).unwrap());
-        (scratch, root, Share::start("test").unwrap())
+        (
+            scratch,
+            root,
+            Share::start("test", Timing::default()).unwrap(),
+        )
     }
 
     #[test]

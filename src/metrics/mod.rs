@@ -36,18 +36,31 @@ pub enum Stage {
     Settle,
     /// Reading the file and computing its digest.
     Read,
-    /// Header pass, decoding and rendering in the jail.
+    /// Header pass, decoding and rendering in the jail, with the jail itself.
     Decode,
+    /// The header pass (part of decoding).
+    Header,
+    /// The codec (part of decoding).
+    Codec,
+    /// Grey values at the networks' sizes, with the reading of uncompressed pixels (part of decoding).
+    Render,
     /// Waiting for and running the model.
     Infer,
+    /// Waiting for the model, and for the other images of the batch (part of inferring).
+    Queue,
     /// Running the model alone (part of inferring).
     Model,
+    /// Judging by the header, deciding on the model's answer, and where the file goes.
+    Decide,
     /// From handed to the filer to on disk and in ledger and index.
     File,
     /// Writing one group of records to the ledger and waiting for the disk (part of filing).
     Ledger,
-    /// Renaming or copying, and waiting for the disk (part of filing).
+    /// Renaming or copying, and of a copy the waiting for the disk (part of filing).
     Carry,
+    /// Waiting for the disk: of a file that will be renamed, of a group of ledger records, of the directories of a group of
+    /// renamed files (part of filing; the second is part of the ledger's).
+    Fsync,
     /// Applying one group of records to the index (part of filing).
     Index,
 }
@@ -58,11 +71,17 @@ impl Stage {
         Self::Settle,
         Self::Read,
         Self::Decode,
+        Self::Header,
+        Self::Codec,
+        Self::Render,
         Self::Infer,
+        Self::Queue,
         Self::Model,
+        Self::Decide,
         Self::File,
         Self::Ledger,
         Self::Carry,
+        Self::Fsync,
         Self::Index,
     ];
 
@@ -72,11 +91,17 @@ impl Stage {
             Self::Settle => "settle",
             Self::Read => "read",
             Self::Decode => "decode",
+            Self::Header => "header",
+            Self::Codec => "codec",
+            Self::Render => "render",
             Self::Infer => "infer",
+            Self::Queue => "queue",
             Self::Model => "model",
+            Self::Decide => "decide",
             Self::File => "file",
             Self::Ledger => "ledger",
             Self::Carry => "carry",
+            Self::Fsync => "fsync",
             Self::Index => "index",
         }
     }
@@ -187,16 +212,28 @@ impl Metrics {
             settle,
             read,
             decode,
+            within_decode,
             infer,
             model,
+            decide,
             file,
         } = told.took;
+        let part = |us: u64| (us > 0).then(|| Duration::from_micros(us));
+        let queue = infer.zip(model);
         let stages = [
             (Stage::Settle, settle),
             (Stage::Read, read),
             (Stage::Decode, decode),
+            (Stage::Header, part(within_decode.header_us)),
+            (Stage::Codec, part(within_decode.codec_us)),
+            (Stage::Render, part(within_decode.render_us)),
             (Stage::Infer, infer),
+            (
+                Stage::Queue,
+                queue.map(|(all, model)| all.saturating_sub(model)),
+            ),
             (Stage::Model, model),
+            (Stage::Decide, decide),
             (Stage::File, file),
         ];
         for (stage, took) in stages {

@@ -12,10 +12,11 @@ use crate::filing::timing::{Step, Timing};
 /// Puts the times of the filer's steps into the metrics.
 pub fn timing(metrics: &Arc<Metrics>) -> Timing {
     let metrics = Arc::clone(metrics);
-    Arc::new(move |step, took| {
+    Timing::new(move |step, took| {
         let stage = match step {
             Step::Ledger => Stage::Ledger,
             Step::Carry => Stage::Carry,
+            Step::Fsync => Stage::Fsync,
         };
         metrics.took(stage, took);
     })

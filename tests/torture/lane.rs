@@ -36,6 +36,12 @@ impl Lane {
         matches!(self, Self::Rename | Self::AcrossFilesystems)
     }
 
+    /// The failpoints that a file passes that is given back.
+    pub fn failpoints_back() -> Vec<&'static str> {
+        let back = FAILPOINTS.iter().filter(|(_, way)| *way == "undo");
+        back.map(|(name, _)| *name).collect()
+    }
+
     /// The failpoints that a file can pass here.
     pub fn failpoints(self) -> Vec<&'static str> {
         let claims = ["claim", "unclaim"];

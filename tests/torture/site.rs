@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -259,7 +260,45 @@ impl Torture {
                 self.count("model swapped");
             }
             2 if self.lane == Lane::Rename => self.move_library(),
+            3 | 4 if self.lane.moves() => self.give_back(),
             _ => {}
+        }
+    }
+
+    /// Everything goes back to where it came from, by a command that is killed in the middle of it.
+    fn give_back(&mut self) {
+        // Without a ledger there is nothing to be given back.
+        if !self.site.state.join("ledger").is_dir() {
+            return;
+        }
+        let points = Lane::failpoints_back();
+        let point = points[self.rng.random_range(0..points.len())];
+        let point = self.rng.random_bool(0.5).then_some(point);
+        let latest = self.rng.random_range(Duration::ZERO..LATEST / 2);
+        let mut command = self.site.command(&["undo", "--since", "1d"]);
+        command.envs(self.limits.iter().copied());
+        command.envs(point.map(|point| ("RADSORT_CRASH_AT", point)));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut undo = command.spawn().unwrap();
+        let started = Instant::now();
+        let ended = loop {
+            match undo.try_wait().unwrap() {
+                Some(status) => break status.signal(),
+                None if point.is_none() && started.elapsed() > latest => {
+                    undo.kill().unwrap();
+                    break undo.wait().unwrap().signal();
+                }
+                None => thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        match (ended, point) {
+            (Some(9), Some(point)) => {
+                self.count("killed while giving back, at a failpoint");
+                self.count(&format!("{AT}{point}"));
+            }
+            (Some(9), None) => self.count("killed while giving back"),
+            (None, _) => self.count("gave back"),
+            (Some(signal), _) => panic!("undo ended by signal {signal}; {}", self.story()),
         }
     }
 
@@ -293,6 +332,12 @@ impl Torture {
         self.configure("300ms");
         let given = self.writers.given.files() as u64;
         let mut daemon = self.site.start_with(&self.limits);
+        // What was given back is held until it is let go, and then is taken again. What a kill left in both places is given
+        // back by the daemon's look at the library.
+        if self.lane.moves() {
+            self.site.ok(&["labels", "look"]);
+            self.site.ok(&["undo", "--let-go", "--since", "1d"]);
+        }
         let quiet = |status: &Value| status["watches"][0]["waiting"] == 0 && total(status) >= given;
         let what = format!("{given} files have a fate; {}", self.story());
         daemon.wait_until(&what, quiet);

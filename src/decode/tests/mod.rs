@@ -8,8 +8,10 @@ mod rendering;
 mod structure;
 mod synthetic;
 
+use std::time::Duration;
+
 use super::{
-    Content, Decoded, Fault, Intensity, Radiograph, RenderSpec, decode_bytes, header, render,
+    Content, Decoded, Fault, Intensity, Radiograph, RenderSpec, Spent, decode_bytes, header, render,
 };
 
 /// Decodes bytes to a picture of the file's own size, or of a longest side.
@@ -29,6 +31,22 @@ fn decoded(bytes: &[u8], longest: Option<u32>, intensity: Intensity) -> Result<D
     };
     let spec: RenderSpec = render::picture_spec(rows, columns, longest, intensity);
     decode_bytes(bytes, std::slice::from_ref(&spec))
+}
+
+#[test]
+fn whatever_a_child_says_of_its_times_none_is_longer_than_its_life() {
+    let said = Spent {
+        header_us: u64::MAX,
+        codec_us: 2_000,
+        render_us: 1_001,
+    };
+    let most = Spent {
+        header_us: 1_000,
+        codec_us: 1_000,
+        render_us: 1_000,
+    };
+    assert_eq!(said.within(Duration::from_millis(1)), most);
+    assert_eq!(most.within(Duration::from_secs(1)), most);
 }
 
 /// Mean and greatest absolute difference.

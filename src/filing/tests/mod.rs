@@ -18,7 +18,7 @@ use super::destinations::{Destinations, Roots};
 use super::filer::{Filer, FilingRequest, Outcome};
 use super::record::{Digest, Fate, Intent, Position, Record};
 use super::replay;
-use super::timing::untimed;
+use super::timing::Timing;
 use crate::config::settings::{Action, LibrarySettings};
 use crate::domain::dossier::Timings;
 use crate::domain::instance::{Description, Instance};
@@ -154,7 +154,7 @@ impl Bench {
         }
         let destinations = Arc::new(self.destinations(opened.replay.marker.clone()));
         let catalogue = Arc::clone(&self.catalogue) as Arc<dyn Catalogue>;
-        let filer = Filer::start(opened, catalogue, destinations, untimed()).unwrap();
+        let filer = Filer::start(opened, catalogue, destinations, Timing::default()).unwrap();
         filer.share_online("drop", self.root()).await.unwrap();
         filer
     }

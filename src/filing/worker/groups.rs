@@ -31,7 +31,8 @@ impl Worker {
         place(ends, "before-filed");
         let started = Instant::now();
         let appended = self.ledger.append_group(&records);
-        (self.timing)(Step::Ledger, started.elapsed());
+        self.timing.took(Step::Ledger, started.elapsed());
+        self.timing.took(Step::Fsync, self.ledger.last_sync());
         let positions = match appended {
             Ok(positions) => positions,
             Err(LedgerError::Poisoned(why)) => return Err(FilingError::Ledger(why)),

@@ -191,7 +191,7 @@ impl Worker {
             Err(reason) => return self.carried(*underway, Carried::Back(Outcome::Held(reason))),
         };
         self.attended.insert(underway.intent.id.clone());
-        let (messages, timing) = (self.messages.clone(), Arc::clone(&self.timing));
+        let (messages, timing) = (self.messages.clone(), self.timing.clone());
         share.submit_renaming(move || {
             let started = Instant::now();
             let job = Job {
@@ -208,7 +208,7 @@ impl Worker {
                     "a step of filing panicked".into(),
                 )))
             });
-            timing(Step::Carry, started.elapsed());
+            timing.took(Step::Carry, started.elapsed());
             match (carried, underway.roots.get(&underway.intent.to.root)) {
                 (Carried::Renamed(path), Some(target)) => Left::Unsynced(Unsynced {
                     to: (Arc::clone(target), path.clone()),
