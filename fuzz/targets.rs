@@ -446,7 +446,10 @@ fn answers() -> Vec<Vec<u8>> {
     let mut decoded = vec![200];
     write_answer(
         &mut decoded,
-        &Said::Decoded(inspect_bytes(&file)),
+        &Said::Decoded {
+            inspection: inspect_bytes(&file),
+            spent: radsort::decode::Spent::default(),
+        },
         &radiographs,
     )
     .unwrap();

@@ -22,11 +22,9 @@ use crate::domain::instance::{Header, UidError};
 use crate::domain::placement::{
     Filling, OTHER_FOLDER, RelPathError, RootId, Template, digest_name, review_folder,
 };
-use crate::domain::{
-    Decision, Dossier, Fingerprint, Instance, Placement, Prediction, Reason, RelPath,
-};
+use crate::domain::{Decision, Dossier, Fingerprint, Instance, Placement, Reason, RelPath};
 use crate::filing::filer::{Filer, FilingError, FilingRequest, HoldReason, Outcome};
-use crate::filing::record::{Digest, Fate, RecordId};
+use crate::filing::record::{Digest, Fate};
 use crate::filing::secrets::Secrets;
 use crate::model::{Classified, Classify, Model, ModelError};
 use crate::sys::writeback;

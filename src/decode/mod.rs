@@ -204,6 +204,7 @@ pub struct Spent {
 
 impl Spent {
     /// The same as told by somebody who may lie: none took longer than the whole.
+    #[must_use]
     pub fn within(self, whole: Duration) -> Self {
         let most = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
         Self {

@@ -572,7 +572,7 @@ mod tests {
             write_answer(&mut bytes, &said, &[Radiograph { height: 2, width: 2, pixels: vec![0.5; 4] }]).unwrap();
             let at = at % bytes.len();
             bytes[at] = to;
-            if let Ok(Answer::Decoded(_, radiographs)) = read_answer(&mut bytes.as_slice(), &Ask::Decode(vec![spec(2, 2)])) {
+            if let Ok(Answer::Decoded(_, radiographs, _)) = read_answer(&mut bytes.as_slice(), &Ask::Decode(vec![spec(2, 2)])) {
                 // A header that no longer says radiograph comes with no tensor, and then the tensor is too much.
                 prop_assert_eq!(radiographs.len(), 1);
                 prop_assert!(radiographs.concat_pixels().iter().all(|v| (0.0..=1.0).contains(v)));

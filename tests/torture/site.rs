@@ -274,7 +274,7 @@ impl Torture {
         let points = Lane::failpoints_back();
         let point = points[self.rng.random_range(0..points.len())];
         let point = self.rng.random_bool(0.5).then_some(point);
-        let latest = self.rng.random_range(Duration::ZERO..LATEST / 2);
+        let latest = self.rng.random_range(Duration::ZERO..LATEST / 10);
         let mut command = self.site.command(&["undo", "--since", "1d"]);
         command.envs(self.limits.iter().copied());
         command.envs(point.map(|point| ("RADSORT_CRASH_AT", point)));
