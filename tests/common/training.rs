@@ -1,5 +1,8 @@
 //! Sites with labelled phantoms, for the tests of `retrain` and `evaluate`.
 
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,4 +53,21 @@ pub fn last_line(site: &Site, words: &[&str]) -> Value {
 
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// The numbers of every network of a bundle.
+pub fn weights(bundle: &Path, file: &str) -> Vec<f32> {
+    use prost::Message as _;
+    let bytes = fs::read(bundle.join(file)).unwrap();
+    let model = radsort::model::onnx::ModelProto::decode(&*bytes).unwrap();
+    model
+        .graph
+        .unwrap()
+        .initializer
+        .iter()
+        .flat_map(|tensor| {
+            let (numbers, _) = tensor.raw_data.as_chunks::<4>();
+            numbers.iter().map(|four| f32::from_le_bytes(*four))
+        })
+        .collect()
 }

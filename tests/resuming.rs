@@ -1,0 +1,170 @@
+//! Trainings that are killed, go on, or do not fit into memory, on the real binary.
+
+#![cfg(feature = "retrain")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "common/training.rs"]
+mod training;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use training::{images_with, site, text, weights};
+
+/// All weights of the view classifier, three times over.
+fn three_epochs<'a>(list: &'a Path, out: &'a Path) -> [&'a str; 14] {
+    [
+        "retrain",
+        "--few-patients",
+        "--classifier",
+        "view",
+        "--mode",
+        "full",
+        "--epochs",
+        "3",
+        "--device",
+        "cpu",
+        "--labels",
+        text(list),
+        "--out",
+        text(out),
+    ]
+}
+
+/// Kills a training when it tells of its first epoch. Gives what it told until then.
+fn killed_after_an_epoch(mut command: Command) -> String {
+    use std::io::{BufRead as _, BufReader};
+    let mut child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut told: Vec<String> = Vec::new();
+    while !told
+        .last()
+        .is_some_and(|line| line.contains("epoch 1 of 3"))
+        && let Some(line) = lines.next()
+    {
+        told.push(line.unwrap());
+    }
+    child.kill().unwrap();
+    let ended = child.wait().unwrap();
+    assert!(!ended.success(), "it was done before it was killed");
+    told.join("\n")
+}
+
+#[test]
+fn a_training_that_is_killed_and_resumed_comes_to_what_it_comes_to_without() {
+    let site = site();
+    let list = images_with(&site, 40, 17, "0.2").join("labels.csv");
+    let (whole, resumed) = (
+        site.dir.path().join("whole"),
+        site.dir.path().join("resumed"),
+    );
+    site.ok(&three_epochs(&list, &whole));
+    assert!(
+        !site.run(&["retrain", "--resume"]).status.success(),
+        "nothing was interrupted"
+    );
+
+    let told = killed_after_an_epoch(site.command(&three_epochs(&list, &resumed)));
+    assert!(told.contains("epoch 1 of 3"), "{told}");
+    assert!(!resumed.join("bundle.toml").exists());
+
+    // It goes on as it was told, with nothing said again.
+    let output = site.run(&["retrain", "--resume"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(
+        !told.contains("epoch 1 of 3") && told.contains("epoch 3 of 3"),
+        "{told}"
+    );
+    let [one, other] = [&whole, &resumed].map(|bundle| weights(bundle, "view.onnx"));
+    let apart = one
+        .iter()
+        .zip(&other)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(one.len() == other.len() && apart <= 1e-5, "{apart}");
+    assert!(
+        !site.state.join("retrain/run/run.json").exists(),
+        "nothing is left to go on with"
+    );
+}
+
+#[test]
+fn a_training_begun_with_little_memory_goes_on_with_its_batch_when_there_is_more() {
+    let site = site();
+    let list = images_with(&site, 40, 18, "0.2").join("labels.csv");
+    let out = site.dir.path().join("trained");
+    let mut words = three_epochs(&list, &out).to_vec();
+    words.extend(["--batch", "4096"]);
+    let whole = site.command(&words);
+    let mut short = Command::new("sh");
+    short
+        .args(["-c", "ulimit -v $0; exec \"$@\"", "4194304"])
+        .arg(whole.get_program())
+        .args(whole.get_args());
+    for (key, value) in whole.get_envs() {
+        match value {
+            Some(value) => short.env(key, value),
+            None => short.env_remove(key),
+        };
+    }
+    let told = killed_after_an_epoch(short);
+    assert!(
+        told.contains("images at a time instead of 4096") && told.contains("epoch 1 of 3"),
+        "{told}"
+    );
+
+    let output = site.run(&["retrain", "--resume"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(
+        !told.contains("epoch 1 of 3") && told.contains("epoch 3 of 3"),
+        "{told}"
+    );
+    assert!(out.join("bundle.toml").exists());
+}
+
+/// Runs the hidden trial of a first step with the lateral classifier of the shipped bundle under a limit of address space.
+fn step_under(limit_kib: u64, batch: usize) -> std::process::ExitStatus {
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spine-phantom");
+    let manifest = fs::read_to_string(bundle.join("bundle.toml")).unwrap();
+    let manifest: toml::Value = toml::from_str(&manifest).unwrap();
+    let classifiers = manifest["classifiers"].as_array().unwrap();
+    let spec = classifiers
+        .iter()
+        .find(|spec| spec["id"].as_str() == Some("lateral"))
+        .unwrap();
+    let word = |value: &toml::Value| value.as_str().unwrap().to_owned();
+    let number = |key: &str| spec["render"][key].as_integer().unwrap().to_string();
+    let network = bundle.join(word(&spec["model"]["file"]));
+    Command::new("sh")
+        .args(["-c", "ulimit -v $0; exec \"$@\""])
+        .arg(limit_kib.to_string())
+        .args([common::RADSORT, "try-step", text(&network)])
+        .args(["--logits", &word(&spec["outputs"]["logits"])])
+        .args(["--features", &word(&spec["outputs"]["features"])])
+        .args(["--rows", &number("height"), "--columns", &number("width")])
+        .args(["--batch", &batch.to_string(), "--device", "cpu"])
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap()
+}
+
+#[test]
+fn a_step_that_does_not_fit_kills_only_the_process_that_tries_it() {
+    let fits = step_under(8 << 20, 1);
+    assert!(
+        fits.success(),
+        "one image in 8 GiB of address space: {fits}"
+    );
+    let dies = step_under(1 << 20, 2000);
+    assert!(
+        !matches!(dies.code(), Some(0..=2)),
+        "two thousand images in 1 GiB: {dies}"
+    );
+}
