@@ -420,6 +420,18 @@ impl Daemon {
         }
     }
 
+    /// Waits until `condition` holds of its status, for a while; whether it did.
+    pub fn comes_to(&mut self, condition: impl Fn(&Value) -> bool) -> bool {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if self.ask_status().is_some_and(|status| condition(&status)) {
+                return true;
+            }
+            self.listen();
+        }
+        false
+    }
+
     /// Waits until something holds that the daemon brings about.
     pub fn wait_for(&mut self, what: &str, condition: impl Fn() -> bool) {
         self.wait_until(what, |_| condition());

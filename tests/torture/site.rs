@@ -339,9 +339,8 @@ impl Torture {
             self.site.ok(&["undo", "--let-go", "--since", "1d"]);
         }
         let quiet = |status: &Value| status["watches"][0]["waiting"] == 0 && total(status) >= given;
-        let what = format!("{given} files have a fate; {}", self.story());
-        daemon.wait_until(&what, quiet);
-        daemon.stop();
+        let in_time = daemon.comes_to(quiet);
+        let log = daemon.stop();
         self.count(&format!("looked at everything, {}", self.lane.name()));
 
         let records = self.site.records();
@@ -362,9 +361,11 @@ impl Torture {
             .filter(|digest| !fates.contains_key(*digest))
             .collect();
         assert!(
-            compared.is_even(),
-            "one fate each, not {compared:?}: {odd:#?}; without one: {without:?}; {}",
-            self.story()
+            in_time && compared.is_even(),
+            "one fate each, not {compared:?}: {odd:#?}; without one: {without:?}; in time: {in_time}; {}; {} files in {}\n{log}",
+            self.story(),
+            common::files(&self.site.drop).len(),
+            self.site.drop.display(),
         );
         self.tally.records += compared;
 
