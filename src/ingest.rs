@@ -305,14 +305,20 @@ async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Deco
         services.model.render_specs().to_vec(),
     );
     let started = Instant::now();
-    let result = blocking(move || pool.decode(&file, size, &specs)).await?;
+    let result = blocking(move || {
+        pool.decode(&file, size, &specs).map_err(|error| {
+            let faulty = matches!(error, DecodeError::Fault(_));
+            (error, faulty.then(|| header_of(&pool, &file, size)))
+        })
+    })
+    .await?;
     match result {
         Ok(decoded) => Ok(decoded),
-        Err(DecodeError::Fault(fault)) => Ok(Decoded {
+        Err((DecodeError::Fault(fault), header)) => Ok(Decoded {
             inspection: crate::decode::Inspection {
                 completeness: Completeness::Undetermined,
                 content: Content::Damaged {
-                    header: Header::default(),
+                    header: header.unwrap_or_default(),
                     fault,
                 },
             },
@@ -320,8 +326,20 @@ async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Deco
             took: started.elapsed(),
             spent: Spent::default(),
         }),
-        Err(DecodeError::Io(error)) => Err(ending_of(&error)),
-        Err(DecodeError::Unavailable(why)) => Err(Ending::Failed(Trouble::Decoders(why))),
+        Err((DecodeError::Io(error), _)) => Err(ending_of(&error)),
+        Err((DecodeError::Unavailable(why), _)) => Err(Ending::Failed(Trouble::Decoders(why))),
+    }
+}
+
+/// What the header pass alone can read of a file that cannot be decoded: people look for it by its UID.
+fn header_of(pool: &Pool, file: &File, size: u64) -> Header {
+    match pool.inspect(file, size).map(|found| found.content) {
+        Ok(
+            Content::Radiograph { header }
+            | Content::Other { header }
+            | Content::Damaged { header, .. },
+        ) => header,
+        _ => Header::default(),
     }
 }
 

@@ -180,6 +180,21 @@ fn a_file_without_an_instance_uid_is_quarantined_with_a_reason_file() {
 }
 
 #[test]
+fn a_file_that_cannot_be_decoded_is_found_and_given_back_by_its_uid() {
+    let site = Site::new();
+    let bytes = Mould::new(46).bytes_with(|header| {
+        put(header, tags::SOP_INSTANCE_UID, VR::UI, &uid(1));
+        header.remove_element(tags::PIXEL_DATA);
+    });
+    site.put("blind.dcm", &bytes);
+    site.sort();
+    assert!(site.ok(&["show", &uid(1)]).contains("no-pixel-data"));
+    site.ok(&["quarantine", "release", &uid(1)]);
+    assert_eq!(fs::read(site.drop.join("blind.dcm")).unwrap(), bytes);
+    assert!(reason_files(&site).is_empty());
+}
+
+#[test]
 fn a_decoder_that_goes_wrong_costs_one_quarantine_and_others_are_served() {
     if !cfg!(feature = "failpoints") {
         eprintln!("SKIPPED: needs `--features failpoints`");

@@ -263,15 +263,36 @@ impl PixelDescription {
 impl Value {
     /// The text without its padding, at most 256 characters: UTF-8 if it is that, Latin-1 otherwise.
     pub fn text(&self) -> String {
-        let text = match std::str::from_utf8(&self.bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => self.bytes.iter().map(|byte| char::from(*byte)).collect(),
-        };
-        text.trim_matches(['\0', ' '])
+        self.characters()
+            .trim_matches(['\0', ' '])
             .chars()
             .filter(|c| !c.is_control())
             .take(256)
             .collect()
+    }
+
+    /// [`Self::text`] of an identifier: a control character inside is not left out, which would make it another one.
+    pub fn identifier(&self) -> String {
+        let shown = |c: char| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        };
+        self.characters()
+            .trim_matches(|c: char| c == ' ' || c.is_control())
+            .chars()
+            .map(shown)
+            .take(256)
+            .collect()
+    }
+
+    fn characters(&self) -> String {
+        match std::str::from_utf8(&self.bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => self.bytes.iter().map(|byte| char::from(*byte)).collect(),
+        }
     }
 
     /// The first number of a US value, or of an IS value.

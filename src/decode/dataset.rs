@@ -152,6 +152,7 @@ impl Walker<'_> {
     fn top(&mut self, start: u64, encoding: Encoding) -> Walk<()> {
         let end = self.bytes.len();
         let mut at = start;
+        let mut group = PIXEL_DATA >> 16;
         while at < end {
             self.position = at;
             if self.pixels_passed && end - at < 8 {
@@ -159,9 +160,17 @@ impl Walker<'_> {
             }
             let element = self.element(at, end, encoding)?;
             // Tags ascend (PS3.5 §7.1): anything else after the pixels is no element but something appended.
-            let odd = !encoding.implicit && !is_vr(element.vr);
-            if self.pixels_passed && (odd || element.tag <= PIXEL_DATA) {
-                return Err(End::Trailing);
+            // Without VRs any bytes would do: there it must go on with its group, or begin one that may follow the pixels.
+            let odd = if encoding.implicit {
+                element.tag >> 16 != group && !begins_trailing_group(element.tag)
+            } else {
+                !is_vr(element.vr)
+            };
+            if self.pixels_passed {
+                if odd || element.tag <= PIXEL_DATA {
+                    return Err(End::Trailing);
+                }
+                group = element.tag >> 16;
             }
             if self
                 .only_group
@@ -190,8 +199,10 @@ impl Walker<'_> {
                 (PIXEL_DATA, _) | (_, b"OB" | b"OW") => {
                     self.fragments(element, limit, encoding, top)
                 }
-                // PS3.5 §6.2.2 note 2: what an unknown element of undefined length holds is implicit little endian.
-                (_, b"UN") => self.sequence(element, limit, Encoding::IMPLICIT, depth),
+                (_, b"UN") => {
+                    let encoding = self.encoding_of_unknown(element.at, limit);
+                    self.sequence(element, limit, encoding, depth)
+                }
                 (_, b"SQ" | [0, 0]) => self.sequence(element, limit, encoding, depth),
                 _ => Err(End::Malformed(
                     "an element that is no sequence has an undefined length",
@@ -225,6 +236,19 @@ impl Walker<'_> {
             self.keep(inside, element, encoding)?;
         }
         Ok(next)
+    }
+
+    /// What an unknown element of undefined length holds is implicit little endian (PS3.5 §6.2.2 note 2), but some devices
+    /// write it with value representations: the first element of its first item shows that.
+    fn encoding_of_unknown(&mut self, at: u64, limit: u64) -> Encoding {
+        let mut head = [0; 14];
+        let there = self.fits(at, 14, limit).is_ok() && self.read(at, &mut head).is_ok();
+        let item = head[..4] == [0xFE, 0xFF, 0x00, 0xE0];
+        if there && item && is_vr([head[12], head[13]]) {
+            Encoding::EXPLICIT
+        } else {
+            Encoding::IMPLICIT
+        }
     }
 
     fn found(&mut self, pixel_data: PixelData) {
@@ -516,6 +540,14 @@ impl Walker<'_> {
         }
         true
     }
+}
+
+/// Whether an element begins a group behind the pixels: Digital Signatures, Data Set Trailing Padding, or a private group,
+/// which begins with its length or who made it (PS3.5 §7.8.1).
+fn begins_trailing_group(tag: Tag) -> bool {
+    let (group, element) = (tag >> 16, tag & 0xFFFF);
+    let private = group % 2 == 1 && group != 0xFFFF && element <= 0x00FF;
+    private || matches!(tag, 0xFFFA_FFFA | 0xFFFC_FFFC)
 }
 
 fn item_header([a, b, c, d, e, f, g, h]: [u8; 8], encoding: Encoding) -> (Tag, u32) {

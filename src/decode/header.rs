@@ -466,6 +466,7 @@ pub(super) fn inflate(bytes: &Bytes, start: u64, most: u64) -> Result<Vec<u8>, F
 fn header(data_set: &DataSet, syntax: &str, storage_class: &str) -> Header {
     let value = |tag| data_set.values.get(&(0, tag));
     let long = |tag| value(tag).map(Value::text).unwrap_or_default();
+    let identifier = |tag| value(tag).map(Value::identifier).unwrap_or_default();
     let short = |text: String| text.trim().chars().take(64).collect::<String>();
     let text = |tag| short(long(tag));
     let number = |tag| value(tag).and_then(Value::unsigned).unwrap_or(0);
@@ -474,11 +475,11 @@ fn header(data_set: &DataSet, syntax: &str, storage_class: &str) -> Header {
     let is_date = date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit());
     Header {
         // Raw: radsort's own parser says what is wrong with a UID that is too long.
-        sop_instance_uid: long(0x0008_0018),
-        study_instance_uid: long(0x0020_000D),
-        series_instance_uid: long(0x0020_000E),
-        patient_id: long(0x0010_0020),
-        issuer_of_patient_id: long(0x0010_0021),
+        sop_instance_uid: identifier(0x0008_0018),
+        study_instance_uid: identifier(0x0020_000D),
+        series_instance_uid: identifier(0x0020_000E),
+        patient_id: identifier(0x0010_0020),
+        issuer_of_patient_id: identifier(0x0010_0021),
         executable: false,
         description: Description {
             sop_class_uid: or(text(0x0008_0016), short(storage_class.to_owned())),

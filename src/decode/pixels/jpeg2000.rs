@@ -13,6 +13,8 @@ struct MainHeader {
     shifted: bool,
     /// Bits of the first component's samples.
     precision: u32,
+    /// The first component's samples may be negative.
+    signed: bool,
     components: u32,
     /// Wavelet decompositions, the least of all components.
     levels: u32,
@@ -36,7 +38,9 @@ pub(super) fn frame(
     check_size(description, header.width, header.height)?;
     check_components(description, header.components)?;
 
-    let most = if header.shifted {
+    // Where codestream and Pixel Representation disagree about the sign, samples are two's complement cells: what the
+    // wavelet averages of them is no number, and only the full size gives them back.
+    let most = if header.shifted || header.signed != description.signed {
         0
     } else {
         header.levels.min(5)
@@ -145,6 +149,7 @@ fn main_header(codestream: &[u8]) -> Option<MainHeader> {
                     height: y1.checked_sub(y0)?,
                     shifted: x0 != 0 || y0 != 0,
                     precision: u32::from(depth & 0x7F) + 1,
+                    signed: depth & 0x80 != 0,
                     components: u16::from_be_bytes([*segment.get(34)?, *segment.get(35)?]).into(),
                     levels: 32,
                     reversible: false,

@@ -181,6 +181,18 @@ fn signed_jpeg_2000_samples_are_negative_numbers() {
 }
 
 #[test]
+fn twos_complement_in_unsigned_jpeg_2000_samples_is_not_averaged_before_it_is_a_number() {
+    let dicom = || window(Dicom::new(ROWS, COLUMNS, 16, 12), 12, -2048.0).words(0x0028_0103, &[1]);
+    let coded = dicom().fragments(J2K_LOSSLESS, &[&codestream("lossless12.j2k")]);
+    for longest in [None, Some(12)] {
+        let plain = picture(&dicom().pixels16(&grey12()).bytes(), longest).unwrap();
+        let decoded = picture(&coded.bytes(), longest).unwrap();
+        let (_, most) = difference(&plain.pixels, &decoded.pixels);
+        assert!(most < 1e-6, "{longest:?}: {most}");
+    }
+}
+
+#[test]
 fn reduced_decoding_stays_in_place() {
     // A ramp reduced by four keeps its values where they were, but near the edges, which a wavelet mirrors.
     for (bits, syntax, name) in [

@@ -6,7 +6,7 @@ use super::synthetic::{BIG_ENDIAN, Content as Value, DEFLATED, Dicom, EXPLICIT, 
 use super::{difference, picture};
 use crate::decode::header::inspect_bytes;
 use crate::decode::{Completeness, Content};
-use crate::domain::{Header, Reason};
+use crate::domain::{Header, Reason, Uid};
 
 /// 16 × 12 pixels of 12 bits.
 fn plain() -> Dicom {
@@ -211,6 +211,29 @@ fn padding_after_the_pixels_is_complete_and_junk_is_undetermined_and_both_decode
 }
 
 #[test]
+fn junk_after_implicit_pixels_is_not_taken_for_an_element_that_is_cut_off() {
+    let bytes = plain().syntax(IMPLICIT).bytes();
+    let expected = picture(&bytes, None).unwrap().pixels;
+    let with = |tail: &[u8]| [&bytes, tail].concat();
+    for junk in [
+        &[0xCD_u8; 512][..],
+        &[0xFF; 8],
+        &[0xFF; 12],
+        b"\x31\x99\x12\x34junk",
+    ] {
+        let bytes = with(junk);
+        let completeness = inspect_bytes(&bytes).completeness;
+        assert_eq!(completeness, Completeness::Undetermined, "{junk:?}");
+        assert_eq!(picture(&bytes, None).unwrap().pixels, expected, "{junk:?}");
+    }
+    let private = b"\xE1\x7F\x10\0\x06\0\0\0MAKER \xE1\x7F\x01\x10\x04\0\0\0abcd\xFC\xFF\xFC\xFF\x04\0\0\0\0\0\0\0";
+    let whole = inspect_bytes(&with(private)).completeness;
+    assert_eq!(whole, Completeness::Complete);
+    let cut = inspect_bytes(&with(&private[..24])).completeness;
+    assert_eq!(cut, Completeness::ShortBy(2));
+}
+
+#[test]
 fn a_preallocated_file_is_not_complete_where_that_can_be_seen() {
     let bytes = Dicom::new(4, 4, 8, 8)
         .fragments("1.2.840.10008.1.2.5", &[&[1; 80], &[2; 6000], &[3; 20]])
@@ -367,6 +390,16 @@ fn private_elements_nested_sequences_and_icons_are_passed_over() {
         .set(0x0009_1001, "UN", Value::OpenItems(vec![]))
         .set(0x0011_1001, "SQ", nested)
         .set(0x0009_1002, "OB", Value::Bytes(vec![0xAB; 100_000]))
+        // Not as PS3.5 §6.2.2 wants it, but written by devices: with VRs inside.
+        .set(
+            0x0009_1003,
+            "UN",
+            Value::OpenItems(vec![vec![(
+                0x0009_1001,
+                "LO",
+                Value::Bytes(b"seen".to_vec()),
+            )]]),
+        )
         .set(0x0088_0200, "SQ", Value::OpenItems(vec![icon]));
     let bytes = dicom.bytes();
     assert_eq!(inspect_bytes(&bytes).completeness, Completeness::Complete);
@@ -389,6 +422,20 @@ fn texts_are_bounded_and_latin_1_survives() {
     assert_eq!(header.patient_id, "Müller-17");
     assert_eq!(header.description.manufacturer.len(), 64);
     assert_eq!(header.description.study_date, "");
+}
+
+#[test]
+fn a_control_character_inside_a_uid_does_not_make_it_another_one() {
+    let uid_of = |bytes: &[u8]| {
+        let dicom = plain().set(0x0008_0018, "UI", Value::Bytes(bytes.to_vec()));
+        header_of(&dicom.bytes()).sop_instance_uid
+    };
+    for inside in [&b"1.2.3\0.4"[..], b"1.2\x1b.3.4", b"1.2.3\r\n.4"] {
+        assert!(Uid::parse(&uid_of(inside)).is_err(), "{inside:?}");
+    }
+    for around in [&b"1.2.3.4\0"[..], b"1.2.3.4 ", b" 1.2.3.4\r\n"] {
+        assert_eq!(uid_of(around), "1.2.3.4", "{around:?}");
+    }
 }
 
 #[test]
