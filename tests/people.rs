@@ -167,6 +167,39 @@ fn nothing_is_made_wider_than_configured_whatever_the_umask_and_the_files_say() 
 }
 
 #[test]
+fn an_access_list_of_the_drop_directory_lets_nobody_into_the_library() {
+    let site = Site::new();
+    let file = site.drop.join("listed.dcm");
+    fs::write(&file, Mould::new(67).bytes(&uid(1))).unwrap();
+    // linux/posix_acl_xattr.h: version 2, then tag, permissions and id of owner, user 23456, group, mask, others.
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    let nobody = u32::MAX;
+    for (tag, permissions, id) in [
+        (0x01_u16, 6_u16, nobody),
+        (0x02, 4, 23456),
+        (0x04, 4, nobody),
+        (0x10, 4, nobody),
+        (0x20, 0, nobody),
+    ] {
+        list.extend(tag.to_le_bytes());
+        list.extend(permissions.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let name = "system.posix_acl_access";
+    if let Err(error) = rustix::fs::setxattr(&file, name, &list, rustix::fs::XattrFlags::empty()) {
+        eprintln!("SKIPPED: no access lists here: {error}");
+        return;
+    }
+    site.sort();
+    let filed = site.filed();
+    assert_eq!(filed.len(), 1, "{filed:?}");
+    let there = rustix::fs::getxattr(site.library.join(&filed[0]), name, &mut [0_u8; 1024]);
+    assert!(there.is_err(), "it still lets others in: {there:?}");
+    assert!(!file.exists());
+    site.assert_verified();
+}
+
+#[test]
 fn a_hard_link_to_somebody_elses_file_changes_nothing_of_it() {
     let site = Site::new();
     let mould = Mould::new(63);

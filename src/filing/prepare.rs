@@ -3,6 +3,7 @@
 //! Nothing here changes anything. [`prepare`] runs on the drop directory's thread, [`check`] on the destinations'.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::fs::{Advice, FileType, Mode, Stat};
@@ -28,6 +29,8 @@ pub(super) struct Source {
     pub gid: u32,
     pub mode: u32,
     pub links: u64,
+    /// An access list lets in others than the permission bits say.
+    pub listed: bool,
 }
 
 /// Puts a file that is to be moved on the disk: its writer may not have, and a rename would make it look safe.
@@ -72,7 +75,17 @@ pub(super) fn prepare(request: &FilingRequest) -> Result<Source, Outcome> {
         gid: kept.st_gid,
         mode: kept.st_mode & 0o7777,
         links: kept.st_nlink as u64,
+        listed: has_access_list(&request.file),
     })
+}
+
+/// Whether a file has an access list (acl(5)). A rename would take it along, and it holds beside any permission bits.
+fn has_access_list(file: &impl AsFd) -> bool {
+    let mut list = [0_u8; 1024];
+    matches!(
+        rustix::fs::fgetxattr(file, "system.posix_acl_access", &mut list),
+        Ok(1..) | Err(Errno::RANGE)
+    )
 }
 
 fn same_as_decoded(request: &FilingRequest, stat: &Stat) -> Result<(), Outcome> {
@@ -270,8 +283,8 @@ fn free_name(roots: &Roots, question: &Question, to: Placement) -> Result<Placem
     })
 }
 
-/// Whether the file is ours to rename: on the same filesystem, with one name only, and already owned as configured (or
-/// the watch is trusted). Everything else is copied: who owns a file can still write to it.
+/// Whether the file is ours to rename: on the same filesystem, with one name only, and already owned as configured, without
+/// an access list (or the watch is trusted). Everything else is copied: who owns a file can still write to it.
 fn way(roots: &Roots, question: &Question, to: &Placement) -> Result<Way, HoldReason> {
     let root = root(roots, &to.root)?;
     if question.action != Action::Move
@@ -286,8 +299,9 @@ fn way(roots: &Roots, question: &Question, to: &Placement) -> Result<Way, HoldRe
     let top =
         rustix::fs::fstat(root.dir()).map_err(|error| HoldReason::of(&to.root, &error.into()))?;
     let source = question.source;
-    let ours =
-        source.uid == rustix::process::geteuid().as_raw() && source.gid == group_of_new_files(&top);
+    let ours = source.uid == rustix::process::geteuid().as_raw()
+        && source.gid == group_of_new_files(&top)
+        && !source.listed;
     let set_mode = (source.mode != roots.file_mode).then_some(roots.file_mode);
     Ok(if ours {
         Way::Rename { set_mode }
