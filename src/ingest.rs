@@ -307,8 +307,8 @@ async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Deco
     let started = Instant::now();
     let result = blocking(move || {
         pool.decode(&file, size, &specs).map_err(|error| {
-            let faulty = matches!(error, DecodeError::Fault(_));
-            (error, faulty.then(|| header_of(&pool, &file, size)))
+            let header = worth_a_look(&error).then(|| header_of(&pool, &file, size));
+            (error, header)
         })
     })
     .await?;
@@ -329,6 +329,15 @@ async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Deco
         Err((DecodeError::Io(error), _)) => Err(ending_of(&error)),
         Err((DecodeError::Unavailable(why), _)) => Err(Ending::Failed(Trouble::Decoders(why))),
     }
+}
+
+/// Whether a file that cannot be decoded may have a header that can be read within bounds: not if it has used up its time or
+/// memory before.
+fn worth_a_look(error: &DecodeError) -> bool {
+    let DecodeError::Fault(fault) = error else {
+        return false;
+    };
+    !matches!(fault.reason, Reason::DecoderTimeout | Reason::DecoderMemory)
 }
 
 /// What the header pass alone can read of a file that cannot be decoded: people look for it by its UID.

@@ -1,7 +1,9 @@
 //! The daemon's side of the control socket: listens, keeps clients within bounds, and hands requests to a [`Handler`].
 //!
 //! However a client behaves (silent, slow, garbled, gone), it costs one of [`Limits::clients`] places for a bounded
-//! time and nothing else. A request that has been taken up is carried through even if its client hangs up.
+//! time and nothing else, and who is silent gives way to the next. A request that has been taken up is carried through even if its client hangs up.
+
+pub(crate) mod places;
 
 use std::future::Future;
 use std::io;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,7 @@ use super::status::Status;
 use crate::index::entry::{Entry, Story};
 use crate::index::query::Query;
 use crate::index::verify::{Finding, Summary};
+use places::Places;
 
 /// Who is at the other end of the socket, as the kernel says (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +128,8 @@ pub trait Handler: Send + Sync + 'static {
 /// What clients may use up.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at the same time; more are told so and closed.
+    /// Connections at the same time. One more takes the place of whoever has been silent for longest; where everybody is being
+    /// served, it is told so and closed.
     pub clients: usize,
     /// How long a client may take to send a whole line, also when it just waits.
     pub silence: Duration,
@@ -236,7 +240,7 @@ pub async fn serve<H: Handler>(
         source,
     };
     let socket = listener.to_tokio().map_err(failed)?;
-    let places = Arc::new(Semaphore::new(limits.clients));
+    let places = Places::new(limits.clients);
     let door = Arc::new(Door {
         path: listener.path.clone(),
         told: Once::new(),
@@ -249,18 +253,19 @@ pub async fn serve<H: Handler>(
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
+            Ok((stream, _)) => match places.take().await {
+                Some(place) => {
                     let (handler, stop) = (Arc::clone(&handler), stop.clone());
-                    let door = Arc::clone(&door);
+                    let (door, places) = (Arc::clone(&door), Arc::clone(&places));
                     clients.spawn(async move {
                         let _place = place;
-                        if let Err(error) = admit(stream, &door, &*handler, limits, &stop).await {
+                        let served = admit(stream, &door, &*handler, &places, limits, &stop);
+                        if let Err(error) = served.await {
                             tracing::debug!(%error, "a control client has gone");
                         }
                     });
                 }
-                Err(_) => turn_away(&stream, &busy()),
+                None => turn_away(&stream, &busy()),
             },
             // Out of descriptors, usually: try again when that has passed.
             Err(error) => {
@@ -303,6 +308,7 @@ async fn admit<H: Handler>(
     stream: UnixStream,
     door: &Door,
     handler: &H,
+    places: &Arc<Places>,
     limits: Limits,
     stop: &CancellationToken,
 ) -> io::Result<()> {
@@ -316,7 +322,7 @@ async fn admit<H: Handler>(
         turn_away(&stream, &stranger());
         return Ok(());
     }
-    converse(stream, peer, handler, limits, stop).await
+    converse(stream, peer, handler, places, limits, stop).await
 }
 
 /// The second look at who comes in. The socket's mode is the first; it may have been opened too far.
@@ -375,6 +381,7 @@ async fn converse<H: Handler>(
     mut stream: UnixStream,
     peer: Peer,
     handler: &H,
+    places: &Arc<Places>,
     limits: Limits,
     stop: &CancellationToken,
 ) -> io::Result<()> {
@@ -383,10 +390,13 @@ async fn converse<H: Handler>(
     let mut line = Vec::new();
     loop {
         line.clear();
+        let silent = places.silent();
         let read = tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            () = silent.gives_way() => return say(&mut writer, &Reply::Error(busy()), limits).await,
             read = timeout(limits.silence, read_line(&mut reader, &mut line)) => read,
         };
+        drop(silent);
         match read {
             Ok(Ok(Line::Whole)) => {}
             Ok(Ok(Line::End)) => return Ok(()),

@@ -222,14 +222,19 @@ impl PixelDescription {
         };
         let voi = lut(values, 0x0028_3010, negative).map_or_else(|| window(values), Voi::Table);
 
-        let padding = get(0x0028_0120)
-            .and_then(|value| value.sample(signed))
-            .map(|first| {
-                let last = get(0x0028_0121)
-                    .and_then(|value| value.sample(signed))
-                    .unwrap_or(first);
-                (first.min(last), first.max(last))
-            });
+        // One of the pixels: negative where they are, also where it says US.
+        let cell = |value: &Value| {
+            let number = value.sample(signed)?;
+            Some(if signed {
+                i32::from(number as i16)
+            } else {
+                number
+            })
+        };
+        let padding = get(0x0028_0120).and_then(cell).map(|first| {
+            let last = get(0x0028_0121).and_then(cell).unwrap_or(first);
+            (first.min(last), first.max(last))
+        });
         Ok(Self {
             rows,
             columns,
@@ -316,12 +321,13 @@ impl Value {
         }
     }
 
-    /// The first number of a DS or IS value, when it is finite.
+    /// The first number of a DS or IS value, when it is finite. Some devices write a decimal comma.
     pub fn decimal(&self) -> Option<f64> {
         self.text()
             .split('\\')
             .next()?
             .trim()
+            .replace(',', ".")
             .parse()
             .ok()
             .filter(|number: &f64| number.is_finite())

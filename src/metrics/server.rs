@@ -15,12 +15,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::exposition;
 use crate::control::server::Listener;
+use crate::control::server::places::Places;
 use crate::control::status::{Status, WatchState};
 
 /// What a client may use up.
@@ -131,7 +131,7 @@ async fn accept<S, F, P>(
     F: Future<Output = io::Result<S>>,
     P: Pages,
 {
-    let places = Arc::new(Semaphore::new(limits.clients));
+    let places = Places::new(limits.clients);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -139,14 +139,18 @@ async fn accept<S, F, P>(
         };
         match accepted {
             Ok(stream) => {
-                // One too many is closed: a scraper tries again.
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                // One too many takes the place of the longest silent, or is closed: a scraper tries again.
+                let Some(place) = places.take().await else {
                     continue;
                 };
-                let pages = Arc::clone(&pages);
+                let (pages, places) = (Arc::clone(&pages), Arc::clone(&places));
                 tokio::spawn(async move {
                     let _place = place;
-                    converse(stream, &pages, limits).await;
+                    let silent = places.silent();
+                    tokio::select! {
+                        () = silent.gives_way() => {}
+                        () = converse(stream, &pages, limits) => {}
+                    }
                 });
             }
             // Out of descriptors, usually: try again when that has passed.

@@ -431,37 +431,51 @@ fn a_client_that_does_not_read_is_given_up() {
 }
 
 #[test]
-fn one_client_too_many_is_told_so() {
+fn one_client_too_many_is_told_so_while_everybody_is_being_served() {
     let daemon = daemon(Limits {
         clients: 1,
         ..Limits::default()
     });
     let mut first = daemon.client();
-    assert_eq!(
-        first
-            .ask(
-                &Request::Count {
-                    query: Query::default()
-                },
-                |_| Some(())
-            )
-            .ok(),
-        Some(())
-    );
+    let mut replies = first.request(&Request::Subscribe {}).unwrap();
+    assert!(replies.next().unwrap().is_ok());
     let refused = daemon
         .client()
         .ask(&Request::Status {}, |_| Some(()))
         .unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            ControlError::Refused(Refusal {
-                code: Code::Busy,
-                ..
-            })
-        ),
-        "{refused}"
-    );
+    assert!(is_busy(&refused), "{refused}");
+}
+
+#[test]
+fn whoever_is_silent_gives_way_to_the_next() {
+    let daemon = daemon(Limits {
+        clients: 2,
+        ..Limits::default()
+    });
+    let (_silent, mut first) = daemon.raw();
+    let (mut half, _second) = daemon.raw();
+    half.write_all(b"{\"v\":1,").unwrap();
+    let query = Query::default;
+    // Until they are known to be silent.
+    while let Err(refused) = daemon
+        .client()
+        .ask(&Request::Count { query: query() }, |_| Some(()))
+    {
+        assert!(is_busy(&refused), "{refused}");
+    }
+    let mut served: Vec<Client> = (0..2).map(|_| daemon.client()).collect();
+    for client in &mut served {
+        let asked = client.ask(&Request::Count { query: query() }, |_| Some(()));
+        assert!(asked.is_ok(), "{asked:?}");
+    }
+    let mut line = String::new();
+    first.read_line(&mut line).unwrap();
+    assert!(line.contains("too many clients"), "{line}");
+}
+
+fn is_busy(error: &ControlError) -> bool {
+    let busy = Code::Busy;
+    matches!(error, ControlError::Refused(Refusal { code, .. }) if *code == busy)
 }
 
 #[test]

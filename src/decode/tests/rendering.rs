@@ -230,13 +230,30 @@ fn padding_is_left_out_of_averages_and_ranges() {
     );
     // −2000 does not fit into twelve bits: it fills the whole cell.
     let outside = (-2000_i16) as u16;
-    let signed = one_row(16, 12, &[outside, outside, 100, 200, outside, 300])
-        .words(0x0028_0103, &[1])
-        .set(0x0028_0120, "SS", Value::Words(vec![outside]));
-    close(
-        &decode_bytes(&signed.bytes(), &[spec]).unwrap().radiographs[0].pixels,
-        &[0.125, 0.0, 1.0],
-    );
+    for vr in ["SS", "US"] {
+        let signed = one_row(16, 12, &[outside, outside, 100, 200, outside, 300])
+            .words(0x0028_0103, &[1])
+            .set(0x0028_0120, vr, Value::Words(vec![outside]));
+        let spec = std::slice::from_ref(&spec);
+        close(
+            &decode_bytes(&signed.bytes(), spec).unwrap().radiographs[0].pixels,
+            &[0.125, 0.0, 1.0],
+        );
+    }
+}
+
+#[test]
+fn a_decimal_comma_is_one() {
+    let scaled = |slope: &str, width: &str| {
+        let dicom = one_row(16, 12, &[0, 10, 20]).text(0x0028_1053, "DS", slope);
+        row(&window(
+            dicom.text(0x0028_1052, "DS", "-1"),
+            "5.5",
+            width,
+            "LINEAR",
+        ))
+    };
+    close(&scaled("0,5", "7,5"), &scaled("0.5", "7.5"));
 }
 
 #[test]
