@@ -197,6 +197,92 @@ fn moving_a_whole_folder_waits_as_pending() {
 }
 
 #[test]
+fn what_waits_is_forgotten_when_the_files_are_moved_back() {
+    let (site, daemon, records) = filed(2);
+    let [(first, first_folder), (_, second_folder)] = two_categories();
+    for record in &records {
+        correct(&site, record, &first);
+    }
+    let home = site.library.join(&first_folder);
+    let target = site.library.join(&second_folder);
+    let _ = fs::remove_dir_all(&target);
+    fs::rename(&home, &target).unwrap();
+    assert_eq!(look(&site)["pending"], 2);
+
+    // It was a slip of the mouse.
+    fs::rename(&target, &home).unwrap();
+    assert_eq!(look(&site)["moved"], 2);
+    assert!(labels(&site, &["--pending"]).is_empty());
+    site.ok(&["labels", "accept", "--all"]);
+    assert!(
+        site.records()
+            .iter()
+            .all(|record| record["category"] == *first)
+    );
+    daemon.stop();
+    site.assert_verified();
+}
+
+/// The shipped bundle with another id and folder for a category, as `retrain --rename-category` writes it: version 9.1.0.
+fn renamed(site: &Site, old: &str, new: &str) -> PathBuf {
+    let copy = site.dir.path().join("renamed");
+    fs::create_dir(&copy).unwrap();
+    for file in common::files(&common::shipped_bundle()) {
+        fs::copy(&file, copy.join(file.file_name().unwrap())).unwrap();
+    }
+    let manifest = copy.join("bundle.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let (before, after) = text.split_once("version = \"").unwrap();
+    let (_, after) = after.split_once('"').unwrap();
+    let text = format!("{before}version = \"9.1.0\"{after}");
+    let text = text.replace(&format!("\"{old}\""), &format!("\"{new}\""));
+    let folder = format!("folder = \"{new}\"\n");
+    let text = text.replace(&folder, &format!("{folder}formerly = [\"{old}\"]\n"));
+    fs::write(&manifest, text).unwrap();
+    copy
+}
+
+#[test]
+fn the_old_name_of_a_category_still_means_it() {
+    let site = Site::without_model();
+    let mould = Mould::new(32);
+    let mut daemon = site.start();
+    for n in 0..2 {
+        site.put(&format!("{n}.dcm"), &mould.bytes(&uid(n)));
+    }
+    daemon.wait_total(2);
+    let [(old, old_folder), (other, _)] = two_categories();
+    let records = site.records();
+    let first = correct(&site, &records[0], &old);
+    let second = correct(&site, &records[1], &other);
+    let bundle = renamed(&site, &old, "site-name");
+    site.ok(&["models", "import", bundle.to_str().unwrap()]);
+    site.ok(&["models", "promote", "9.1.0"]);
+    let [first_uid, second_uid] = [&first, &second].map(|it| text(it, "sop_instance_uid"));
+
+    // Into the folder that still has the old name: that is a label.
+    let to = folder(&site, &old_folder).join("moved.dcm");
+    fs::rename(text(&second, "path"), &to).unwrap();
+    assert_eq!(look(&site)["labels"], 1);
+    assert_eq!(text(&the(&site, &second_uid), "category"), "site-name");
+
+    // From the old folder into the new one: that says nothing new.
+    let to = folder(&site, "site-name").join("first.dcm");
+    fs::rename(text(&first, "path"), &to).unwrap();
+    let looked = look(&site);
+    assert_eq!(
+        (&looked["moved"], &looked["labels"], &looked["pending"]),
+        (&1.into(), &0.into(), &0.into()),
+        "{looked}"
+    );
+
+    site.ok(&["correct", &first_uid, &old]);
+    assert_eq!(text(&the(&site, &first_uid), "category"), "site-name");
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
 fn a_file_that_people_put_there_is_adopted_and_one_that_is_gone_is_missing_after_two_looks() {
     let (site, daemon, records) = filed(1);
     let [(first, first_folder), _] = two_categories();

@@ -91,10 +91,18 @@ impl Desk {
 
     /// Whose folder a first component of a path in the library is.
     pub fn category_of_folder(&self, folder: &[u8]) -> Option<CategoryId> {
+        let folder = std::str::from_utf8(folder).ok()?;
         let mut categories = self.categories.iter();
         categories
-            .find(|category| category.folder.as_bytes() == folder)
+            .find(|category| category.folder == folder || category.was_called(folder))
             .map(|category| category.id.clone())
+    }
+
+    /// A category that has got another id is still the same one.
+    pub fn as_called_now(&self, id: &CategoryId) -> CategoryId {
+        let mut categories = self.categories.iter();
+        let renamed = categories.find(|category| category.was_called(id.as_str()));
+        renamed.map_or_else(|| id.clone(), |category| category.id.clone())
     }
 
     /// Records what a person says. `by` is their user id, when known.
@@ -274,7 +282,8 @@ impl Desk {
             Ok(entry) => entry,
             Err(why) => return Ok(Err(not(what, why))),
         };
-        let Some(category) = entry.category.clone() else {
+        let category = entry.category.as_ref();
+        let Some(category) = category.map(|category| self.as_called_now(category)) else {
             let why = "its record names no category that could be confirmed; use `radsort correct`";
             return Ok(Err(not(what, why)));
         };
@@ -319,7 +328,7 @@ impl Desk {
         };
         // Who said it first, when and on what occasion would be lost: an audit's label certifies, a list's does not.
         let label = entry.label.as_ref().map(|given| &given.label.category);
-        if label == Some(&category) {
+        if label.map(|label| self.as_called_now(label)).as_ref() == Some(&category) {
             return Ok(Err(Judged {
                 what,
                 category: Some(category.to_string()),
@@ -356,10 +365,10 @@ impl Desk {
         })
     }
 
-    /// A category by its id or its folder's name.
+    /// A category by its id or its folder's name, or by one that it had before it was renamed.
     fn category(&self, text: &str) -> Result<&Category, String> {
         let is_it = |category: &&Category| {
-            category.id.as_str() == text || category.folder.eq_ignore_ascii_case(text)
+            category.is_meant_by(text) || category.folder.eq_ignore_ascii_case(text)
         };
         if let Some(category) = self.categories.iter().find(is_it) {
             return Ok(category);

@@ -113,6 +113,13 @@ pub(super) fn compare(
             count(&mut looked, &meant);
             let label = comparison.label(stranger, entry, meant)?;
             records.push(Record::Label(Box::new(label)));
+        } else if comparison.is_taken_back(stranger, entry) {
+            // Whoever accepts all that waits would say what nobody means any more.
+            records.push(Record::Judged {
+                id: entry.id.clone(),
+                accepted: false,
+                by: None,
+            });
         }
     }
 
@@ -343,11 +350,24 @@ impl Comparison<'_> {
         } else {
             Known::Lost
         };
+        let category = entry.category.as_ref();
         Difference {
             known,
-            category: entry.category.clone(),
+            category: category.map(|category| self.desk.as_called_now(category)),
             labelled: entry.label.is_some(),
             found: self.folder(&stranger.at),
+        }
+    }
+
+    /// Whether a label waits that follows from a place where the file lies no more: it is back in the folder of what its
+    /// record says.
+    fn is_taken_back(&self, stranger: &Stranger, entry: &Entry) -> bool {
+        let waits = entry.pending.as_ref().map(|given| &given.label.category);
+        match self.folder(&stranger.at) {
+            Folder::Category(found) => {
+                waits.is_some_and(|waits| self.desk.as_called_now(waits) != found)
+            }
+            Folder::Undecided | Folder::Other => false,
         }
     }
 
