@@ -522,7 +522,7 @@ fn lists_come_in_and_go_out() {
         .map(|record| text(record, "sop_instance_uid"))
         .collect();
     let rows = format!(
-        "sop_instance_uid,category,person\n{},{first},reader 1\n9.9.9,{first},\n{},nonsense,\n",
+        "sop_instance_uid,category,person\n{},{first},=1+1\n9.9.9,{first},\n{},nonsense,\n",
         uids[0], uids[1]
     );
     fs::write(&list, rows).unwrap();
@@ -539,6 +539,10 @@ fn lists_come_in_and_go_out() {
         (first.clone(), "csv".into())
     );
     assert_eq!(now["path"], records[0]["path"], "a list moves nothing");
+    for csv in [["labels", "list", "--csv"].as_slice(), &["labels", "export"]] {
+        let said = site.ok(csv);
+        assert!(said.contains(",'=1+1,"), "a spreadsheet computes nothing: {said}");
+    }
 
     let export = |words: &[&str]| {
         let all: Vec<&str> = ["labels", "export"].iter().chain(words).copied().collect();

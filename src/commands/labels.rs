@@ -191,6 +191,15 @@ impl LabelRow {
             record: entry.id.to_string(),
         }
     }
+
+    /// Notes, names and paths are whatever people write.
+    fn for_spreadsheet(mut self) -> Self {
+        self.path = no_formula(self.path);
+        for text in [&mut self.person, &mut self.note] {
+            *text = text.take().map(no_formula);
+        }
+        self
+    }
 }
 
 /// Where the file is: an observed one is still in its drop directory.
@@ -241,6 +250,7 @@ fn list(settings: &Settings, pending: bool, json: bool, csv: bool) -> anyhow::Re
     let printed = if json {
         rows.iter().try_for_each(|row| write_json(&mut out, row))
     } else if csv {
+        let rows: Vec<LabelRow> = rows.into_iter().map(LabelRow::for_spreadsheet).collect();
         write_csv(&mut out, &rows)
     } else if rows.is_empty() {
         eprintln!("there are no labels");

@@ -204,7 +204,11 @@ pub fn from_csv(
     };
     let folder = list.parent().unwrap_or(Path::new(""));
     let lines: Vec<Line> = csv::Reader::from_path(list)
-        .and_then(|reader| reader.into_deserialize().collect())
+        .and_then(|mut reader| {
+            // One that cannot be read would be passed over, and columns be told by their order.
+            reader.headers()?;
+            reader.into_deserialize().collect()
+        })
         .map_err(failed)?;
     let files = if lines.iter().any(|line| line.path.is_none()) {
         by_uid(folder)?
@@ -395,5 +399,17 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(why.contains("and `category`"), "{why}");
+    }
+
+    #[test]
+    fn a_first_line_that_cannot_be_read_is_refused_and_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("labels.csv");
+        // Latin-1, as spreadsheets write it.
+        let mut text = b"path,Gr\xf6\xdfe,category\n".to_vec();
+        text.extend_from_slice(format!("a.dcm,1,{}\n", categories()[0].id).as_bytes());
+        fs::write(&list, text).unwrap();
+        assert!(from_csv(&list, &categories(), false, no_files).is_err());
+        assert!(from_csv(dir.path(), &categories(), false, no_files).is_err());
     }
 }
