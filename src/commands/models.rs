@@ -232,7 +232,7 @@ fn import(settings: &Settings, args: &ImportArgs) -> anyhow::Result<()> {
 }
 
 fn prune(settings: &Settings, keep: usize) -> anyhow::Result<()> {
-    let removed = own(settings)?.prune(keep)?;
+    let removed = own(settings)?.prune(settings, keep)?;
     if removed.is_empty() {
         println!("nothing to remove");
     }

@@ -49,6 +49,14 @@ pub enum StoreError {
         /// What there is.
         known: Vec<String>,
     },
+    /// More than one bundle has this version.
+    #[error("{wanted:?} may mean {}: give the folder's name", found.join(" or "))]
+    Ambiguous {
+        /// What was asked for.
+        wanted: String,
+        /// The folders.
+        found: Vec<String>,
+    },
     /// A version with this name is there already.
     #[error("there is a bundle {0:?} already: give the new one another version")]
     Taken(String),
@@ -139,19 +147,21 @@ impl Store {
     /// A bundle by its folder name, by its version, or by name and version.
     pub fn find(&self, wanted: &str) -> Result<Kept, StoreError> {
         let mut kept = self.list()?;
-        let is_meant = |kept: &Kept| {
-            kept.name == wanted
-                || kept.bundle.as_ref().is_ok_and(|bundle| {
-                    bundle.name_and_version() == wanted || bundle.manifest().version == wanted
-                })
-        };
-        match kept.iter().position(is_meant) {
-            Some(index) => Ok(kept.swap_remove(index)),
-            None => Err(StoreError::Unknown {
-                wanted: wanted.to_owned(),
-                known: kept.into_iter().map(|kept| kept.name).collect(),
-            }),
+        if let Some(index) = kept.iter().position(|kept| kept.name == wanted) {
+            return Ok(kept.swap_remove(index));
         }
+        let known = kept.iter().map(|kept| kept.name.clone()).collect();
+        kept.retain(|kept| {
+            kept.bundle.as_ref().is_ok_and(|bundle| {
+                bundle.name_and_version() == wanted || bundle.manifest().version == wanted
+            })
+        });
+        let wanted = wanted.to_owned();
+        if kept.len() > 1 {
+            let found = kept.into_iter().map(|kept| kept.name).collect();
+            return Err(StoreError::Ambiguous { wanted, found });
+        }
+        kept.pop().ok_or(StoreError::Unknown { wanted, known })
     }
 
     /// Keeps a bundle: copies the folder's files, under the name and version that its manifest says.
@@ -212,23 +222,33 @@ impl Store {
     }
 
     /// Removes the bundles that are neither in use nor among the last `keep` that were; gives their names.
-    pub fn prune(&self, keep: usize) -> Result<Vec<String>, StoreError> {
+    pub fn prune(&self, settings: &Settings, keep: usize) -> Result<Vec<String>, StoreError> {
         let pointer = self.pointer()?;
-        let kept: Vec<&String> = pointer.history.iter().rev().take(keep.max(1)).collect();
+        let mut kept: Vec<&String> = Vec::new();
+        for name in pointer.history.iter().rev() {
+            if kept.len() < keep.max(1) && !kept.contains(&name) {
+                kept.push(name);
+            }
+        }
+        // The configuration may name one of these folders.
+        let named = settings.model.bundle.as_deref();
+        let named = named.and_then(|dir| dir.canonicalize().ok());
         let mut removed = Vec::new();
         for name in self.names()? {
-            if !kept.contains(&&name) {
-                let path = self.dir.join(&name);
+            let path = self.dir.join(&name);
+            let is_named = named.is_some() && path.canonicalize().ok() == named;
+            if !kept.contains(&&name) && !is_named {
                 fs::remove_dir_all(&path).map_err(at(&path))?;
                 removed.push(name);
             }
         }
         // What is gone can no longer be gone back to.
-        let history = pointer
+        let mut history: Vec<String> = pointer
             .history
             .into_iter()
             .filter(|name| !removed.contains(name))
             .collect();
+        history.dedup();
         if !removed.is_empty() {
             self.point(&Pointer { history })?;
         }
@@ -379,9 +399,44 @@ mod tests {
         assert!(matches!(store.keep(&first), Err(StoreError::Taken(it)) if it == name));
         let second = store.keep(&copy(dir.path(), "9.2.0")).unwrap();
         store.promote(&settings, &second).unwrap();
-        assert_eq!(store.prune(2).unwrap(), vec![name]);
-        assert_eq!(store.prune(2).unwrap(), Vec::<String>::new());
+        assert_eq!(store.prune(&settings, 2).unwrap(), vec![name]);
+        assert_eq!(store.prune(&settings, 2).unwrap(), Vec::<String>::new());
         assert_eq!(Store::in_use(&settings).unwrap(), store.dir().join(second));
+    }
+
+    #[test]
+    fn one_that_the_configuration_names_is_not_pruned_and_going_back_never_leads_to_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = settings(dir.path(), None);
+        let store = Store::new(&free.state);
+        let [a, b, c] = ["9.1.0", "9.2.0", "9.3.0"].map(|it| store.keep(&copy(dir.path(), it)).unwrap());
+        for name in [&a, &b, &a] {
+            store.promote(&free, name).unwrap();
+        }
+        let named = settings(dir.path(), Some(&store.dir().join(&c)));
+        assert_eq!(store.prune(&named, 2).unwrap(), Vec::<String>::new());
+        assert_eq!(store.prune(&named, 1).unwrap(), vec![b]);
+        assert_eq!(store.before().unwrap(), SHIPPED);
+        assert_eq!(store.prune(&free, 1).unwrap(), vec![c]);
+    }
+
+    #[test]
+    fn a_version_that_two_bundles_have_is_not_guessed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        let first = store.keep(&copy(dir.path(), "9.1.0")).unwrap();
+        let other = copy(dir.path(), "other");
+        let mut manifest = other.manifest().clone();
+        (manifest.name, manifest.version) = ("other".into(), "9.1.0".into());
+        fs::write(other.dir().join(FILE_NAME), manifest.to_toml().unwrap()).unwrap();
+        let second = store.keep(&Bundle::open(other.dir()).unwrap()).unwrap();
+        assert!(matches!(
+            store.find("9.1.0"),
+            Err(StoreError::Ambiguous { found, .. }) if found.len() == 2
+        ));
+        for name in [first, second] {
+            assert_eq!(store.find(&name).unwrap().name, name);
+        }
     }
 
     #[test]
