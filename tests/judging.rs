@@ -273,6 +273,7 @@ fn a_promise_that_fresh_images_keep_is_carried_by_a_new_version_and_another_is_n
     );
     // Without the site's state nobody knows who was learned from.
     let mut alone = Command::new(common::RADSORT);
+    alone.env("RADSORT_CONFIG", "/nonexistent/radsort.toml");
     alone.args(["evaluate", "--labels", text(&list), "--complete"]);
     let alone = alone
         .args(["--certified", "/nonexistent/x"])
@@ -289,6 +290,12 @@ fn a_promise_that_fresh_images_keep_is_carried_by_a_new_version_and_another_is_n
 
     site.ok(&["models", "import", text(&out)]);
     site.ok(&["models", "promote", "9.0.0"]);
+    // The bundle in use is judged also where the environment says which configuration is meant.
+    let mut known = Command::new(common::RADSORT);
+    known.args(["evaluate", "--json", "--labels", text(&list)]);
+    let known = known.env("RADSORT_CONFIG", &site.config).output().unwrap();
+    let told: Value = serde_json::from_slice(&known.stdout).unwrap();
+    assert_eq!(told["title"], "spine-phantom 9.0.0");
     let promise = |site: &Site| {
         let daemon = site.start();
         let status = site.json(&["status", "--json"]);

@@ -539,9 +539,15 @@ fn lists_come_in_and_go_out() {
         (first.clone(), "csv".into())
     );
     assert_eq!(now["path"], records[0]["path"], "a list moves nothing");
-    for csv in [["labels", "list", "--csv"].as_slice(), &["labels", "export"]] {
+    for csv in [
+        ["labels", "list", "--csv"].as_slice(),
+        &["labels", "export"],
+    ] {
         let said = site.ok(csv);
-        assert!(said.contains(",'=1+1,"), "a spreadsheet computes nothing: {said}");
+        assert!(
+            said.contains(",'=1+1,"),
+            "a spreadsheet computes nothing: {said}"
+        );
     }
 
     let export = |words: &[&str]| {

@@ -18,6 +18,7 @@ use crate::config::Settings;
 use crate::config::settings::{ReviewSettings, RuntimeSettings};
 use crate::domain::{CategoryId, Pseudonym};
 use crate::model::Bundle;
+use crate::model::bundle::check_version;
 use crate::model::store::Store;
 use crate::retrain::bundle_writer;
 use crate::retrain::dataset::{Dataset, Example};
@@ -64,7 +65,7 @@ pub struct EvaluateArgs {
     #[arg(long, requires = "certified")]
     pub unseen: bool,
     /// The version of the bundle with the promise [default: that of the bundle, and the time]
-    #[arg(long, value_name = "VERSION", requires = "certified")]
+    #[arg(long, value_name = "VERSION", requires = "certified", value_parser = version)]
     pub as_version: Option<String>,
     /// One JSON object
     #[arg(long)]
@@ -82,15 +83,33 @@ pub fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "write a share above 0 and below 1, such as 0.005".to_owned())
 }
 
+impl EvaluateArgs {
+    /// Whether a configuration has a say: one that is named has; the usual one where what is asked for is the site's: the
+    /// bundle in use, its labels, or whom it has learned from. Any bundle can be judged on any images without.
+    fn asks_the_site(&self) -> bool {
+        let Source { from, labels } = &self.source;
+        let wanted = self.bundle.is_none()
+            || (from.is_none() && labels.is_none())
+            || (self.certified.is_some() && !self.unseen);
+        self.config.config.is_some() || (wanted && self.config.path().exists())
+    }
+}
+
+/// A version that a bundle may have.
+pub fn version(text: &str) -> Result<String, String> {
+    check_version(text).map(|()| text.to_owned())
+}
+
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.config.config.is_some().then(|| args.config.load());
+    let settings = args.asks_the_site().then(|| args.config.load());
     let settings = settings.transpose()?;
     // By who asked for it; what is kept at the site belongs to the site.
     let page_file = args.report.as_deref().map(new_page).transpose()?;
     if let Some(settings) = settings.as_ref().filter(|it| it.state.exists()) {
         access::become_owner_of(&settings.state)?;
     }
+    args.outside.are_there()?;
     ensure!(
         args.certified.is_none() || settings.is_some() || args.unseen,
         "nobody knows whether these patients were learned from: name the site's configuration (--config), or say that none \

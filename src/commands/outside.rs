@@ -39,6 +39,16 @@ pub struct OutsideArgs {
     pub far: Option<PathBuf>,
 }
 
+impl OutsideArgs {
+    /// Refuses at once folders that could not be read hours later.
+    pub fn are_there(&self) -> anyhow::Result<()> {
+        for folder in [&self.near, &self.far].into_iter().flatten() {
+            std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+        }
+        Ok(())
+    }
+}
+
 /// Asks a bundle about all of them.
 pub fn ask(
     args: &OutsideArgs,

@@ -134,7 +134,7 @@ pub struct Plan {
     #[command(flatten)]
     pub init: begin::InitArgs,
     /// head: neurons of a hidden layer before the last one; 0: none
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = neurons)]
     pub hidden: usize,
     /// full: how often each image is seen, at most
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = one_or_more)]
@@ -161,7 +161,7 @@ pub struct Plan {
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
     /// The new bundle's version [default: that of the old one, and when it was begun]
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = super::evaluate::version)]
     pub as_version: Option<String>,
     /// Write the bundle into this folder instead of keeping it beside the others
     #[arg(long, value_name = "DIR")]
@@ -194,6 +194,14 @@ fn one_or_more(text: &str) -> Result<usize, String> {
         .ok()
         .filter(|count| *count > 0)
         .ok_or_else(|| "write a number from 1 on".to_owned())
+}
+
+/// More would be no head any more, and not fit into memory.
+fn neurons(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count <= 65_536)
+        .ok_or_else(|| "write a number from 0 to 65536".to_owned())
 }
 
 fn learning_rate(text: &str) -> Result<f64, String> {
@@ -236,6 +244,37 @@ impl Plan {
         }
     }
 
+    /// Refuses at once what could not be kept hours later.
+    fn may_keep(&self, settings: &Settings, in_use: &Bundle) -> anyhow::Result<()> {
+        let start = self.bundle.as_deref().unwrap_or_else(|| in_use.dir());
+        if let Some(out) = &self.out {
+            for dir in [start, in_use.dir()] {
+                let same = out
+                    .canonicalize()
+                    .is_ok_and(|out| dir.canonicalize().is_ok_and(|dir| dir == out));
+                ensure!(
+                    !same,
+                    "--out {}: this bundle is what is started from, or in use: give another folder",
+                    out.display()
+                );
+            }
+        } else if let Some(version) = &self.as_version {
+            let name = Bundle::open(start)?.manifest().name.clone();
+            Store::new(&settings.state).may_keep(&name, version)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the folder of `--out`, and tries to write there.
+    fn make_out(&self) -> anyhow::Result<()> {
+        if let Some(out) = &self.out {
+            std::fs::create_dir_all(out)
+                .and_then(|()| tempfile::tempfile_in(out).map(drop))
+                .with_context(|| format!("--out {}", out.display()))?;
+        }
+        Ok(())
+    }
+
     /// Weights that know nothing must all learn at once.
     fn backbone_rate(&self) -> f64 {
         let from_nothing = self.init.init.is_some() && self.init.weights.is_none();
@@ -271,6 +310,9 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     lower_priority();
     let in_use = Bundle::open(&Store::in_use(&settings)?)?;
     args.plan.may_promote(&settings)?;
+    if !args.resume {
+        args.plan.may_keep(&settings, &in_use)?;
+    }
     let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
     let folder = match (args.dry_run, args.resume) {
         (true, _) => RunFolder::passing(scratch.path(), args.plan.clone(), &in_use)?,
@@ -279,6 +321,10 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     };
     let plan = folder.plan();
     plan.may_promote(&settings)?;
+    plan.outside.are_there()?;
+    if !args.dry_run {
+        plan.make_out()?;
+    }
     let (start, must) = begin::start(plan, &folder)?;
     let classifiers = chosen(&start, &plan.classifier)?;
     if let Some(id) = must.iter().find(|id| !classifiers.contains(id)) {

@@ -329,6 +329,18 @@ fn schema(text: &str) -> Result<(), String> {
     }
 }
 
+/// What a version may be written with: it is a part of a folder's name.
+pub fn check_version(version: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-+".contains(c);
+    if (1..=64).contains(&version.len()) && version.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(format!(
+            "version: {version:?} is not 1 to 64 of letters, digits, '.', '-' and '+'"
+        ))
+    }
+}
+
 /// The rules that `bundle.toml` must keep. The error says which key breaks which.
 fn check(manifest: &Manifest) -> Result<(), String> {
     if !is_id(&manifest.name) {
@@ -337,16 +349,7 @@ fn check(manifest: &Manifest) -> Result<(), String> {
             manifest.name
         ));
     }
-    let version = &manifest.version;
-    if !(1..=64).contains(&version.len())
-        || !version
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c))
-    {
-        return Err(format!(
-            "version: {version:?} is not 1 to 64 of letters, digits, '.', '-' and '+'"
-        ));
-    }
+    check_version(&manifest.version)?;
     if manifest.preprocessing != PREPROCESSING_VERSION {
         return Err(format!(
             "preprocessing: trained with version {}, but this program prepares images as version {PREPROCESSING_VERSION}",

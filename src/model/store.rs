@@ -164,6 +164,15 @@ impl Store {
         kept.pop().ok_or(StoreError::Unknown { wanted, known })
     }
 
+    /// Refuses at once a name and version that [`Store::keep`] would refuse.
+    pub fn may_keep(&self, name: &str, version: &str) -> Result<(), StoreError> {
+        let name = format!("{name}-{version}");
+        if self.dir.join(&name).exists() {
+            return Err(StoreError::Taken(name));
+        }
+        Ok(())
+    }
+
     /// Keeps a bundle: copies the folder's files, under the name and version that its manifest says.
     pub fn keep(&self, bundle: &Bundle) -> Result<String, StoreError> {
         let manifest = bundle.manifest();
@@ -397,6 +406,9 @@ mod tests {
         let first = copy(dir.path(), "9.1.0");
         let name = store.keep(&first).unwrap();
         assert!(matches!(store.keep(&first), Err(StoreError::Taken(it)) if it == name));
+        let manifest = first.manifest();
+        assert!(store.may_keep(&manifest.name, &manifest.version).is_err());
+        assert!(store.may_keep(&manifest.name, "9.2.0").is_ok());
         let second = store.keep(&copy(dir.path(), "9.2.0")).unwrap();
         store.promote(&settings, &second).unwrap();
         assert_eq!(store.prune(&settings, 2).unwrap(), vec![name]);
@@ -409,7 +421,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let free = settings(dir.path(), None);
         let store = Store::new(&free.state);
-        let [a, b, c] = ["9.1.0", "9.2.0", "9.3.0"].map(|it| store.keep(&copy(dir.path(), it)).unwrap());
+        let [a, b, c] =
+            ["9.1.0", "9.2.0", "9.3.0"].map(|it| store.keep(&copy(dir.path(), it)).unwrap());
         for name in [&a, &b, &a] {
             store.promote(&free, name).unwrap();
         }

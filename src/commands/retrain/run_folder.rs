@@ -56,6 +56,8 @@ impl RunFolder {
             &mut plan.source.labels,
             &mut plan.init.weights,
             &mut plan.out,
+            &mut plan.outside.near,
+            &mut plan.outside.far,
         ]
         .into_iter()
         .flatten()
