@@ -411,8 +411,15 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         candidate = promise::raise_thresholds(candidate, target, &wish, &settings)?;
     }
 
-    let sets = judge(&candidate, &wish, &settings)?;
+    let mut sets = judge(&candidate, &wish, &settings)?;
     let target = plan.target.unwrap_or(promise::USUAL_TARGET);
+    let files_uncertified = settings.review.files_uncertified;
+    let certified = training_report::certified(&candidate, &wish, &sets, target, files_uncertified);
+    if plan.target.is_some() {
+        candidate = promise::carry(candidate, &certified)?;
+        // Some categories may go to review from now on: all figures are of the bundle as it will be used.
+        sets = judge(&candidate, &wish, &settings)?;
+    }
     let outside = outside::ask(
         &plan.outside,
         &candidate,
@@ -436,11 +443,6 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let better = comparison
         .as_ref()
         .is_some_and(|comparison| comparison.verdict == Verdict::Better);
-    let files_uncertified = settings.review.files_uncertified;
-    let certified = training_report::certified(&candidate, &wish, &sets, target, files_uncertified);
-    if plan.target.is_some() {
-        candidate = promise::carry(candidate, &certified)?;
-    }
     candidate = worth::carry(candidate, &sets)?;
     let mut report =
         training_report::on_training(&candidate, &wish, &made, &sets, comparison, certified);
