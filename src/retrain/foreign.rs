@@ -16,8 +16,8 @@ use crate::model::manifest::{
     SCHEMA, VIEW_CLASSES,
 };
 use crate::model::onnx::{
-    GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension::Value as Size,
-    type_proto,
+    GraphProto, ModelProto, NodeProto, ValueInfoProto,
+    tensor_shape_proto::dimension::Value as Size, type_proto,
 };
 use crate::model::runtime::Runtime;
 
@@ -301,7 +301,11 @@ fn image_input(
     ))
 }
 
-/// The name of the logits among the outputs. A softmax at the end is taken off: probabilities cannot be calibrated.
+/// What makes probabilities of logits.
+const SQUASHING: [&str; 3] = ["Softmax", "LogSoftmax", "Sigmoid"];
+
+/// The name of the logits among the outputs. A softmax at the end is taken off, and whatever exporters put behind it:
+/// probabilities cannot be calibrated.
 fn logits(graph: &mut GraphProto, classes: usize) -> Result<String, String> {
     let fits = |value: &&ValueInfoProto| match dims(value)[..] {
         [_, last] => last.is_none_or(|n| n == classes),
@@ -314,19 +318,34 @@ fn logits(graph: &mut GraphProto, classes: usize) -> Result<String, String> {
             "none of its outputs is [N, {classes}]: name one class for each logit with --classes"
         )
     })?;
-    let maker = graph
+    let mut before = found.clone();
+    let mut behind = Vec::new();
+    loop {
+        let mut nodes = graph.node.iter();
+        let maker = nodes.find(|node| node.output.contains(&before));
+        // A ring is no graph; ONNX Runtime says so.
+        let Some(maker) = maker.filter(|_| !behind.contains(&before)) else {
+            return Ok(found);
+        };
+        let squashes = SQUASHING.contains(&maker.op_type.as_str());
+        if !squashes && maker.op_type != "Identity" {
+            return Ok(found);
+        }
+        behind.push(before);
+        before = maker.input.first().cloned().unwrap_or_default();
+        if squashes {
+            break;
+        }
+    }
+    let is_behind = |node: &NodeProto| node.output.iter().any(|name| behind.contains(name));
+    // What another node asks for, such as the likeliest class, stays.
+    let asked_for = graph
         .node
         .iter()
-        .position(|node| node.output.contains(&found));
-    let Some(softmax) = maker.filter(|k| graph.node[*k].op_type == "Softmax") else {
-        return Ok(found);
-    };
-    let before = graph.node[softmax]
-        .input
-        .first()
-        .cloned()
-        .unwrap_or_default();
-    graph.node.remove(softmax);
+        .any(|node| !is_behind(node) && node.input.iter().any(|name| behind.contains(name)));
+    if !asked_for {
+        graph.node.retain(|node| !is_behind(node));
+    }
     for output in graph.output.iter_mut().filter(|it| it.name == found) {
         output.name.clone_from(&before);
     }
@@ -370,4 +389,51 @@ pub fn categories(words: &str) -> Result<Vec<(CategoryId, View)>, String> {
             Ok((id, view))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The name of the logits, how many nodes are left, and the output's name; nodes are operator, input, output.
+    fn found(nodes: &[[&str; 3]]) -> (String, usize, String) {
+        let node = |[op, input, output]: &[&str; 3]| NodeProto {
+            op_type: (*op).into(),
+            input: vec![(*input).into()],
+            output: vec![(*output).into()],
+            ..NodeProto::default()
+        };
+        let output = ValueInfoProto {
+            name: "logits".into(),
+            ..ValueInfoProto::default()
+        };
+        let mut graph = GraphProto {
+            node: nodes.iter().map(node).collect(),
+            output: vec![output],
+            ..GraphProto::default()
+        };
+        let name = logits(&mut graph, 2).unwrap();
+        (name, graph.node.len(), graph.output[0].name.clone())
+    }
+
+    #[test]
+    fn what_makes_probabilities_of_logits_is_taken_off() {
+        let gemm = ["Gemm", "features", "l"];
+        let taken_off = ("l".to_owned(), 1, "l".to_owned());
+        assert_eq!(found(&[gemm, ["Softmax", "l", "logits"]]), taken_off);
+        assert_eq!(found(&[gemm, ["Sigmoid", "l", "logits"]]), taken_off);
+        let behind = ["Identity", "p", "logits"];
+        assert_eq!(found(&[gemm, ["Softmax", "l", "p"], behind]), taken_off);
+
+        let likeliest = ["ArgMax", "logits", "class"];
+        let (name, left, output) = found(&[gemm, ["Softmax", "l", "logits"], likeliest]);
+        assert_eq!((name.as_str(), left, output.as_str()), ("l", 3, "l"));
+
+        let (name, left, output) = found(&[gemm, ["Identity", "l", "logits"]]);
+        assert_eq!(
+            (name.as_str(), left, output.as_str()),
+            ("logits", 2, "logits")
+        );
+    }
 }
