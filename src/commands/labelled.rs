@@ -160,6 +160,7 @@ pub fn load_outside(
         patient: None,
         origin: LabelOrigin::CompleteCsv,
         confidence: None,
+        digest: None,
     };
     let rows = Rows {
         rows: rows::files_below(folder)?.into_iter().map(row).collect(),

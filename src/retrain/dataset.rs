@@ -254,6 +254,13 @@ impl Loader<'_> {
             return Err("not a regular file".into());
         }
         let digest = Digest::of_file(&file).map_err(unreadable)?;
+        if row
+            .digest
+            .as_ref()
+            .is_some_and(|judged| *judged != digest.0)
+        {
+            return Err("not the bytes any more that were judged (column `digest`)".into());
+        }
         let entry = self.cache.map(|cache| cache.join(self.key(&digest)));
         if let Some(kept) = entry.as_deref().and_then(|entry| self.recall(entry)) {
             return Ok((example(row, digest, kept, self.pseudonym), true));
@@ -494,6 +501,7 @@ mod tests {
             patient: listed.map(str::to_owned),
             origin: LabelOrigin::Csv,
             confidence: None,
+            digest: None,
         };
         let of_hospital = |patient| pseudonym(patient, "HOSPITAL").0;
         let about = About {

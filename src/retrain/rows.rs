@@ -44,6 +44,8 @@ pub struct Row {
     pub origin: LabelOrigin,
     /// How sure the model was, 0 to 1, where the list says so.
     pub confidence: Option<f32>,
+    /// BLAKE3 of the bytes that were judged, where the list says so: a file that holds others now is another one.
+    pub digest: Option<String>,
 }
 
 /// What was found, and what was passed over, by reason.
@@ -150,6 +152,7 @@ fn gather(dir: &Path, category: Option<usize>, found: &mut Rows) -> Result<(), R
                 patient: None,
                 origin: LabelOrigin::Adopted,
                 confidence: None,
+                digest: None,
             });
         } else {
             found.leave_out("not a regular file");
@@ -187,6 +190,8 @@ struct Line {
     /// How sure the model was. Other people's columns of that name may hold anything.
     #[serde(default, deserialize_with = "csv::invalid_option")]
     confidence: Option<f32>,
+    #[serde(default)]
+    digest: Option<String>,
 }
 
 /// A list of labels as CSV with the columns `category`, `path` or `sop_instance_uid`, and perhaps `patient`, `origin` and
@@ -241,6 +246,7 @@ pub fn from_csv(
             patient: line.patient.filter(|patient| !patient.is_empty()),
             origin: origin_of(line.origin.as_deref().unwrap_or(""), complete),
             confidence: line.confidence,
+            digest: line.digest.filter(|digest| !digest.is_empty()),
         });
     }
     Ok(found)
@@ -354,6 +360,7 @@ mod tests {
                 patient: Some("P1".into()),
                 origin: LabelOrigin::Audit,
                 confidence: None,
+                digest: None,
             }
         );
         assert_eq!(
@@ -372,6 +379,7 @@ mod tests {
             patient: None,
             origin,
             confidence,
+            digest: None,
         };
         let rows = Rows {
             rows: vec![
