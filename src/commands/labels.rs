@@ -23,6 +23,8 @@ use crate::filing::record::Fate;
 use crate::index::entry::{Entry, Given};
 use crate::index::query::{LabelState, Query};
 use crate::library_watch::LibraryWatch;
+use crate::model::Bundle;
+use crate::model::store::Store;
 
 /// How many rows of an imported list go into one request.
 const ROWS: usize = 500;
@@ -382,19 +384,35 @@ fn export_rows(settings: &Settings, untouched: bool) -> anyhow::Result<Vec<Expor
         Ok(())
     })?;
     if untouched {
+        // Who may ask the service need not be able to read what it keeps.
+        let bundle = Store::in_use(settings).ok();
+        let bundle = bundle.and_then(|dir| Bundle::open(&dir).ok());
         let query = Query {
             fate: Some(Fate::Filed),
             ..Query::default()
         };
         query::each(settings, &query, |entry| {
             // What waits is in doubt: it is neither a label nor untouched.
-            if entry.label.is_none() && entry.pending.is_none() && entry.placed {
+            let in_doubt = entry.label.is_some() || entry.pending.is_some();
+            if !in_doubt && entry.placed && lies_at_home(&entry, bundle.as_ref()) {
                 rows.extend(ExportRow::new(&entry, &roots));
             }
             Ok(())
         })?;
     }
     Ok(rows)
+}
+
+/// Whether a file lies in the folder of what its record says: who has taken it out of there has touched it.
+fn lies_at_home(entry: &Entry, bundle: Option<&Bundle>) -> bool {
+    let (Some(bundle), Some(category)) = (bundle, &entry.category) else {
+        return true;
+    };
+    let folder = entry.at.path.components().next().unwrap_or_default();
+    let folder = String::from_utf8_lossy(folder);
+    let mut known = bundle.categories().iter();
+    let known = known.find(|known| known.is_meant_by(category.as_str()));
+    known.is_none_or(|known| known.is_meant_by(&folder))
 }
 
 fn read_rows(file: &Path) -> anyhow::Result<Vec<ImportRow>> {
