@@ -327,7 +327,8 @@ fn labelled(label: &Label) -> String {
         let _ = write!(text, "; {model} had said {category}");
     }
     if let Some(note) = &label.note {
-        let _ = write!(text, "; {note}");
+        // Lists from elsewhere hold what they hold: nothing of it commands a terminal.
+        let _ = write!(text, "; {}", note.replace(char::is_control, " "));
     }
     text
 }
