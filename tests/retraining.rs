@@ -499,3 +499,68 @@ fn a_published_architecture_is_begun_from_nothing_and_becomes_a_bundle() {
     let no = site.run(&["retrain", "--init", "resnet-9000", "--from", text(&images)]);
     assert!(String::from_utf8_lossy(&no.stderr).contains("efficientnet-b0 to efficientnet-b7"));
 }
+
+#[test]
+fn the_figures_are_those_of_the_bundle_as_it_will_be_used() {
+    let site = site();
+    let list = images(&site, 100, 62).join("labels.csv");
+    let out = site.dir.path().join("fitted");
+    let words = [
+        "retrain",
+        "--json",
+        "--few-patients",
+        "--classifier",
+        "lateral",
+    ];
+    let more = [
+        "--target",
+        "0.005",
+        "--labels",
+        text(&list),
+        "--out",
+        text(&out),
+    ];
+    let report = last_line(&site, &[&words[..], &more].concat());
+    // None of these labels certifies: every category goes to review.
+    for set in report["report"]["judged"].as_array().unwrap() {
+        let judged = &set["judgement"];
+        assert_eq!(judged["coverage"]["part"], 0, "{judged:#}");
+        let reviewed = judged["not-filed"]["uncertified-category"].as_u64();
+        assert!(reviewed.is_some_and(|count| count > 0), "{judged:#}");
+    }
+}
+
+#[test]
+fn what_could_not_be_kept_is_not_trained() {
+    let site = site();
+    let list = images(&site, 90, 61).join("labels.csv");
+    let out = site.dir.path().join("fitted");
+    let words = ["retrain", "--few-patients", "--classifier", "lateral"];
+    let trained = [&words[..], &["--labels", text(&list), "--out", text(&out)]].concat();
+    site.ok(&trained);
+    site.ok(&["models", "import", text(&out)]);
+    let manifest: toml::Table = fs::read_to_string(out.join("bundle.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let version = manifest["version"].as_str().unwrap();
+
+    let file = text(&list);
+    let nowhere = site.dir.path().join("nowhere");
+    let below_a_file = list.join("out");
+    for (wrong, why) in [
+        (["--as-version", version], "already"),
+        (["--out", text(&below_a_file)], "--out"),
+        (["--near", text(&nowhere)], "nowhere"),
+        (["--far", file], "labels.csv"),
+    ] {
+        let output = site.run(&[&words[..], &["--labels", file], &wrong].concat());
+        assert_eq!(output.status.code(), Some(1), "{wrong:?}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains(why) && !told.contains("images of"), "{told}");
+    }
+    let over = ["--bundle", text(&out), "--out", text(&out)];
+    let output = site.run(&[&words[..], &["--labels", file], &over].concat());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("give another folder"), "{told}");
+}

@@ -31,6 +31,33 @@ fn a_dry_run_says_what_there_is_and_keeps_nothing() {
 }
 
 #[test]
+fn a_file_that_holds_other_bytes_than_were_judged_is_not_learned_from() {
+    let site = site();
+    let images = images(&site, 20, 63);
+    let mut rows = String::from("path,category,digest\n");
+    let mut files = common::files(&images);
+    files.retain(|file| file.extension().is_some_and(|it| it == "dcm"));
+    for (k, file) in files.iter().enumerate() {
+        let category = file.parent().unwrap().file_name().unwrap();
+        let judged = if k == 0 {
+            b"others".to_vec()
+        } else {
+            fs::read(file).unwrap()
+        };
+        let digest = common::digest(&judged);
+        rows += &format!("{},{},{digest}\n", text(file), category.to_str().unwrap());
+    }
+    let list = site.dir.path().join("judged.csv");
+    fs::write(&list, rows).unwrap();
+    let output = site.run(&["retrain", "--dry-run", "--labels", text(&list)]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.contains("19 images of") && told.contains("1 not the bytes any more"),
+        "{told}"
+    );
+}
+
+#[test]
 fn classes_with_too_few_patients_are_refused_with_counts() {
     let site = site();
     let list = images(&site, 60, 12).join("labels.csv");
@@ -109,6 +136,8 @@ fn numbers_that_train_nothing_are_wrong_usage() {
         "--learning-rate=inf",
         "--backbone-rate=-0.1",
         "--backbone-rate=nan",
+        "--hidden=100000000",
+        "--as-version=../1",
     ] {
         let output = site.run(&["retrain", "--mode", "full", wrong]);
         assert_eq!(output.status.code(), Some(2), "{wrong}");
@@ -240,6 +269,15 @@ fn what_nobody_has_looked_at_is_learned_from_only_when_told_to_and_where_the_mod
     let count = seen.len() + untouched.iter().filter(sure).count();
     let some = told(&["--trust-untouched=0.9"]);
     assert!(some.contains(&format!("{count} images of ")), "{some}");
+    // Whoever has taken a file out of its category's folder has touched it.
+    let moved = PathBuf::from(untouched[0]["path"].as_str().unwrap());
+    let trash = site.library.join("trash");
+    fs::create_dir(&trash).unwrap();
+    fs::rename(&moved, trash.join(moved.file_name().unwrap())).unwrap();
+    site.ok(&["labels", "look"]);
+    let others = told(&["--trust-untouched=0"]);
+    let left = filed.len() - 1;
+    assert!(others.contains(&format!("{left} images of ")), "{others}");
     assert!(
         !site
             .run(&["retrain", "--trust-untouched=2"])
