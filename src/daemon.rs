@@ -143,10 +143,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         tokio::select! {
             _ = terminate.recv() => break ExitCode::SUCCESS,
             _ = interrupt.recv() => break ExitCode::SUCCESS,
-            _ = hang_up.recv() => answers.reloaded(daemon.reload().await),
+            _ = hang_up.recv() => {
+                answers.reloaded(daemon.reload().await);
+                daemon.is_ready_again().await;
+            }
             Some(reply) = asked_to_reload.recv() => {
                 let result = daemon.reload().await;
                 answers.reloaded(result.clone());
+                daemon.is_ready_again().await;
                 // Whoever asked may have hung up.
                 let _ = reply.send(result);
             }
@@ -209,12 +213,16 @@ impl Daemon {
                 tracing::error!(event = %Event::ConfigRefused, why, "the reload failed, the settings before it stay in force: {why}");
             }
         }
+        result
+    }
+
+    /// After a reload whose outcome has been noted: the line says it.
+    async fn is_ready_again(&self) {
         self.monitor.look().await;
         notify(&[
             NotifyState::Ready,
             NotifyState::Status(&self.monitor.line()),
         ]);
-        result
     }
 
     async fn try_reload(&self) -> anyhow::Result<()> {

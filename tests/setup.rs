@@ -93,6 +93,54 @@ fn states(output: &Output) -> Vec<String> {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let machine = Machine::new("move");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_radsort"))
+        .args(["setup", "--dry-run", "--unit", "radsort@ward3", "--config"])
+        .arg(&machine.config)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn the_state_beside_the_library_can_be_written_by_the_fitting_of_the_model_too() {
+    let machine = Machine::new("move");
+    let site = machine.path("site");
+    let text = fs::read_to_string(&machine.config).unwrap();
+    let moved = |name: &str, text: String| {
+        let (old, new) = (machine.path(name), site.join(name));
+        text.replace(&format!("{old:?}"), &format!("{new:?}"))
+    };
+    let text = ["drop", "library", "state"]
+        .iter()
+        .fold(text, |text, name| moved(name, text));
+    fs::write(&machine.config, text).unwrap();
+    machine.setup(&[]);
+    let drop_in = |unit: &str| {
+        let file = format!("units/{unit}@ward3.service.d/10-setup.conf");
+        fs::read_to_string(machine.path(&file)).unwrap()
+    };
+    let service = drop_in("radsort");
+    assert!(
+        service.contains(&format!("Paths=\"-{}\"\n", site.display())),
+        "side by side: {service}"
+    );
+    let fitting = drop_in("radsort-retrain");
+    let end = format!("Paths=\"-{}\"", site.join("state").display());
+    let granted = fitting.lines().find(|line| line.ends_with(&end));
+    assert!(
+        granted.is_some_and(|line| !line.contains("ReadOnly")),
+        "{fitting}"
+    );
+}
+
+#[test]
 fn everything_is_made_once_and_a_second_run_changes_nothing() {
     let machine = Machine::new("move");
     let first = machine.setup(&["--json"]);

@@ -108,7 +108,13 @@ pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
 
 /// Tells a person what went wrong, and gives the exit code that says whether trying again makes sense.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("radsort: {}", in_words(error));
+    let words = format!("radsort: {}", in_words(error));
+    if systemd_journal_logger::connected_to_journal() {
+        // sd-daemon(3): an error for the journal, so that `journalctl -p err` shows why the service does not start.
+        words.lines().for_each(|line| eprintln!("<3>{line}"));
+    } else {
+        eprintln!("{words}");
+    }
     if error.chain().any(for_a_person::is_for_a_person) {
         ExitCode::from(EXIT_CONFIG)
     } else {

@@ -19,11 +19,12 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use self::account::Account;
+use self::advice::in_shell;
 use self::directories::Directories;
-use self::grants::grants;
+use self::grants::{grants, named};
 use self::unit::{Mounts, Unit};
 use super::access::ConfigArg;
-use crate::config::Settings;
+use crate::config::{self, ConfigError, Settings};
 
 /// What `--gpu` adds to the unit.
 const GPU: &str = include_str!("../../packaging/usr/share/radsort/systemd/gpu.conf");
@@ -73,11 +74,14 @@ pub struct SetupArgs {
 
 /// Runs the command.
 pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
+    // Directories above a library, and drop-ins, are for everybody to pass and read, whatever root's umask is.
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     let settings = args.config.load()?;
     let mut report = Report::new(args.json, args.dry_run);
     let account = Account::of(&args.user);
     match &account {
         Ok(account) => {
+            configuration(&settings, account, &mut report);
             let mut directories = Directories {
                 settings: &settings,
                 account,
@@ -98,6 +102,20 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
     }
     units(args, &settings, &mut report)?;
     Ok(report.end())
+}
+
+/// The service reads the configuration as its own user.
+fn configuration(settings: &Settings, account: &Account, report: &mut Report) {
+    let read = account.run(|| config::load(&settings.source).map(drop));
+    if let Ok(Err(error @ ConfigError::Read { .. })) = read {
+        let source = in_shell(&settings.source);
+        report.add(Step {
+            state: State::ToDo,
+            what: "configuration".into(),
+            message: format!("as {}: {error}", account.name),
+            commands: vec![format!("chmod o+r {source}")],
+        });
+    }
 }
 
 /// The drop-ins, and telling systemd of them.
@@ -126,7 +144,8 @@ fn units(args: &SetupArgs, settings: &Settings, report: &mut Report) -> anyhow::
     };
     let text = unit::drop_in(settings, &granted, &mounts, systemd);
     write(format!("{}.d", unit.service()), "10-setup.conf", &text)?;
-    let text = unit::retraining_drop_in(settings, &granted);
+    // Each by itself: only the state is written to, even where it lies beside the others.
+    let text = unit::retraining_drop_in(settings, &named(settings, &unit));
     write(format!("{}.d", unit.retraining()), "10-setup.conf", &text)?;
     if args.gpu {
         // Its cache is in the unit's own state: that of another site is closed to it.
@@ -145,10 +164,11 @@ fn units(args: &SetupArgs, settings: &Settings, report: &mut Report) -> anyhow::
                 commands: vec!["systemctl daemon-reload".into()],
             });
         } else if is_active(unit.service()) {
+            // No `ToDo`: `radsort setup && systemctl restart radsort` has to go on.
             report.add(Step {
-                state: State::ToDo,
+                state: State::Note,
                 what: "service".into(),
-                message: "it runs as it was before".into(),
+                message: "it runs as it was before, until it is restarted".into(),
                 commands: vec![format!("systemctl restart {}", unit.service())],
             });
         }

@@ -58,9 +58,16 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
 /// Where the running service's control socket is, also by a configuration that cannot be used (any more): the service
 /// itself goes on with the last good one, and can be asked why.
 pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
-    let texts = texts(path)?;
+    let texts = match texts(path) {
+        Ok(texts) => texts,
+        // The service can still be asked, and is the one to say on `status` why a reload failed.
+        Err(error) => {
+            let folder = read::runtime_directory(path).ok_or(error)?;
+            return Ok(folder.join("control.sock"));
+        }
+    };
     let tree = tree(path, &texts, &Problems::default());
-    match read::socket(tree) {
+    match read::socket(path, tree) {
         Some(socket) => Ok(socket),
         None => parse(path, &texts).map(|settings| settings.control.socket),
     }
@@ -72,13 +79,31 @@ fn texts(path: &Path) -> Result<Vec<(PathBuf, String)>, ConfigError> {
     files.extend(drop_ins(path)?);
     let mut texts = Vec::new();
     for file in files {
-        let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read {
-            path: file.clone(),
-            source,
-        })?;
-        texts.push((file, text));
+        match text(&file) {
+            Ok(text) => texts.push((file, text)),
+            Err(source) => return Err(ConfigError::Read { path: file, source }),
+        }
     }
     Ok(texts)
+}
+
+/// One file's text; the error says what a person can do.
+fn text(file: &Path) -> io::Result<String> {
+    let bytes = std::fs::read(file).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(
+            error.kind(),
+            format!(
+                "{error}; the service's user must be able to read it (chmod o+r, and o+x above it)"
+            ),
+        ),
+        _ => error,
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        let message = format!("line {line} is not UTF-8: save the file in that encoding");
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
 }
 
 fn tree(path: &Path, texts: &[(PathBuf, String)], problems: &Problems) -> fragment::Node {

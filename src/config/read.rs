@@ -106,7 +106,7 @@ pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settin
     let runtime = runtime(top.section("runtime", "[runtime]"));
     let decoders = decoders(top.section("decoders", "[decoders]"));
     let state = state(top.section("state", "[state]"));
-    let control = control(top.section("control", "[control]"), state.as_ref());
+    let control = control(source, top.section("control", "[control]"), state.as_ref());
     let log = log(top.section("log", "[log]"));
     let metrics = monitoring::metrics(top.section("metrics", "[metrics]"), control.as_ref());
     let alert = monitoring::alert(top.section("alert", "[alert]"));
@@ -170,11 +170,30 @@ pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settin
 }
 
 /// Where the control socket is, whatever is wrong with the rest.
-pub fn socket(tree: Node) -> Option<PathBuf> {
+pub fn socket(source: &Path, tree: Node) -> Option<PathBuf> {
     let problems = Problems::default();
     let mut top = Section::top(tree, &problems);
     let state = state(top.section("state", "[state]"));
-    control(top.section("control", "[control]"), state.as_ref()).map(|socket| socket.value)
+    let control = control(source, top.section("control", "[control]"), state.as_ref());
+    control.map(|socket| socket.value)
+}
+
+/// The runtime directory that systemd has made for the packaged unit of this configuration: the service is told it by its
+/// environment, commands are not.
+pub fn runtime_directory(source: &Path) -> Option<PathBuf> {
+    let source = std::path::absolute(source).ok()?;
+    let run = Path::new("/run").join(runtime_name(&source)?);
+    run.is_dir().then_some(run)
+}
+
+fn runtime_name(source: &Path) -> Option<String> {
+    if source.parent() != Some(Path::new("/etc/radsort")) || source.extension()? != "toml" {
+        return None;
+    }
+    match source.file_stem()?.to_str()? {
+        "radsort" => Some("radsort".to_owned()),
+        name => Some(format!("radsort-{name}")),
+    }
 }
 
 pub(super) fn finish(section: Section<'_>) {
@@ -602,7 +621,11 @@ fn state(mut section: Section<'_>) -> Option<Located<PathBuf>> {
     path
 }
 
-fn control(mut section: Section<'_>, state: Option<&Located<PathBuf>>) -> Option<Located<PathBuf>> {
+fn control(
+    source: &Path,
+    mut section: Section<'_>,
+    state: Option<&Located<PathBuf>>,
+) -> Option<Located<PathBuf>> {
     let socket = section.path_or_auto("socket");
     let place = section.place.clone();
     finish(section);
@@ -610,7 +633,7 @@ fn control(mut section: Section<'_>, state: Option<&Located<PathBuf>>) -> Option
     let automatic = || match runtime {
         // systemd joins several directories with colons; the first is the service's own.
         Some(folders) => folders.to_str()?.split(':').next().map(PathBuf::from),
-        None => state.map(|state| state.value.clone()),
+        None => runtime_directory(source).or_else(|| state.map(|state| state.value.clone())),
     };
     socket.or_else(|| {
         automatic().map(|folder| Located {
@@ -624,12 +647,7 @@ fn log(mut section: Section<'_>) -> LogSettings {
     let level = section.parsed(
         "level",
         "a filter such as \"info\" or \"radsort=debug\"",
-        |text| {
-            let filter = tracing_subscriber::EnvFilter::builder().parse(text);
-            filter
-                .map(|_| text.to_owned())
-                .map_err(|error| error.to_string())
-        },
+        log_filter,
     );
     let targets = [
         ("auto", LogTarget::Auto),
@@ -655,6 +673,20 @@ fn log(mut section: Section<'_>) -> LogSettings {
     }
 }
 
+/// A word that is no level would be taken for the name of a part, and silence everything else.
+fn log_filter(text: &str) -> Result<String, String> {
+    let filter = tracing_subscriber::EnvFilter::builder().parse(text);
+    filter.map_err(|error| error.to_string())?;
+    // Within brackets a comma parts nothing.
+    let mut parts = text.split(',').map(str::trim);
+    let is_level = |part: &str| part.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let known = |part: &str| part.contains('=') || part.starts_with("radsort") || is_level(part);
+    match parts.find(|&part| part.is_empty() || !known(part)) {
+        Some(part) if !text.contains('[') => Err(format!("{part:?} is no level")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 fn same_names<'w>(watches: impl Iterator<Item = &'w Watch>, problems: &Problems) {
     let mut seen: Vec<&Watch> = Vec::new();
     for watch in watches {
@@ -672,5 +704,38 @@ fn same_names<'w>(watches: impl Iterator<Item = &'w Watch>, problems: &Problems)
             );
         }
         seen.push(watch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packaged_configurations_name_tells_the_runtime_directory() {
+        let name = |path: &str| runtime_name(path.as_ref());
+        assert_eq!(
+            name("/etc/radsort/radsort.toml").as_deref(),
+            Some("radsort")
+        );
+        assert_eq!(name("/etc/radsort/a.toml").as_deref(), Some("radsort-a"));
+        assert_eq!(name("/etc/radsort/conf.d/a.toml"), None);
+        assert_eq!(name("/home/me/radsort.toml"), None);
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_and_does_not_silence_the_log() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,radsort::watch=debug",
+            "radsort=trace",
+        ] {
+            assert_eq!(log_filter(good).as_deref(), Ok(good));
+        }
+        for bad in ["verbose", "inf", "", "info,", "info,debgu"] {
+            assert!(log_filter(bad).is_err(), "{bad:?}");
+        }
     }
 }

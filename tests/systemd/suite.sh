@@ -202,7 +202,7 @@ step "reloads: a bad one is refused and told, a good one taken"
 # -- metrics: node_exporter's directory is used as soon as it is there, and a port is one shipped drop-in away
 prom=/var/lib/prometheus/node-exporter
 in_ install -d -o radsort $prom
-in_ radsort setup >/dev/null || true # it says that the service runs as it was before
+in_ radsort setup >/dev/null || fail "setup beside the running service: && systemctl restart would not be reached"
 in_ cp /etc/radsort/radsort.toml /opt/without-port.toml
 in_ bash -c 'printf "[metrics]\ninterval = \"1s\"\nlisten = \"127.0.0.1:9464\"\n" >>/etc/radsort/radsort.toml'
 in_ install -D -m 644 /usr/share/radsort/systemd/metrics-port.conf /etc/systemd/system/radsort.service.d/30-metrics-port.conf

@@ -149,7 +149,13 @@ impl Findings {
     }
 
     pub fn end(self) -> anyhow::Result<ExitCode> {
-        self.failed?;
+        match self.failed {
+            // As if SIGPIPE had ended it.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(ExitCode::from(141));
+            }
+            other => other?,
+        }
         let [ok, warnings, errors] = self.counts;
         if !self.json {
             let plural = |n: usize| if n == 1 { "" } else { "s" };
