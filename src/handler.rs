@@ -118,6 +118,11 @@ impl Answers {
             .or((now.unreadable > 0)
                 .then(|| format!("{} of its entries cannot be read", now.unreadable)))
             .or(polling.clone().flatten());
+        // While intake is paused, what is held waits for that, and not for permission.
+        let (waiting, cannot_take) = match state {
+            WatchState::Held => (now.under_way + now.held, 0),
+            _ => (now.under_way, now.held),
+        };
         WatchStatus {
             name: now.name,
             path: now.path.display().to_string(),
@@ -130,10 +135,10 @@ impl Answers {
             },
             state,
             why,
-            waiting: now.under_way as u64,
+            waiting: waiting as u64,
             in_flight: now.in_flight as u64,
             oldest_waiting_us: now.oldest_us,
-            cannot_take: now.held as u64,
+            cannot_take: cannot_take as u64,
             last_scan_us: now.last_full_scan_us,
             counts: BTreeMap::new(),
             review_rate: rates.review,

@@ -145,7 +145,7 @@ impl Intake {
     fn pause(&self, reason: &str, why: String) {
         let watch = self.drop.settings.name.as_str();
         if self.trouble.begins(&why) {
-            tracing::error!(event = %Event::IntakePaused, watch, reason, why, "intake stops until it is over: {why}");
+            tracing::error!(event = %Event::IntakePaused, watch, reason, why, "{watch}: intake stops until it is over: {why}");
         } else {
             tracing::debug!(watch, reason, "intake stops again: {why}");
         }
@@ -160,7 +160,7 @@ impl Intake {
     fn goes_on(&self) {
         if self.trouble.ends() {
             let watch = self.drop.settings.name.as_str();
-            tracing::info!(event = %Event::IntakeResumed, watch, "intake goes on");
+            tracing::info!(event = %Event::IntakeResumed, watch, "{watch}: intake goes on");
         }
     }
 }

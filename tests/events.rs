@@ -112,7 +112,7 @@ fn when_the_queue_of_events_overflows_everything_is_scanned_and_none_is_missed()
     wait_filed(&mut daemon, files - 1);
     let took = began.elapsed();
     assert!(
-        daemon.log().contains("events were lost"),
+        daemon.log().contains("events were lost in"),
         "the queue of {limit} did not overflow"
     );
     // Events tell again, also of folders that none told of.

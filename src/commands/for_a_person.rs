@@ -9,6 +9,7 @@ use super::setup::unit::Mounts;
 use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::filing::ledger::LedgerError;
+use crate::filing::secrets::SecretsError;
 use crate::model::runtime::RuntimeError;
 use crate::model::store::StoreError;
 use crate::model::{BundleError, ModelError};
@@ -19,6 +20,10 @@ pub fn is_for_a_person(cause: &(dyn Error + 'static)) -> bool {
         || matches!(
             cause.downcast_ref(),
             Some(LedgerError::Newer { .. } | LedgerError::Corrupt { .. })
+        )
+        || matches!(
+            cause.downcast_ref(),
+            Some(SecretsError::Missing(_) | SecretsError::Damaged(_))
         )
         || cause.downcast_ref().is_some_and(of_the_model)
         || cause.downcast_ref().is_some_and(of_the_socket)
@@ -98,6 +103,12 @@ mod tests {
         std::fs::create_dir(dir.path().join("other")).unwrap();
         assert!(!may_come(&wanted));
         assert!(!may_come(Path::new("/nonexistent/bundle")));
+    }
+
+    #[test]
+    fn a_key_that_is_gone_comes_back_by_a_persons_hand_only() {
+        assert!(is_for_a_person(&SecretsError::Missing("key".into())));
+        assert!(is_for_a_person(&SecretsError::Damaged("key".into())));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 pub(super) mod account;
 pub(super) mod advice;
-mod directories;
+pub(super) mod directories;
 pub(super) mod grants;
 mod textfile;
 pub(super) mod unit;

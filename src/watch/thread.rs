@@ -297,7 +297,7 @@ impl IoThread {
             self.check_root_now();
         }
         if pending.rescan {
-            tracing::info!(event = %Event::EventsLost, watch = self.status.name, "events were lost: scanning");
+            tracing::info!(event = %Event::EventsLost, watch = self.status.name, "events were lost in {}: scanning", self.status.name);
             self.full = None;
             self.begin_scan(Occasion::Expected);
         }

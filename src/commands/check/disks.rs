@@ -9,7 +9,9 @@ use rustix::fs::Access;
 
 use super::findings::Findings;
 use super::{Probe, may, probe_name, share_kind};
+use crate::commands::setup::directories::known_marker;
 use crate::config::Settings;
+use crate::filing::destinations::MARKER;
 use crate::index::{Index, IndexError};
 use crate::watch::ShareKind;
 
@@ -32,6 +34,21 @@ pub(super) fn check_destinations(settings: &Settings, findings: &mut Findings) {
         if let Err(error) = try_writing(existing) {
             let advice = "The daemon's user must be able to make files and directories there.";
             findings.error(what, format!("{}: {error}", existing.display()), advice);
+            continue;
+        }
+        if what == "library"
+            && existing == path
+            && !path.join(MARKER).exists()
+            && known_marker(&settings.state).is_some()
+        {
+            findings.error(
+                what,
+                format!(
+                    "{}: its marker {MARKER} is not there, so this is not the library that the ledger knows: intake stops",
+                    path.display()
+                ),
+                "Mount the library there, or restore its marker from a backup. Files wait in the drop directories.",
+            );
             continue;
         }
         if existing == path || below_library {

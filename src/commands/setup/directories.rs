@@ -480,7 +480,7 @@ fn lets_in(list: &[u8], account: &Account) -> bool {
 }
 
 /// The marker of the library that the ledger knows, if there is a ledger that can be read.
-fn known_marker(state: &Path) -> Option<String> {
+pub fn known_marker(state: &Path) -> Option<String> {
     let records = Ledger::read(state, None).ok()?;
     records
         .filter_map(Result::ok)

@@ -40,7 +40,7 @@ impl IoThread {
     pub(super) fn try_open(&mut self) {
         match self.open() {
             Ok(online) => {
-                tracing::info!(event = %Event::ShareOnline, watch = self.status.name, share = %online.share, "drop directory is online");
+                tracing::info!(event = %Event::ShareOnline, watch = self.status.name, share = %online.share, "drop directory {} is online", self.status.name);
                 self.set_root(Some(Arc::clone(&online.root)));
                 self.status.share = online.share.to_string();
                 self.queue.set_exact(online.share.shows_writers());
@@ -94,7 +94,7 @@ impl IoThread {
             Err(offline) => (offline.since_us, offline.pause),
         };
         if !matches!(&self.online, Err(offline) if offline.why == why) {
-            tracing::warn!(event = %Event::ShareOffline, watch = self.status.name, why, "drop directory is offline");
+            tracing::warn!(event = %Event::ShareOffline, watch = self.status.name, why, "drop directory {} is offline: {why}", self.status.name);
         }
         let pause = (2 * pause).clamp(Duration::from_secs(1), RETRY_LATE);
         self.online = Err(Offline {
@@ -119,7 +119,7 @@ impl IoThread {
         let error_now = Some(error.to_string());
         if self.status.last_error != error_now {
             let watch = self.status.name.as_str();
-            tracing::warn!(event = %Event::ShareUnreadable, watch, "not all of the drop directory can be read: {error}");
+            tracing::warn!(event = %Event::ShareUnreadable, watch, "not all of the drop directory {watch} can be read: {error}");
             self.status.last_error = error_now;
         }
         let Ok(online) = &self.online else { return };
