@@ -305,29 +305,28 @@ async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Deco
         services.model.render_specs().to_vec(),
     );
     let started = Instant::now();
-    let result = blocking(move || {
-        pool.decode(&file, size, &specs).map_err(|error| {
-            let header = worth_a_look(&error).then(|| header_of(&pool, &file, size));
-            (error, header)
-        })
+    let (result, header) = blocking(move || {
+        let result = pool.decode(&file, size, &specs);
+        let header = match &result {
+            Err(error) if worth_a_look(error) => header_of(&pool, &file, size),
+            _ => Header::default(),
+        };
+        (result, header)
     })
     .await?;
     match result {
         Ok(decoded) => Ok(decoded),
-        Err((DecodeError::Fault(fault), header)) => Ok(Decoded {
+        Err(DecodeError::Fault(fault)) => Ok(Decoded {
             inspection: crate::decode::Inspection {
                 completeness: Completeness::Undetermined,
-                content: Content::Damaged {
-                    header: header.unwrap_or_default(),
-                    fault,
-                },
+                content: Content::Damaged { header, fault },
             },
             radiographs: Vec::new(),
             took: started.elapsed(),
             spent: Spent::default(),
         }),
-        Err((DecodeError::Io(error), _)) => Err(ending_of(&error)),
-        Err((DecodeError::Unavailable(why), _)) => Err(Ending::Failed(Trouble::Decoders(why))),
+        Err(DecodeError::Io(error)) => Err(ending_of(&error)),
+        Err(DecodeError::Unavailable(why)) => Err(Ending::Failed(Trouble::Decoders(why))),
     }
 }
 

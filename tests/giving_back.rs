@@ -99,3 +99,28 @@ fn a_release_that_was_killed_before_it_removed_the_original_is_ended_too() {
     assert_eq!(site.digests(), [common::digest(&bytes)]);
     site.assert_verified();
 }
+
+#[test]
+fn an_undo_that_was_killed_before_it_moved_anything_leaves_the_file_on_record_also_when_a_copy_of_it_comes()
+ {
+    if !cfg!(feature = "failpoints") {
+        eprintln!("SKIPPED: needs `--features failpoints`");
+        return;
+    }
+    let site = Site::new();
+    let bytes = Mould::new(43).bytes(&uid(1));
+    fs::write(site.drop.join("a.dcm"), &bytes).unwrap();
+    site.sort();
+    killed_at(&site, "before-giving-back", &["undo", &uid(1)]);
+    fs::write(site.drop.join("b.dcm"), &bytes).unwrap();
+    site.sort();
+    site.ok(&["labels", "look"]);
+    assert_eq!(site.digests().len(), 2);
+    assert_eq!(
+        site.fates().values().sum::<usize>(),
+        2,
+        "{:?}",
+        site.fates()
+    );
+    site.assert_verified();
+}

@@ -100,7 +100,7 @@ fn text(file: &Path) -> io::Result<String> {
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        let line = good.split(|byte| *byte == b'\n').count();
         let message = format!("line {line} is not UTF-8: save the file in that encoding");
         io::Error::new(io::ErrorKind::InvalidData, message)
     })

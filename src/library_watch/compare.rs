@@ -274,10 +274,16 @@ impl Comparison<'_> {
         if let Some(found) = absent.gone.iter().position(same) {
             return Ok(Some(absent.gone.swap_remove(found)));
         }
+        let at_home = |entry: &Entry| same(entry) && entry.at == stranger.at;
+        // It never left, though others with its bytes may have come.
+        for (n, entry) in absent.lost.iter().enumerate() {
+            if at_home(entry) && self.is_being_given_back(stranger, entry)? {
+                return Ok(Some(absent.lost.swap_remove(n)));
+            }
+        }
         if self.is_copy_of_another(&digest)? {
             return Ok(None);
         }
-        let at_home = |entry: &Entry| same(entry) && entry.at == stranger.at;
         let lost = absent.lost.iter().position(at_home);
         let lost = lost.or_else(|| absent.lost.iter().position(same));
         Ok(lost.map(|found| absent.lost.swap_remove(found)))
