@@ -75,7 +75,9 @@ for folder in grafana prometheus; do
     if [ -d "packaging/$folder" ]; then cp -r "packaging/$folder" "$tree/usr/share/radsort/"; fi
 done
 cp -r docs/pictures "$tree/usr/share/doc/radsort/"
-cp README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE docs/*.md "$tree/usr/share/doc/radsort/"
+cp README.md ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-MIT LICENSE-APACHE docs/*.md "$tree/usr/share/doc/radsort/"
+# All in one folder there: links between them say so.
+sed -i 's#](docs/#](#g; s#](\.\./#](#g' "$tree"/usr/share/doc/radsort/*.md
 cp packaging/gpu-runtime.sh packaging/gpu-runtime.sha256 "$tree/usr/share/radsort/" 2>/dev/null || true
 cargo metadata --locked --format-version 1 | python3 -c '
 import json, sys

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::quarantine;
+use crate::config::settings::Action;
 use crate::control::protocol::{
     AuditList, Code, Judged, Judgement, Looked, Progress, Refusal, Released, SortProgress,
     SortSummary, Undo,
@@ -148,7 +149,23 @@ impl Answers {
     }
 }
 
+/// What the next file would come upon: nothing can be filed.
+fn hold(watch: &mut WatchStatus, why: &str) {
+    watch.state = WatchState::Held;
+    watch.why = Some(why.to_owned());
+    // It waits for that, and not for permission.
+    watch.waiting += std::mem::take(&mut watch.cannot_take);
+}
+
 impl Answers {
+    /// Why nothing can be filed into the library, before any file has come upon it.
+    async fn library_is_away(&self) -> Option<String> {
+        let destinations = Arc::clone(self.engine.state.filer.destinations());
+        let [library, _] = &self.disks;
+        let away = move || destinations.current().err().map(|why| why.to_string());
+        library.ask(away).await.flatten()
+    }
+
     /// How the service is, now.
     pub async fn now(&self) -> Answer<Status> {
         let services = self.engine.services();
@@ -176,6 +193,14 @@ impl Answers {
         let mut disks = Vec::new();
         for disk in &self.disks {
             disks.push(disk.status().await);
+        }
+        if let Some(why) = self.library_is_away().await {
+            let online = |watch: &&mut WatchStatus| watch.state == WatchState::Online;
+            for watch in watches.iter_mut().filter(online) {
+                if watch.action != Action::Observe {
+                    hold(watch, &why);
+                }
+            }
         }
         for watch in &mut watches {
             let prefix = format!("{}/", watch.name);

@@ -256,6 +256,21 @@ fn classify_says_everything_about_each_file_and_moves_none() {
 }
 
 #[test]
+fn a_table_that_is_piped_keeps_every_path_and_uid_in_one_piece() {
+    let site = Site::new();
+    let long = format!("{}.dcm", "long-name-".repeat(15));
+    fs::write(site.drop.join(&long), Mould::new(7).bytes("no UID")).unwrap();
+    site.put("a.dcm", &Mould::new(8).bytes(&uid(8)));
+    site.sort();
+    let listed = site.ok(&["query"]);
+    for record in site.records() {
+        let path = record["path"].as_str().unwrap();
+        let name = Path::new(path).file_name().unwrap().to_str().unwrap();
+        assert!(listed.contains(name), "{name} in {listed}");
+    }
+}
+
+#[test]
 fn the_index_is_rebuilt_beside_a_running_service_that_goes_on_filing() {
     let site = Site::new();
     let mould = Mould::new(71);

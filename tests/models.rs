@@ -42,7 +42,9 @@ fn a_promoted_bundle_is_in_use_at_once_and_the_one_before_comes_back_by_a_rollba
     import(&site, &copy(&site, "9.1.0"));
     assert_eq!(model(), shipped, "keeping is not promoting");
 
-    site.ok(&["models", "promote", "9.1.0"]);
+    let promoted = site.json(&["models", "promote", "9.1.0", "--json"]);
+    let folder = promoted["in_use"].as_str().unwrap();
+    assert!(folder.ends_with("-9.1.0"), "{promoted}");
     assert!(model().ends_with(" 9.1.0"), "{}", model());
     site.put("1.dcm", &mould.bytes(&uid(1)));
     daemon.wait_total(1);

@@ -41,6 +41,8 @@ fn a_library_without_its_marker_is_offline_and_files_wait_until_it_is_back() {
         site.dir.path().join("marker"),
     );
     fs::rename(&marker, &away).unwrap();
+    // Told before any file has come upon it.
+    wait_state(&mut daemon, "held");
     site.put("2.dcm", &mould.bytes(&uid(2)));
     site.put("3.dcm", &mould.bytes(&uid(3)));
     let why = wait_state(&mut daemon, "held");

@@ -185,6 +185,11 @@ pub fn spinner(what: &'static str) -> ProgressBar {
         .with_message(what)
 }
 
+/// How wide a table may be: as the terminal, and as it likes where there is none, so that `grep` finds whole lines.
+pub fn table_width() -> u16 {
+    comfy_table::Table::new().width().unwrap_or(u16::MAX)
+}
+
 /// How wide the terminal is; 120 columns where there is none.
 pub fn width() -> u16 {
     comfy_table::Table::new().width().unwrap_or(120)

@@ -25,6 +25,10 @@ use crate::phantom;
 ///
 /// Exit codes: 0 every file accounted for and at least 95 % where they belong; 1 otherwise; 2 wrong usage.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  radsort demo
+  radsort demo --count 200 --dir /tmp/demo         and look at what it leaves there")]
 pub struct DemoArgs {
     /// How many phantoms to drop.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(10..=5000))]

@@ -269,7 +269,7 @@ fn table(rows: &[LabelRow]) -> Table {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(access::width());
+        .set_width(access::table_width());
     table.set_header(["time", "state", "category", "was", "origin", "by", "path"]);
     for row in rows {
         let by = row

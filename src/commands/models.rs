@@ -66,12 +66,18 @@ pub enum What {
     Promote {
         /// Folder name, version, or "name version"; `shipped` for the shipped one.
         version: String,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
         /// Which configuration.
         #[command(flatten)]
         config: ConfigArg,
     },
     /// Go back to the bundle that was in use before.
     Rollback {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
         /// Which configuration.
         #[command(flatten)]
         config: ConfigArg,
@@ -81,6 +87,9 @@ pub enum What {
         /// What is brought in.
         #[command(flatten)]
         what: Box<ImportArgs>,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
         /// Which configuration.
         #[command(flatten)]
         config: ConfigArg,
@@ -90,6 +99,9 @@ pub enum What {
         /// How many of the last ones in use stay.
         #[arg(long, value_name = "N", default_value_t = 3)]
         keep: usize,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
         /// Which configuration.
         #[command(flatten)]
         config: ConfigArg,
@@ -105,10 +117,14 @@ pub fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
             json,
             config,
         } => show(&config.load()?, version, *json),
-        What::Promote { version, config } => promote(&config.load()?, version),
-        What::Rollback { config } => roll_back(&config.load()?),
-        What::Import { what, config } => import(&config.load()?, what),
-        What::Prune { keep, config } => prune(&config.load()?, *keep),
+        What::Promote {
+            version,
+            json,
+            config,
+        } => promote(&config.load()?, version, *json),
+        What::Rollback { json, config } => roll_back(&config.load()?, *json),
+        What::Import { what, json, config } => import(&config.load()?, what, *json),
+        What::Prune { keep, json, config } => prune(&config.load()?, *keep, *json),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -206,33 +222,59 @@ fn usable(kept: &Kept) -> anyhow::Result<&Bundle> {
     }
 }
 
-fn promote(settings: &Settings, version: &str) -> anyhow::Result<()> {
+fn promote(settings: &Settings, version: &str, json: bool) -> anyhow::Result<()> {
     let store = own(settings)?;
     let kept = store.find(version)?;
     let bundle = usable(&kept)?;
     trial::try_in_child(bundle.dir(), &settings.runtime).map_err(anyhow::Error::msg)?;
     store.promote(settings, &kept.name)?;
-    println!("{} is in use from now on", bundle.name_and_version());
-    reload(settings)
+    take_into_use(settings, &bundle.name_and_version())?;
+    if json {
+        println!("{}", serde_json::json!({ "in_use": kept.name }));
+    } else {
+        println!("{} is in use from now on", bundle.name_and_version());
+    }
+    Ok(())
 }
 
-fn roll_back(settings: &Settings) -> anyhow::Result<()> {
+/// Has a running service take what has just been chosen.
+fn take_into_use(settings: &Settings, name: &str) -> anyhow::Result<()> {
+    reload(settings).with_context(|| {
+        format!("{name} is chosen, but the service goes on with what it had until it is reloaded")
+    })
+}
+
+fn roll_back(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let store = own(settings)?;
     let before = store.find(&store.before()?)?;
     trial::try_in_child(usable(&before)?.dir(), &settings.runtime).map_err(anyhow::Error::msg)?;
     let name = store.roll_back(settings)?;
-    println!("{name} is in use again");
-    reload(settings)
-}
-
-fn import(settings: &Settings, args: &ImportArgs) -> anyhow::Result<()> {
-    let (bundle, name) = import::run(settings, args)?;
-    println!("{bundle} is kept as {name}; `radsort models promote {name}` puts it to use");
+    take_into_use(settings, &name)?;
+    if json {
+        println!("{}", serde_json::json!({ "in_use": name }));
+    } else {
+        println!("{name} is in use again");
+    }
     Ok(())
 }
 
-fn prune(settings: &Settings, keep: usize) -> anyhow::Result<()> {
+fn import(settings: &Settings, args: &ImportArgs, json: bool) -> anyhow::Result<()> {
+    let (bundle, name) = import::run(settings, args)?;
+    if json {
+        let kept = serde_json::json!({ "folder": name, "bundle": bundle });
+        println!("{kept}");
+    } else {
+        println!("{bundle} is kept as {name}; `radsort models promote {name}` puts it to use");
+    }
+    Ok(())
+}
+
+fn prune(settings: &Settings, keep: usize, json: bool) -> anyhow::Result<()> {
     let removed = own(settings)?.prune(settings, keep)?;
+    if json {
+        println!("{}", serde_json::json!({ "removed": removed }));
+        return Ok(());
+    }
     if removed.is_empty() {
         println!("nothing to remove");
     }
@@ -253,12 +295,12 @@ fn own(settings: &Settings) -> anyhow::Result<Store> {
 /// Lets a running service take it up.
 fn reload(settings: &Settings) -> anyhow::Result<()> {
     let Some(mut client) = Client::connect(&settings.control.socket)? else {
-        println!("no service runs: it takes it up when it starts");
+        eprintln!("no service runs: it takes it up when it starts");
         return Ok(());
     };
     for reply in client.request(&Request::Reload {})? {
         reply.context("the service did not take it up, and goes on with the one before")?;
     }
-    println!("the service has taken it up");
+    eprintln!("the service has taken it up");
     Ok(())
 }

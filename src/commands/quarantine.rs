@@ -111,7 +111,7 @@ fn list(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
     } else if entries.is_empty() {
         println!("the quarantine is empty");
     } else {
-        println!("{}", query::table(&entries, &roots, access::width()));
+        println!("{}", query::table(&entries, &roots, access::table_width()));
         for entry in &entries {
             if let Some(reason) = entry.reason {
                 let detail = entry.detail.as_deref().unwrap_or(reason.explanation());

@@ -251,7 +251,7 @@ fn print_table(
     }
     let more = entries.len() as u64 > limit;
     entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    writeln!(out, "{}", table(&entries, roots, access::width())).context("cannot write")?;
+    writeln!(out, "{}", table(&entries, roots, access::table_width())).context("cannot write")?;
     if more {
         eprintln!("there are more: --limit N, --json or --csv");
     }

@@ -17,10 +17,12 @@ use crate::index::verify::{Summary, verify_rebuilt};
 /// The index is a cache: nothing is lost by this, and no file is touched. The old index answers until the new one is
 /// complete. The daemon does the same by itself when it finds its index damaged.
 #[derive(Debug, Default, clap::Args)]
-#[command(
-    after_help = "Exit status: 0 when the index has been built and a person need look at nothing, \
-    1 otherwise (see `radsort verify`)."
-)]
+#[command(after_help = "\
+Examples:
+  radsort reindex                                  the service may run, and goes on
+  radsort reindex --json
+
+Exit status: 0 when the index has been built and a person need look at nothing, 1 otherwise (see `radsort verify`).")]
 pub struct ReindexArgs {
     /// As one JSON object: records, and differences from the folders by kind.
     #[arg(long)]

@@ -13,10 +13,16 @@ use crate::control::protocol::Request;
 /// New settings and a new model are built and warmed up beside the old ones. If they are bad, the old ones stay in use
 /// and this command says what is wrong.
 #[derive(Debug, Default, clap::Args)]
-#[command(
-    after_help = "Exit status: 0 when the new settings are in use, 1 when the old ones still are."
-)]
+#[command(after_help = "\
+Examples:
+  radsort check && radsort reload
+  systemctl reload radsort                         the same, by systemd
+
+Exit status: 0 when the new settings are in use, 1 when the old ones still are.")]
 pub struct ReloadArgs {
+    /// As one JSON object.
+    #[arg(long)]
+    pub json: bool,
     /// Which configuration.
     #[command(flatten)]
     pub config: ConfigArg,
@@ -34,6 +40,10 @@ pub fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
     for reply in client.request(&Request::Reload {})? {
         reply?;
     }
-    println!("the new settings are in use");
+    if args.json {
+        println!("{}", serde_json::json!({ "reloaded": true }));
+    } else {
+        println!("the new settings are in use");
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,9 +18,12 @@ use crate::model::Bundle;
 /// Without --size and --model the picture has the file's own size. Grey values are those after the modality and VOI
 /// look-up tables, dense structures bright, before the bundle's normalisation.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit status: 0 when the PNG was written, 1 when the file cannot be decoded or is no radiograph."
-)]
+#[command(after_help = "\
+Examples:
+  radsort render image.dcm --out image.png
+  radsort render image.dcm --out small.png --size 512
+
+Exit status: 0 when the PNG was written, 1 when the file cannot be decoded or is no radiograph.")]
 pub struct RenderArgs {
     /// The DICOM file.
     pub file: PathBuf,

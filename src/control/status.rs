@@ -216,24 +216,33 @@ impl Disk {
 
     /// Its room; without figures when it does not answer.
     pub async fn status(&self) -> DiskStatus {
+        let (what, path) = (self.what, self.path.clone());
+        let status = self.ask(move || DiskStatus::of(what, &path)).await;
+        status.unwrap_or_else(|| DiskStatus {
+            what: self.what.to_owned(),
+            path: self.path.display().to_string(),
+            ..DiskStatus::default()
+        })
+    }
+
+    /// Asks it something else that may hang with it; `None` when it does not answer.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
         let answer = async {
             let turn = Arc::clone(&self.asking).lock_owned().await;
-            let (what, path) = (self.what, self.path.clone());
             tokio::task::spawn_blocking(move || {
-                let status = DiskStatus::of(what, &path);
+                let answer = question();
                 drop(turn);
-                status
+                answer
             })
             .await
         };
-        match tokio::time::timeout(Self::PATIENCE, answer).await {
-            Ok(Ok(status)) => status,
-            _ => DiskStatus {
-                what: self.what.to_owned(),
-                path: self.path.display().to_string(),
-                ..DiskStatus::default()
-            },
-        }
+        tokio::time::timeout(Self::PATIENCE, answer)
+            .await
+            .ok()?
+            .ok()
     }
 }
 

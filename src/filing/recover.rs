@@ -214,18 +214,27 @@ impl Case<'_> {
     }
 
     /// Whether a claimed file has a name in the drop directory besides: claiming it was interrupted, or its folder was moved
-    /// meanwhile, where names are given by hard links.
+    /// meanwhile, where names are given by hard links. The name that was being removed then ([`Self::end_removal`]) has been
+    /// moved as well, and goes.
     fn has_another_name(&self, stat: &Stat) -> io::Result<bool> {
         let mut found = false;
+        let mut aside = None;
         if stat.st_nlink > self.intent.links {
             walk(self.source, usize::MAX, true, &mut |path| {
+                let is_aside = hidden(path, ".aside").is_some();
                 // Hidden names are not looked at by scans, and those of NFS and FUSE for open files go by themselves.
-                if !path.file_name().starts_with(b".") {
+                if is_aside || !path.file_name().starts_with(b".") {
                     let there = self.source.stat_if_there(path)?;
-                    found = there.is_some_and(|there| same_inode(&there, stat));
+                    if there.is_some_and(|there| same_inode(&there, stat)) {
+                        found |= !is_aside;
+                        aside = is_aside.then(|| path.clone()).or(aside.take());
+                    }
                 }
-                Ok(!found)
+                Ok(true)
             })?;
+        }
+        if let Some(aside) = aside {
+            self.source.unlink_file(&aside, &fingerprint(stat))?;
         }
         Ok(found)
     }

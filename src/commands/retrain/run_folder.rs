@@ -41,6 +41,15 @@ impl RunFolder {
     pub(super) fn begin(settings: &Settings, plan: &Plan, in_use: &Bundle) -> anyhow::Result<Self> {
         let dir = settings.state.join("retrain/run");
         let lock = lock(&dir)?;
+        // A mistyped path must not cost an interrupted training.
+        let named = [&plan.source.from, &plan.source.labels, &plan.init.weights];
+        for path in named.into_iter().flatten() {
+            fs::metadata(path).with_context(|| path.display().to_string())?;
+        }
+        let start = match &plan.bundle {
+            Some(dir) => Bundle::open(dir)?,
+            None => in_use.clone(),
+        };
         if has_checkpoints(&dir)? {
             eprintln!(
                 "the training that was interrupted in {} is given up; --resume would have gone on with it",
@@ -68,10 +77,6 @@ impl RunFolder {
             // What people say meanwhile is for the next training.
             labels::export_to(settings, &dir.join(LABELS), plan.trust_untouched.is_some())?;
         }
-        let start = match &plan.bundle {
-            Some(dir) => Bundle::open(dir)?,
-            None => in_use.clone(),
-        };
         let run = Run {
             version: plan
                 .as_version

@@ -63,6 +63,26 @@ fn a_name_that_was_being_removed_goes_and_another_file_in_its_place_comes_back()
 }
 
 #[test]
+fn a_name_that_was_being_removed_goes_also_when_its_folder_was_moved_at_that_moment() {
+    let bench = Bench::new();
+    fs::create_dir(bench.drop.join("folder")).unwrap();
+    bench.put("folder/a", "a");
+    let intent = intent(&bench, "folder/a", "a", true);
+    let claim = bench.drop.join(intent.claim.as_ref().unwrap().to_string());
+    fs::hard_link(bench.drop.join("folder/a"), &claim).unwrap();
+    let aside = aside_name(intent.fingerprint.ino);
+    let aside = bench.drop.join("folder").join(aside);
+    fs::rename(bench.drop.join("folder/a"), aside).unwrap();
+    fs::rename(bench.drop.join("folder"), bench.drop.join("moved")).unwrap();
+    let resolution = recovered(&bench, &intent);
+    assert!(abandoned(&resolution), "{resolution:?}");
+    assert_eq!(bench.census(), [("a".into(), 1)].into());
+    let moved = fs::read_dir(bench.drop.join("moved")).unwrap();
+    let hidden = moved.filter(|it| it.as_ref().unwrap().file_name().as_encoded_bytes()[0] == b'.');
+    assert_eq!(hidden.count(), 0);
+}
+
+#[test]
 fn a_file_that_somebody_has_open_or_gives_another_name_is_put_back_after_a_crash_too() {
     for open in [false, true] {
         let bench = Bench::new();

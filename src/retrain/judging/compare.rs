@@ -7,7 +7,8 @@
 //! - A larger class blocks when there are net new errors and the one-sided 95 % bound of the difference of error rates is
 //!   above [`MARGIN`].
 //! - A promise that the bundle in use keeps and the candidate does not keep blocks; with both kept, so does a coverage that
-//!   falls by more than [`MARGIN`].
+//!   falls by more than [`MARGIN`]. Without a promise that the candidate keeps, a fall beyond that margin blocks when it is more
+//!   than chance explains.
 //! - Radiographs of something else block when the candidate files more of them than the bundle in use, and more than chance
 //!   explains: McNemar's exact one-sided p is at most [`CHANCE`].
 //!
@@ -264,6 +265,7 @@ pub fn compare(
     let all = errors(&pairs);
     let mut objections: Vec<String> = classes.iter().flat_map(objections_of).collect();
     objections.extend(broken_promise(candidate.promise, in_use.promise));
+    objections.extend(files_less(&pairs, candidate.promise));
     objections.extend(filed_from_outside(candidate.outside, in_use.outside));
     let (verdict, reasons) = if objections.is_empty() {
         gain(&all.wrong, candidate.promise, in_use.promise)
@@ -378,6 +380,30 @@ fn broken_promise(candidate: Option<&Promise>, in_use: Option<&Promise>) -> Opti
             100.0 * now,
             100.0 * then,
             100.0 * MARGIN
+        )
+    })
+}
+
+/// Whether the candidate files fewer images of a category than chance explains. What it gives up for a promise that it keeps
+/// is well given.
+fn files_less(pairs: &[Pair], promise: Option<&Promise>) -> Option<String> {
+    if promise.is_some_and(|promise| promise.verdict == promise::Verdict::Kept) {
+        return None;
+    }
+    let of_category = pairs.iter().filter(|(outcome, _)| outcome.truth.is_some());
+    let kept_back = |outcome: &Outcome| outcome.filed().is_none();
+    let Paired {
+        images,
+        new,
+        mended,
+        p,
+        ..
+    } = Paired::of(of_category.map(|(a, b)| (kept_back(a), kept_back(b))));
+    let fall = new.saturating_sub(mended) as f64 / images.max(1) as f64;
+    (fall > MARGIN && p / 2.0 <= CHANCE).then(|| {
+        format!(
+            "Of {images} golden images the candidate keeps back {new} that the bundle in use files, and files {mended} \
+             that it keeps back."
         )
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::examples::{filed, id, image, kept_back};
+use super::super::outcome::Done;
 use super::super::promise::{Terms, certify};
 use super::*;
 use proptest::prelude::*;
@@ -205,6 +206,29 @@ fn a_kept_promise_must_not_be_lost_nor_paid_for_with_coverage() {
         assert_eq!(found.verdict, Verdict::Blocked);
         assert!(found.reasons[0].contains("promise"), "{:?}", found.reasons);
     }
+}
+
+#[test]
+fn a_candidate_that_files_next_to_nothing_is_not_better_for_one_mended_error() {
+    let in_use = but(50, 0..1);
+    let files = |count: usize| {
+        let mut candidate = but(50, 0..0);
+        for outcome in candidate.iter_mut().skip(count) {
+            outcome.done = Done::NotFiled {
+                reason: "uncertified-category".into(),
+            };
+        }
+        against(&candidate, &in_use)
+    };
+    let found = files(0);
+    assert_eq!(found.verdict, Verdict::Blocked, "{:?}", found.reasons);
+    assert!(
+        found.reasons[0].contains("keeps back 50"),
+        "{:?}",
+        found.reasons
+    );
+    // Two fewer may be chance.
+    assert_eq!(files(48).verdict, Verdict::Better);
 }
 
 #[test]
