@@ -29,7 +29,7 @@ use super::status::Status;
 use crate::index::entry::{Entry, Story};
 use crate::index::query::Query;
 use crate::index::verify::{Finding, Summary};
-use places::Places;
+use places::{Places, Silent};
 
 /// Who is at the other end of the socket, as the kernel says (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,10 +256,10 @@ pub async fn serve<H: Handler>(
             Ok((stream, _)) => match places.take().await {
                 Some(place) => {
                     let (handler, stop) = (Arc::clone(&handler), stop.clone());
-                    let (door, places) = (Arc::clone(&door), Arc::clone(&places));
+                    let (door, silent) = (Arc::clone(&door), places.silent());
                     clients.spawn(async move {
                         let _place = place;
-                        let served = admit(stream, &door, &*handler, &places, limits, &stop);
+                        let served = admit(stream, &door, &*handler, silent, limits, &stop);
                         if let Err(error) = served.await {
                             tracing::debug!(%error, "a control client has gone");
                         }
@@ -308,7 +308,7 @@ async fn admit<H: Handler>(
     stream: UnixStream,
     door: &Door,
     handler: &H,
-    places: &Arc<Places>,
+    silent: Silent,
     limits: Limits,
     stop: &CancellationToken,
 ) -> io::Result<()> {
@@ -322,7 +322,7 @@ async fn admit<H: Handler>(
         turn_away(&stream, &stranger());
         return Ok(());
     }
-    converse(stream, peer, handler, places, limits, stop).await
+    converse(stream, peer, handler, silent, limits, stop).await
 }
 
 /// The second look at who comes in. The socket's mode is the first; it may have been opened too far.
@@ -381,7 +381,7 @@ async fn converse<H: Handler>(
     mut stream: UnixStream,
     peer: Peer,
     handler: &H,
-    places: &Arc<Places>,
+    mut silent: Silent,
     limits: Limits,
     stop: &CancellationToken,
 ) -> io::Result<()> {
@@ -390,13 +390,11 @@ async fn converse<H: Handler>(
     let mut line = Vec::new();
     loop {
         line.clear();
-        let silent = places.silent();
         let read = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = silent.gives_way() => return say(&mut writer, &Reply::Error(busy()), limits).await,
             read = timeout(limits.silence, read_line(&mut reader, &mut line)) => read,
         };
-        drop(silent);
         match read {
             Ok(Ok(Line::Whole)) => {}
             Ok(Ok(Line::End)) => return Ok(()),
@@ -421,10 +419,12 @@ async fn converse<H: Handler>(
                 continue;
             }
         };
+        let places = silent.speaks();
         let (replies, mut outbox) = mpsc::channel(64);
         let work = answer(handler, peer, request, replies, stop);
         let ((), told) = tokio::join!(work, tell(&mut writer, &mut outbox, limits));
         told?;
+        silent = places.silent();
     }
 }
 

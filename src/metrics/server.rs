@@ -143,10 +143,9 @@ async fn accept<S, F, P>(
                 let Some(place) = places.take().await else {
                     continue;
                 };
-                let (pages, places) = (Arc::clone(&pages), Arc::clone(&places));
+                let (pages, silent) = (Arc::clone(&pages), places.silent());
                 tokio::spawn(async move {
                     let _place = place;
-                    let silent = places.silent();
                     tokio::select! {
                         () = silent.gives_way() => {}
                         () = converse(stream, &pages, limits) => {}

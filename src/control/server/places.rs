@@ -76,6 +76,11 @@ pub(crate) struct Silent {
 }
 
 impl Silent {
+    /// Something is done for it from now on; gives where it is to be silent again.
+    pub fn speaks(self) -> Arc<Places> {
+        Arc::clone(&self.places)
+    }
+
     /// Returns when another needs its place.
     pub async fn gives_way(&self) {
         self.gives_way.cancelled().await;
