@@ -94,6 +94,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand setup" -l gpu -d 'Also l
 complete -c radsort -n "__fish_radsort_using_subcommand setup" -l json -d 'One JSON object a line: state, what, message, commands'
 complete -c radsort -n "__fish_radsort_using_subcommand setup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand reload" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand reload" -l json -d 'As one JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and not __fish_seen_subcommand_from list release help" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and not __fish_seen_subcommand_from list release help" -f -a "list" -d 'List what is in the quarantine, the newest first, each with its reason'
@@ -248,8 +249,10 @@ complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from show" -l json -d 'As one JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from promote" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from promote" -l json -d 'As one JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from promote" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from rollback" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from rollback" -l json -d 'As one JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l classes -d 'ONNX: the categories and their views in the order of the logits, e.g. pre:frontal,post:frontal; once a file' -r
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l view -d 'ONNX: a network that tells the view; without one the header alone tells it' -r -F
@@ -262,9 +265,11 @@ complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l input-size -d 'ONNX: rows and columns of the input where the graph leaves them open, e.g. 320x192' -r
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l threshold -d 'ONNX: the least confidence at which a file is filed without a person looking' -r
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -l json -d 'As one JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from prune" -l keep -d 'How many of the last ones in use stay' -r
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from prune" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from prune" -l json -d 'As one JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the bundles with what they were found to be worth'
 complete -c radsort -n "__fish_radsort_using_subcommand models; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show everything that a bundle says about itself'
