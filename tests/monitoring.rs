@@ -124,25 +124,20 @@ fn the_socket_tells_what_happened_and_whether_files_are_taken() {
         site.dir.path().join("marker"),
     )
     .unwrap();
-    site.put("late.dcm", &mould.bytes(&uid(9)));
+    // Told before any file comes upon it.
     let held = |status: &Value| status["watches"][0]["state"] == "held";
     daemon.wait_until("held", held);
-    let mut ready = get(&site, "/readyz");
-    let started = Instant::now();
-    while ready.0 == 200 && started.elapsed() < PATIENCE {
-        // Between two tries it looks well for a moment.
-        daemon.wait_until("held", held);
-        ready = get(&site, "/readyz");
-    }
-    assert_eq!(ready, (503, "drop: held\n".into()));
+    assert_eq!(get(&site, "/readyz"), (503, "drop: held\n".into()));
     assert_eq!(get(&site, "/healthz").0, 200);
-    assert!(
+    site.put("late.dcm", &mould.bytes(&uid(9)));
+    let retried = || {
         sum(
             &get(&site, "/metrics").1,
             "radsort_retries_total",
-            &["held"]
-        ) >= 1.0
-    );
+            &["held"],
+        )
+    };
+    daemon.wait_for("the late file is tried", || retried() >= 1.0);
     daemon.stop();
     assert!(!site.state.join("metrics.sock").exists());
 }

@@ -144,11 +144,7 @@ fn whatever_fails_in_the_library_holds_intake_and_passes() {
         );
         assert!(site.drop.join("1.dcm").is_file(), "{operation} {errno:?}");
         // Status, journal and metrics say the same.
-        let log = daemon.log();
-        assert!(
-            log.contains("intake-paused"),
-            "{operation} {errno:?}: {log}"
-        );
+        daemon.wait_logged("intake-paused");
         let metrics = metrics(&site);
         assert!(
             counts(&metrics, &["radsort_retries_total", "watch=\"drop\""]),

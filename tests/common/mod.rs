@@ -437,6 +437,13 @@ impl Daemon {
         self.wait_until(what, |_| condition());
     }
 
+    /// Waits until its log has a text.
+    pub fn wait_logged(&mut self, text: &str) {
+        let log = self.log.clone();
+        let has = |log: String| log.contains(text);
+        self.wait_for(text, || fs::read_to_string(&log).is_ok_and(has));
+    }
+
     /// Waits until so many files have a fate.
     pub fn wait_total(&mut self, count: u64) -> Value {
         self.wait_until(&format!("{count} files with a fate"), |status| {
