@@ -151,6 +151,36 @@ fn a_drop_directory_that_goes_away_in_the_middle_of_a_copy_loses_and_doubles_not
 }
 
 #[test]
+fn a_claimed_file_whose_folder_is_moved_at_that_moment_is_filed_although_no_other_comes() {
+    if !cfg!(feature = "failpoints") {
+        eprintln!("SKIPPED: needs `--features failpoints`");
+        return;
+    }
+    for point in ["after-claim", "within-copy"] {
+        let site = Site::new();
+        site.configure("recursive = true", "");
+        let bytes = Mould::new(69).bytes(&uid(1));
+        // A file with a second name is copied, not renamed.
+        let second = site.dir.path().join("second");
+        fs::write(&second, &bytes).unwrap();
+        let folder = site.drop.join("folder");
+        fs::create_dir(&folder).unwrap();
+        fs::hard_link(&second, folder.join("1.dcm")).unwrap();
+        let mut daemon = site.spawn(&[("RADSORT_STOP_AT", point)]);
+        daemon.wait_stopped();
+        fs::rename(&folder, site.drop.join("elsewhere")).unwrap();
+        daemon.signal(rustix::process::Signal::CONT);
+        daemon.wait_total(1);
+        daemon.wait_for("nothing is left", || {
+            site.remains().is_empty() && common::files(&site.drop).is_empty()
+        });
+        daemon.stop();
+        assert_eq!(site.digests(), [common::digest(&bytes)], "{point}");
+        site.assert_verified();
+    }
+}
+
+#[test]
 fn what_was_left_open_on_a_share_is_finished_as_soon_as_the_share_is_back() {
     if !cfg!(feature = "failpoints") {
         eprintln!("SKIPPED: needs `--features failpoints`");

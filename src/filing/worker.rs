@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use self::mending::RECOVER_AGAIN;
 use super::alarms::Alarms;
 use super::carry::Carried;
 use super::catalogue::Catalogue;
@@ -141,6 +142,9 @@ pub(super) struct Worker {
     /// Requests between their arrival and their answer.
     under_way: usize,
     recovering_since: HashMap<String, Instant>,
+    /// Watches with an Intent that could be neither finished nor undone, their roots, and since when: recovery tries again,
+    /// whether or not another file comes.
+    stuck: HashMap<String, (Arc<Root>, Instant)>,
     /// Whether the last group could not be written (said once, not at each attempt).
     unwritable: bool,
     stopping: Option<Vec<oneshot::Sender<()>>>,
@@ -177,6 +181,7 @@ impl Worker {
             attended: BTreeSet::new(),
             under_way: 0,
             recovering_since: HashMap::new(),
+            stuck: HashMap::new(),
             unwritable: false,
             stopping: None,
         };
@@ -244,10 +249,12 @@ impl Worker {
 
     /// Takes what waits, and writes until nothing is left to be written.
     fn turn(&mut self) -> Result<(), FilingError> {
-        let first = if self.unwritten.is_empty() {
-            self.inbox.recv().ok()
-        } else {
+        let first = if !self.unwritten.is_empty() {
             self.inbox.recv_timeout(RETRY).ok()
+        } else if !self.stuck.is_empty() {
+            self.inbox.recv_timeout(RECOVER_AGAIN).ok()
+        } else {
+            self.inbox.recv().ok()
         };
         if let Some(first) = first {
             self.handle(first)?;
@@ -258,6 +265,7 @@ impl Worker {
                 self.handle(message)?;
             }
         }
+        self.recover_stuck();
         let unwritten = std::mem::take(&mut self.unwritten);
         self.entries.splice(0..0, unwritten);
         while !self.entries.is_empty() {

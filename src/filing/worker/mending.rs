@@ -13,8 +13,8 @@ use crate::filing::recover::{Claims, RecoverReport, Resolution, resolve};
 use crate::root::Root;
 use crate::telemetry::Event;
 
-/// How long between two attempts to recover a watch that were asked for by files coming in.
-const RECOVER_AGAIN: Duration = Duration::from_secs(10);
+/// How long between two attempts to recover a watch that nobody has asked for.
+pub(super) const RECOVER_AGAIN: Duration = Duration::from_secs(10);
 
 impl Worker {
     /// Has the open Intents of a watch looked after. Without a `reply` it is not asked for too often.
@@ -66,6 +66,23 @@ impl Worker {
             let resolved = intents.into_iter().map(resolve).collect();
             let _ = messages.send(Message::Recovered { resolved, reply });
         });
+    }
+
+    /// Tries again where an Intent got stuck; no more when none is open there.
+    pub(super) fn recover_stuck(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let mut stuck = std::mem::take(&mut self.stuck);
+        let open = &self.replay.open;
+        stuck.retain(|watch, _| open.values().any(|intent| intent.watch == *watch));
+        for (watch, (root, since)) in &stuck {
+            // Folders that are being moved have a moment to arrive.
+            if since.elapsed() >= RECOVER_AGAIN {
+                self.recover(watch, root, None);
+            }
+        }
+        self.stuck = stuck;
     }
 
     pub(super) fn recovered(

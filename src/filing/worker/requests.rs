@@ -227,7 +227,12 @@ impl Worker {
     }
 
     pub(super) fn carried(&mut self, underway: Underway, carried: Carried) {
-        let Underway { intent, reply, .. } = underway;
+        let Underway {
+            intent,
+            reply,
+            root,
+            ..
+        } = underway;
         let id = intent.id.clone();
         let (record, outcome) = match carried {
             Carried::Done(path) | Carried::Renamed(path) => {
@@ -251,8 +256,10 @@ impl Worker {
                 },
                 outcome,
             ),
-            // The Intent stays open; recovery looks after it before the watch's next file.
+            // The Intent stays open; recovery looks after it before the watch's next file, and without one.
             Carried::Stuck(outcome) => {
+                let since = (root, Instant::now());
+                self.stuck.insert(intent.watch.clone(), since);
                 self.release(&intent);
                 return self.answer(reply, outcome);
             }
