@@ -32,7 +32,7 @@ def one_run(onnx, files):
 def stages(site):
     """Seconds and number of times of each stage, as the service itself counts them."""
     found = {}
-    for name, what, value in re.findall(r'stage_duration_seconds_(sum|count)\{stage="([a-z]+)"\} ([0-9.e+-]+)', site.metrics()):
+    for name, what, value in re.findall(r'stage_duration_seconds_(sum|count)\{[^}]*stage="([a-z]+)"[^}]*\} ([0-9.e+-]+)', site.metrics()):
         found.setdefault(what, {})[name] = float(value)
     return found
 

@@ -4,6 +4,7 @@ from unittest import mock
 
 import bench
 import inputs
+from against import stages
 
 
 def part(rows):
@@ -83,6 +84,18 @@ class Installing(unittest.TestCase):
             with mock.patch.object(inputs, "shell", side_effect=error), contextlib.redirect_stdout(said):
                 self.assertIsNone(inputs.python())
         self.assertIn("apt install python3-venv", said.getvalue())
+
+
+class Stages(unittest.TestCase):
+    def test_they_are_found_whatever_other_labels_stand_beside_them(self):
+        class Site:
+            def metrics(self):
+                return (
+                    'radsort_stage_duration_seconds_sum{site="radsort",stage="decode"} 1.5\n'
+                    'radsort_stage_duration_seconds_count{site="radsort",stage="decode"} 3\n'
+                )
+
+        self.assertEqual(stages(Site()), {"decode": {"sum": 1.5, "count": 3.0}})
 
 
 if __name__ == "__main__":
