@@ -34,7 +34,7 @@ fn a_dry_run_says_what_there_is_and_keeps_nothing() {
 fn a_file_that_holds_other_bytes_than_were_judged_is_not_learned_from() {
     let site = site();
     let images = images(&site, 20, 63);
-    let mut rows = String::from("path,category,digest\n");
+    let mut rows = String::from("path,category,digest,origin\n");
     let mut files = common::files(&images);
     files.retain(|file| file.extension().is_some_and(|it| it == "dcm"));
     for (k, file) in files.iter().enumerate() {
@@ -46,7 +46,7 @@ fn a_file_that_holds_other_bytes_than_were_judged_is_not_learned_from() {
         };
         let digest = common::digest(&judged);
         let category = category.to_str().unwrap();
-        rows.extend([text(file), ",", category, ",", &digest, "\n"]);
+        rows.extend([text(file), ",", category, ",", &digest, ",audit\n"]);
     }
     let list = site.dir.path().join("judged.csv");
     fs::write(&list, rows).unwrap();

@@ -681,7 +681,10 @@ fn log_filter(text: &str) -> Result<String, String> {
     let mut parts = text.split(',').map(str::trim);
     let is_level = |part: &str| part.parse::<tracing::level_filters::LevelFilter>().is_ok();
     let known = |part: &str| part.contains('=') || part.starts_with("radsort") || is_level(part);
-    match parts.find(|&part| part.is_empty() || !known(part)) {
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    match parts.find(|&part| !part.is_empty() && !known(part)) {
         Some(part) if !text.contains('[') => Err(format!("{part:?} is no level")),
         _ => Ok(text.to_owned()),
     }
@@ -731,10 +734,11 @@ mod tests {
             "off",
             "info,radsort::watch=debug",
             "radsort=trace",
+            "info,",
         ] {
             assert_eq!(log_filter(good).as_deref(), Ok(good));
         }
-        for bad in ["verbose", "inf", "", "info,", "info,debgu"] {
+        for bad in ["verbose", "inf", "", "info,debgu"] {
             assert!(log_filter(bad).is_err(), "{bad:?}");
         }
     }

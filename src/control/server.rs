@@ -141,6 +141,9 @@ pub struct Limits {
     pub grace: Duration,
 }
 
+/// How long a client that gives way to another may take to be told so.
+const GOING: Duration = Duration::from_millis(500);
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -392,7 +395,11 @@ async fn converse<H: Handler>(
         line.clear();
         let read = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = silent.gives_way() => return say(&mut writer, &Reply::Error(busy()), limits).await,
+            // One that does not read must not keep its place for long.
+            () = silent.gives_way() => {
+                let told = timeout(GOING, say(&mut writer, &Reply::Error(busy()), limits)).await;
+                return told.unwrap_or(Ok(()));
+            }
             read = timeout(limits.silence, read_line(&mut reader, &mut line)) => read,
         };
         match read {

@@ -276,7 +276,7 @@ impl Value {
             .collect()
     }
 
-    /// [`Self::text`] of an identifier: a control character inside is not left out, which would make it another one.
+    /// [`Self::text`] of a UID: a control character inside is not left out, which would make it another one.
     pub fn identifier(&self) -> String {
         let shown = |c: char| {
             if c.is_control() {
@@ -321,12 +321,18 @@ impl Value {
         }
     }
 
-    /// The first number of a DS or IS value, when it is finite. Some devices write a decimal comma.
+    /// The first number of a DS or IS value, when it is finite. Some devices write a decimal comma; what may be a thousand
+    /// (`1,024`) is no number.
     pub fn decimal(&self) -> Option<f64> {
-        self.text()
-            .split('\\')
-            .next()?
-            .trim()
+        let text = self.text();
+        let first = text.split('\\').next()?.trim();
+        let may_be_thousands = first.split_once(',').is_some_and(|(whole, rest)| {
+            rest.len() == 3 && whole.trim_start_matches(['-', '+']) != "0"
+        });
+        if may_be_thousands {
+            return None;
+        }
+        first
             .replace(',', ".")
             .parse()
             .ok()

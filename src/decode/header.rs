@@ -478,8 +478,9 @@ fn header(data_set: &DataSet, syntax: &str, storage_class: &str) -> Header {
         sop_instance_uid: identifier(0x0008_0018),
         study_instance_uid: identifier(0x0020_000D),
         series_instance_uid: identifier(0x0020_000E),
-        patient_id: identifier(0x0010_0020),
-        issuer_of_patient_id: identifier(0x0010_0021),
+        // As ever: their pseudonyms are on record.
+        patient_id: long(0x0010_0020),
+        issuer_of_patient_id: long(0x0010_0021),
         executable: false,
         description: Description {
             sop_class_uid: or(text(0x0008_0016), short(storage_class.to_owned())),

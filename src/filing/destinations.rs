@@ -7,7 +7,8 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -21,6 +22,9 @@ use crate::root::{Offers, Root};
 
 /// The marker's name in the library's root.
 pub const MARKER: &str = ".radsort-library";
+
+/// How long a stop waits for whoever is asking the library.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the library cannot be used at the first start.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +157,15 @@ impl Destinations {
 
     /// Lets go of the library and its lock, for good.
     pub fn close(&self) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed;
+        // Whoever hangs in there with the library must not hold up a stop: the lock goes with the process then.
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            match self.open.try_lock() {
+                Ok(mut open) => return *open = State::Closed,
+                Err(TryLockError::Poisoned(open)) => return *open.into_inner() = State::Closed,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
     }
 
     fn open_roots(&self, before: Option<&Roots>) -> Result<Roots, HoldReason> {

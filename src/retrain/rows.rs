@@ -246,7 +246,11 @@ pub fn from_csv(
             patient: line.patient.filter(|patient| !patient.is_empty()),
             origin: origin_of(line.origin.as_deref().unwrap_or(""), complete),
             confidence: line.confidence,
-            digest: line.digest.filter(|digest| !digest.is_empty()),
+            // Only radsort's own lists say where a label is from, and their digests are BLAKE3.
+            digest: line
+                .digest
+                .filter(|digest| !digest.is_empty() && line.origin.is_some())
+                .map(|digest| digest.to_ascii_lowercase()),
         });
     }
     Ok(found)

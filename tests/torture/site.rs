@@ -288,7 +288,14 @@ impl Torture {
                     undo.kill().unwrap();
                     break undo.wait().unwrap().signal();
                 }
-                None => thread::sleep(Duration::from_millis(1)),
+                None => {
+                    assert!(
+                        started.elapsed() < common::PATIENCE,
+                        "undo hangs; {}",
+                        self.story()
+                    );
+                    thread::sleep(Duration::from_millis(1));
+                }
             }
         };
         match (ended, point) {

@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 /// How long one who is to give way may take to go.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long one who is just leaving may take: nobody need give way for that.
+const LEAVING: Duration = Duration::from_millis(20);
+
 /// The places, and who is in one without anything being done for it.
 pub(crate) struct Places {
     free: Arc<Semaphore>,
@@ -37,6 +40,9 @@ impl Places {
     pub async fn take(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
             return Some(place);
+        }
+        if let Ok(place) = timeout(LEAVING, Arc::clone(&self.free).acquire_owned()).await {
+            return place.ok();
         }
         loop {
             let (_, longest) = self.lock().queue.pop_front()?;

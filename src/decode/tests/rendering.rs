@@ -254,6 +254,8 @@ fn a_decimal_comma_is_one() {
         ))
     };
     close(&scaled("0,5", "7,5"), &scaled("0.5", "7.5"));
+    // Perhaps a thousand: no window at all, as if it were not there.
+    close(&scaled("0.5", "1,024"), &scaled("0.5", "wide"));
 }
 
 #[test]

@@ -32,7 +32,9 @@ impl Worker {
         let started = Instant::now();
         let appended = self.ledger.append_group(&records);
         self.timing.took(Step::Ledger, started.elapsed());
-        self.timing.took(Step::Fsync, self.ledger.last_sync());
+        if appended.is_ok() {
+            self.timing.took(Step::Fsync, self.ledger.last_sync());
+        }
         let positions = match appended {
             Ok(positions) => positions,
             Err(LedgerError::Poisoned(why)) => return Err(FilingError::Ledger(why)),

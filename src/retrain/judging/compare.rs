@@ -384,13 +384,16 @@ fn broken_promise(candidate: Option<&Promise>, in_use: Option<&Promise>) -> Opti
     })
 }
 
-/// Whether the candidate files fewer images of a category than chance explains. What it gives up for a promise that it keeps
+/// Whether the candidate files fewer images of a category rightly than chance explains. What it gives up for a promise that it keeps
 /// is well given.
 fn files_less(pairs: &[Pair], promise: Option<&Promise>) -> Option<String> {
     if promise.is_some_and(|promise| promise.verdict == promise::Verdict::Kept) {
         return None;
     }
-    let of_category = pairs.iter().filter(|(outcome, _)| outcome.truth.is_some());
+    // Who keeps back what the other misfiles loses nothing by it.
+    let of_category = pairs.iter().filter(|(candidate, in_use)| {
+        candidate.truth.is_some() && !candidate.is_misfiled() && !in_use.is_misfiled()
+    });
     let kept_back = |outcome: &Outcome| outcome.filed().is_none();
     let Paired {
         images,
