@@ -23,12 +23,12 @@ fn main() -> ExitCode {
         eprintln!("radsort: {error}");
         return ExitCode::FAILURE;
     }
-    // `radsort status | head` is no fault of the program's: it ends as if SIGPIPE had ended it.
+    // `radsort status | head` is no fault of the program's.
     let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let text = panic.payload().downcast_ref::<String>();
         if text.is_some_and(|text| text.starts_with("failed printing to stdout: Broken pipe")) {
-            std::process::exit(141);
+            std::process::exit(commands::EXIT_BROKEN_PIPE.into());
         }
         told(panic);
     }));

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use common::Site;
 use training::{images_with, site, text, weights};
 
 /// All weights of the view classifier, three times over.
@@ -55,6 +56,17 @@ fn killed_after_an_epoch(mut command: Command) -> String {
     told.join("\n")
 }
 
+/// Goes on with what was killed after its first epoch.
+fn resume(site: &Site) {
+    let output = site.run(&["retrain", "--resume"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(
+        !told.contains("epoch 1 of 3") && told.contains("epoch 3 of 3"),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_training_that_is_killed_and_resumed_comes_to_what_it_comes_to_without() {
     let site = site();
@@ -74,13 +86,7 @@ fn a_training_that_is_killed_and_resumed_comes_to_what_it_comes_to_without() {
     assert!(!resumed.join("bundle.toml").exists());
 
     // It goes on as it was told, with nothing said again.
-    let output = site.run(&["retrain", "--resume"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{told}");
-    assert!(
-        !told.contains("epoch 1 of 3") && told.contains("epoch 3 of 3"),
-        "{told}"
-    );
+    resume(&site);
     let [one, other] = [&whole, &resumed].map(|bundle| weights(bundle, "view.onnx"));
     let apart = one
         .iter()
@@ -119,13 +125,7 @@ fn a_training_begun_with_little_memory_goes_on_with_its_batch_when_there_is_more
         "{told}"
     );
 
-    let output = site.run(&["retrain", "--resume"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{told}");
-    assert!(
-        !told.contains("epoch 1 of 3") && told.contains("epoch 3 of 3"),
-        "{told}"
-    );
+    resume(&site);
     assert!(out.join("bundle.toml").exists());
 }
 

@@ -62,6 +62,8 @@ pub mod when;
 pub const EXIT_CONFIG: u8 = 78;
 /// A fresh process may cure it (`EX_TEMPFAIL` of sysexits.h).
 pub const EXIT_TRY_AGAIN: u8 = 75;
+/// Exit code of a command whose output nobody reads any more: as if SIGPIPE had ended it.
+pub const EXIT_BROKEN_PIPE: u8 = 141;
 
 /// Runs a verb.
 pub fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {

@@ -206,7 +206,7 @@ impl Spent {
     /// The same as told by somebody who may lie: none took longer than the whole.
     #[must_use]
     pub fn within(self, whole: Duration) -> Self {
-        let most = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
+        let most = micros(whole);
         Self {
             header_us: self.header_us.min(most),
             codec_us: self.codec_us.min(most),
@@ -251,7 +251,7 @@ fn decode_from(
     let begun = Instant::now();
     let header::Examined { inspection, pixels } = header::examine(bytes, header::INFLATED_WHOLE);
     let mut spent = Spent {
-        header_us: micros(begun),
+        header_us: micros(begun.elapsed()),
         ..Spent::default()
     };
     let radiographs = match &inspection.content {
@@ -266,10 +266,10 @@ fn decode_from(
             };
             let begun = Instant::now();
             let mut frame = pixels::first_frame(bytes, &pixels, scale)?;
-            spent.codec_us = micros(begun);
+            spent.codec_us = micros(begun.elapsed());
             let begun = Instant::now();
             let radiographs = render::render(&mut frame, specs)?;
-            spent.render_us = micros(begun);
+            spent.render_us = micros(begun.elapsed());
             radiographs
         }
         _ => Vec::new(),
@@ -282,6 +282,6 @@ fn decode_from(
     })
 }
 
-fn micros(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }

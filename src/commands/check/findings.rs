@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::commands::EXIT_BROKEN_PIPE;
+
 /// How a finding is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -150,9 +152,8 @@ impl Findings {
 
     pub fn end(self) -> anyhow::Result<ExitCode> {
         match self.failed {
-            // As if SIGPIPE had ended it.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return Ok(ExitCode::from(141));
+                return Ok(ExitCode::from(EXIT_BROKEN_PIPE));
             }
             other => other?,
         }

@@ -1,7 +1,5 @@
 //! Group commits: the ledger first, then the index, and only then what follows from each record.
 
-use std::time::Instant;
-
 use super::super::checkpoint;
 use super::super::timing::Step;
 use super::{After, Entry, Reply, Worker};
@@ -29,9 +27,8 @@ impl Worker {
             .any(|record| matches!(record, Record::Filed { .. } | Record::Quarantined { .. }));
         place(begins, "before-intent");
         place(ends, "before-filed");
-        let started = Instant::now();
-        let appended = self.ledger.append_group(&records);
-        self.timing.took(Step::Ledger, started.elapsed());
+        let append = || self.ledger.append_group(&records);
+        let appended = self.timing.of(Step::Ledger, append);
         if appended.is_ok() {
             self.timing.took(Step::Fsync, self.ledger.last_sync());
         }

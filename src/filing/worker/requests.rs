@@ -193,7 +193,6 @@ impl Worker {
         self.attended.insert(underway.intent.id.clone());
         let (messages, timing) = (self.messages.clone(), self.timing.clone());
         share.submit_renaming(move || {
-            let started = Instant::now();
             let job = Job {
                 intent: &underway.intent,
                 source: &underway.root,
@@ -201,14 +200,14 @@ impl Worker {
                 roots: &underway.roots,
                 way: underway.way,
             };
-            let carried = catch_unwind(AssertUnwindSafe(|| carry_out(&job))).unwrap_or_else(|_| {
+            let carry = || catch_unwind(AssertUnwindSafe(|| carry_out(&job)));
+            let carried = timing.of(Step::Carry, carry).unwrap_or_else(|_| {
                 let watch = RootId::Watch(underway.intent.watch.clone());
                 Carried::Stuck(Outcome::Held(HoldReason::Trouble(
                     watch,
                     "a step of filing panicked".into(),
                 )))
             });
-            timing.took(Step::Carry, started.elapsed());
             match (carried, underway.roots.get(&underway.intent.to.root)) {
                 (Carried::Renamed(path), Some(target)) => Left::Unsynced(Unsynced {
                     to: (Arc::clone(target), path.clone()),
