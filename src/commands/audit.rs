@@ -24,6 +24,9 @@ use crate::index::entry::Entry;
 /// (`radsort confirm`, `radsort correct`) is recorded with origin `audit`, and only such labels say how many of all filed
 /// files are wrong.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  radsort audit sample 60 --open
+  radsort confirm UID UID … ; radsort correct UID CATEGORY")]
 pub struct AuditArgs {
     /// What to do.
     #[command(subcommand)]

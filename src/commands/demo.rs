@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::commands::demo_files;
+use crate::commands::query::write_json;
 use crate::phantom;
 
 /// Show the whole main job on synthetic radiographs, in a scratch directory.
@@ -42,6 +43,26 @@ pub struct DemoArgs {
     /// The bundle to classify with, instead of the shipped one.
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// The outcome as one JSON object on standard output; the story goes to standard error.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The outcome as `--json` tells it: the fields are what scripts rely on.
+#[derive(Debug, serde::Serialize)]
+struct Outcome<'a> {
+    /// Files dropped, those that are not for it included.
+    dropped: usize,
+    phantoms: u32,
+    /// Phantoms that were filed where they belong.
+    matching: u32,
+    /// Whether every file is in exactly one place, with its bytes as they were.
+    accounted_for: bool,
+    library: &'a Path,
+    drop_directory: &'a Path,
+    configuration: &'a Path,
+    log: &'a Path,
+    contact_sheet: &'a Path,
 }
 
 /// How long the demo waits for the daemon at most.
@@ -51,42 +72,39 @@ const PATIENCE: Duration = Duration::from_secs(110);
 pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let scratch = scratch(args.dir.as_deref())?;
     let stage = Stage::set(&scratch, args)?;
-    println!("Scratch directory: {}\n", scratch.display());
+    let story = &stage.story;
+    story.tell(format_args!("Scratch directory: {}\n", scratch.display()));
 
-    println!(
+    story.tell(format_args!(
         "1. Writing {} phantom radiographs in mixed transfer syntaxes",
         args.count
-    );
+    ));
     let phantoms = stage.write_phantoms(args)?;
-    println!(
+    story.tell(format_args!(
         "2. Starting the daemon (radsort run --config {})",
         stage.config.display()
-    );
+    ));
     let mut daemon = Daemon::start(&stage)?;
-    println!(
-        "3. Dropping files: a slow copy, renames into place, a new sub-folder, a burst, and what is not for it"
-    );
+    story.tell(format_args!("3. Dropping files: a slow copy, renames into place, a new sub-folder, a burst, and what is not for it"));
     let dropped = drop_all(&stage, &phantoms)?;
-    println!("4. Waiting until every file is accounted for");
+    story.tell(format_args!("4. Waiting until every file is accounted for"));
     let waited = daemon.wait_until_done(&stage, dropped);
     let status = stage.radsort(&["status"]);
     daemon.stop()?;
     waited?;
 
-    println!("\n{}", status?);
+    story.tell(format_args!("\n{}", status?));
     let records = stage.records()?;
     let accounted = stage.accounted_for(dropped)?;
-    print_tree(&stage.library, &records);
+    print_tree(story, &stage.library, &records);
     let matching = matching(&records, &stage.truth()?);
-    println!(
-        "\n{matching} of {} phantoms are where they belong ({:.1} %; review counts as not matching)",
+    story.tell(format_args!("\n{matching} of {} phantoms are where they belong ({:.1} %; review counts as not matching)",
         args.count,
-        100.0 * f64::from(matching) / f64::from(args.count)
-    );
+        100.0 * f64::from(matching) / f64::from(args.count)));
     stage.show_queries(&records)?;
     let sheet = scratch.join("contact-sheet.html");
     demo_files::write_contact_sheet(&sheet, &stage.library, &records)?;
-    println!("\nWhere everything lies:");
+    story.tell(format_args!("\nWhere everything lies:"));
     for (what, place) in [
         ("library", &stage.library),
         ("drop directory", &stage.drop),
@@ -94,16 +112,30 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         ("daemon's log", &stage.log),
         ("contact sheet (open it in a browser)", &sheet),
     ] {
-        println!("  {what:38} {}", place.display());
+        story.tell(format_args!("  {what:38} {}", place.display()));
     }
 
+    if args.json {
+        let outcome = Outcome {
+            dropped,
+            phantoms: args.count,
+            matching,
+            accounted_for: accounted,
+            library: &stage.library,
+            drop_directory: &stage.drop,
+            configuration: &stage.config,
+            log: &stage.log,
+            contact_sheet: &sheet,
+        };
+        write_json(&mut io::stdout(), &outcome)?;
+    }
     let enough = f64::from(matching) >= 0.95 * f64::from(args.count);
     if !accounted {
         eprintln!("\nThe demo failed: not every file is accounted for.");
     } else if !enough {
         eprintln!("\nThe demo failed: fewer than 95 % of the phantoms are where they belong.");
     } else {
-        println!("\nEvery file is accounted for.");
+        story.tell(format_args!("\nEvery file is accounted for."));
     }
     Ok(if accounted && enough {
         ExitCode::SUCCESS
@@ -126,8 +158,24 @@ fn scratch(dir: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(fs::canonicalize(&dir)?)
 }
 
+/// Where the story is told: standard output, unless `--json` needs that.
+struct Story {
+    on_stderr: bool,
+}
+
+impl Story {
+    fn tell(&self, line: std::fmt::Arguments) {
+        if self.on_stderr {
+            eprintln!("{line}");
+        } else {
+            println!("{line}");
+        }
+    }
+}
+
 /// The directories and files of one demo.
 struct Stage {
+    story: Story,
     phantoms: PathBuf,
     drop: PathBuf,
     library: PathBuf,
@@ -139,6 +187,9 @@ struct Stage {
 impl Stage {
     fn set(scratch: &Path, args: &DemoArgs) -> anyhow::Result<Self> {
         let stage = Self {
+            story: Story {
+                on_stderr: args.json,
+            },
             phantoms: scratch.join("phantoms"),
             drop: scratch.join("drop"),
             library: scratch.join("library"),
@@ -241,20 +292,27 @@ impl Stage {
             &demo_files::extras_dir(&self.phantoms),
         ])?;
         let found = demo_files::digests(&[&self.drop, &self.library])?;
-        println!(
+        self.story.tell(format_args!(
             "{} files were dropped; {} are in the drop directory and the library now",
             dropped,
             found.len()
-        );
+        ));
         Ok(expected == found && found.len() == dropped)
     }
 
     fn show_queries(&self, records: &[Value]) -> anyhow::Result<()> {
         let query = ["query", "--view", "lateral", "--limit", "5"];
-        println!("\n$ radsort {}\n{}", query.join(" "), self.radsort(&query)?);
+        self.story.tell(format_args!(
+            "\n$ radsort {}\n{}",
+            query.join(" "),
+            self.radsort(&query)?
+        ));
         let filed = records.iter().find(|record| record["fate"] == "filed");
         if let Some(uid) = filed.and_then(|record| record["sop_instance_uid"].as_str()) {
-            println!("$ radsort show {uid}\n{}", self.radsort(&["show", uid])?);
+            self.story.tell(format_args!(
+                "$ radsort show {uid}\n{}",
+                self.radsort(&["show", uid])?
+            ));
         }
         Ok(())
     }
@@ -405,16 +463,16 @@ fn matching(records: &[Value], truth: &BTreeMap<String, String>) -> u32 {
     right.count() as u32
 }
 
-fn print_tree(library: &Path, records: &[Value]) {
+fn print_tree(story: &Story, library: &Path, records: &[Value]) {
     let mut folders: BTreeMap<String, usize> = BTreeMap::new();
     for record in records {
         *folders
             .entry(demo_files::folder_of(library, record))
             .or_default() += 1;
     }
-    println!("What lies where:");
+    story.tell(format_args!("What lies where:"));
     for (folder, count) in folders {
-        println!("  {count:5}  {folder}");
+        story.tell(format_args!("  {count:5}  {folder}"));
     }
 }
 

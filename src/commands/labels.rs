@@ -1,6 +1,7 @@
 //! `radsort labels`: what people have said about files, in and out.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ const ROWS: usize = 500;
 #[command(after_help = "Examples:
   radsort labels list --pending
   radsort labels accept --all
-  radsort labels reject /srv/library/Fusion/20260101/1.2.3.dcm
+  radsort labels reject /srv/library/frontal-fusion/1.2.3.dcm
   radsort labels import truth.csv             columns sop_instance_uid, category[, person, note, origin]
   radsort labels export --out labels.csv      what `radsort retrain --labels` reads
   radsort labels look                         look at the library now instead of within minutes
@@ -55,6 +56,9 @@ pub struct LabelsArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// List labels, the newest files first.
+    #[command(after_help = "Examples:
+  radsort labels list --pending            what waits for `accept` or `reject`
+  radsort labels list --csv > labels.csv   to look through in a spreadsheet")]
     List {
         /// Only those that wait to be accepted.
         #[arg(long)]
@@ -71,6 +75,9 @@ pub enum Verb {
     },
     /// Write labels as CSV: labels that count, one row a file. No patient's identity, only pseudonyms and UIDs, and notes as
     /// people wrote them.
+    #[command(after_help = "Examples:
+  radsort labels export --out labels.csv
+  radsort labels export --untouched --out all.csv   also what nobody has judged")]
     Export {
         /// Where to; standard output if not given. An existing file is replaced.
         #[arg(long, value_name = "FILE")]
@@ -78,6 +85,9 @@ pub enum Verb {
         /// Also filed files that nobody has judged, with what the model said and origin `untouched`.
         #[arg(long)]
         untouched: bool,
+        /// One JSON object a line instead of CSV.
+        #[arg(long)]
+        json: bool,
         /// Which configuration.
         #[command(flatten)]
         config: ConfigArg,
@@ -85,6 +95,12 @@ pub enum Verb {
     /// Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person, note and origin. No
     /// file is moved. A label that is there already stays, with its origin, person and time; rows of origin `untouched` are
     /// no labels.
+    #[command(after_help = "Examples:
+  radsort labels import truth.csv
+
+The file begins with the names of its columns:
+  sop_instance_uid,category,person,note
+  1.2.826.0.1.3680043.10.1,frontal-fusion,R. Meyer,second look")]
     Import {
         /// The list.
         #[arg(value_name = "CSV")]
@@ -97,10 +113,18 @@ pub enum Verb {
         config: ConfigArg,
     },
     /// Labels that wait count from now on.
+    #[command(after_help = "Examples:
+  radsort labels accept --all
+  radsort labels accept 1.2.826.0.1.3680043.10.1")]
     Accept(SettleArgs),
     /// Labels that wait are forgotten; their files stay where they are.
+    #[command(after_help = "Examples:
+  radsort labels reject --all
+  radsort labels reject /srv/library/frontal-fusion/1.2.3.dcm")]
     Reject(SettleArgs),
     /// Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so.
+    #[command(after_help = "Examples:
+  radsort labels look && radsort labels list --pending")]
     Look {
         /// One JSON object.
         #[arg(long)]
@@ -140,8 +164,9 @@ pub fn run(args: &LabelsArgs) -> anyhow::Result<ExitCode> {
         Verb::Export {
             out,
             untouched,
+            json,
             config,
-        } => export(&config.load()?, out.as_deref(), *untouched),
+        } => export(&config.load()?, out.as_deref(), *untouched, *json),
         Verb::Import { file, json, config } => import(&config.load()?, file, *json),
         Verb::Accept(args) => settle(args, true),
         Verb::Reject(args) => settle(args, false),
@@ -194,13 +219,17 @@ impl LabelRow {
         }
     }
 
-    /// Notes, names and paths are whatever people write.
     fn for_spreadsheet(mut self) -> Self {
-        self.path = no_formula(self.path);
-        for text in [&mut self.person, &mut self.note] {
-            *text = text.take().map(no_formula);
-        }
+        without_formulas(&mut self.path, [&mut self.person, &mut self.note]);
         self
+    }
+}
+
+/// Notes, names and paths are whatever people write.
+fn without_formulas(path: &mut String, texts: [&mut Option<String>; 2]) {
+    *path = no_formula(std::mem::take(path));
+    for text in texts {
+        *text = text.take().map(no_formula);
     }
 }
 
@@ -333,10 +362,9 @@ impl ExportRow {
             None => (entry.category.as_ref()?, Origin::Untouched, entry.filed_us),
         };
         let label = entry.label.as_ref().map(|given| &given.label);
-        let safe = |text: &Option<String>| text.clone().map(no_formula);
         Some(Self {
             sop_instance_uid: entry.sop_instance_uid.as_ref().map(ToString::to_string),
-            path: no_formula(place(entry, roots)),
+            path: place(entry, roots),
             digest: entry.digest.0.clone(),
             category: category.to_string(),
             origin: origin.to_string(),
@@ -348,21 +376,29 @@ impl ExportRow {
             time: when::rfc3339(time_us),
             confidence: entry.confidence,
             by: label.and_then(|label| label.by),
-            person: label.and_then(|label| safe(&label.person)),
-            note: label.and_then(|label| safe(&label.note)),
+            person: label.and_then(|label| label.person.clone()),
+            note: label.and_then(|label| label.note.clone()),
         })
+    }
+
+    fn for_spreadsheet(mut self) -> Self {
+        without_formulas(&mut self.path, [&mut self.person, &mut self.note]);
+        self
     }
 }
 
-fn export(settings: &Settings, out: Option<&Path>, untouched: bool) -> anyhow::Result<ExitCode> {
-    let count = match out {
-        Some(path) => export_to(settings, path, untouched)?,
-        None => {
-            let rows = export_rows(settings, untouched)?;
-            query::ignore_closed_pipe(write_csv(&mut io::stdout().lock(), &rows))?;
-            rows.len()
-        }
-    };
+fn export(
+    settings: &Settings,
+    out: Option<&Path>,
+    untouched: bool,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let rows = export_rows(settings, untouched)?;
+    let count = rows.len();
+    match out {
+        Some(path) => write_export(&mut create(path)?, rows, json)?,
+        None => query::ignore_closed_pipe(write_export(&mut io::stdout().lock(), rows, json))?,
+    }
     eprintln!("{count} labels");
     Ok(ExitCode::SUCCESS)
 }
@@ -370,10 +406,21 @@ fn export(settings: &Settings, out: Option<&Path>, untouched: bool) -> anyhow::R
 /// Writes the labels that count, and `untouched` files as well, as a list that `retrain --labels` reads; says how many.
 pub fn export_to(settings: &Settings, list: &Path, untouched: bool) -> anyhow::Result<usize> {
     let rows = export_rows(settings, untouched)?;
-    let mut file =
-        std::fs::File::create(list).with_context(|| format!("cannot write {}", list.display()))?;
-    write_csv(&mut file, &rows)?;
-    Ok(rows.len())
+    let count = rows.len();
+    write_export(&mut create(list)?, rows, false)?;
+    Ok(count)
+}
+
+fn create(list: &Path) -> anyhow::Result<File> {
+    File::create(list).with_context(|| format!("cannot write {}", list.display()))
+}
+
+fn write_export(out: &mut impl Write, rows: Vec<ExportRow>, json: bool) -> anyhow::Result<()> {
+    if json {
+        return rows.iter().try_for_each(|row| write_json(out, row));
+    }
+    let rows: Vec<_> = rows.into_iter().map(ExportRow::for_spreadsheet).collect();
+    write_csv(out, &rows)
 }
 
 fn export_rows(settings: &Settings, untouched: bool) -> anyhow::Result<Vec<ExportRow>> {

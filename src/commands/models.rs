@@ -43,6 +43,9 @@ pub struct ModelsArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum What {
     /// List the bundles with what they were found to be worth.
+    #[command(after_help = "Examples:
+  radsort models list
+  radsort models list --json")]
     List {
         /// One JSON object a line.
         #[arg(long)]
@@ -52,6 +55,9 @@ pub enum What {
         config: ConfigArg,
     },
     /// Show everything that a bundle says about itself.
+    #[command(after_help = "Examples:
+  radsort models show shipped
+  radsort models show 2.1.0 --json")]
     Show {
         /// Folder name, version, or "name version"; `shipped` for the shipped one.
         version: String,
@@ -63,6 +69,9 @@ pub enum What {
         config: ConfigArg,
     },
     /// Try a bundle, then use it from now on.
+    #[command(after_help = "Examples:
+  radsort models promote 2.1.0
+  radsort models promote shipped     the one that came with the program")]
     Promote {
         /// Folder name, version, or "name version"; `shipped` for the shipped one.
         version: String,
@@ -74,6 +83,8 @@ pub enum What {
         config: ConfigArg,
     },
     /// Go back to the bundle that was in use before.
+    #[command(after_help = "Examples:
+  radsort models rollback")]
     Rollback {
         /// As one JSON object.
         #[arg(long)]
@@ -83,6 +94,9 @@ pub enum What {
         config: ConfigArg,
     },
     /// Keep a bundle that comes from elsewhere (its folder, or bare ONNX files); it is not used before it is promoted.
+    #[command(after_help = "Examples:
+  radsort models import /media/usb/spine-2.1.0
+  radsort models import net.onnx --classes pre:frontal,post:frontal")]
     Import {
         /// What is brought in.
         #[command(flatten)]
@@ -95,6 +109,9 @@ pub enum What {
         config: ConfigArg,
     },
     /// Remove bundles that are neither in use nor among the last ones that were.
+    #[command(after_help = "Examples:
+  radsort models prune
+  radsort models prune --keep 1")]
     Prune {
         /// How many of the last ones in use stay.
         #[arg(long, value_name = "N", default_value_t = 3)]

@@ -46,6 +46,9 @@ pub struct QuarantineArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// List what is in the quarantine, the newest first, each with its reason.
+    #[command(after_help = "Examples:
+  radsort quarantine list
+  radsort quarantine list --json")]
     List {
         /// One JSON object a line.
         #[arg(long)]
@@ -55,6 +58,9 @@ pub enum Verb {
         config: ConfigArg,
     },
     /// Give files back to where they came from.
+    #[command(after_help = "Examples:
+  radsort quarantine release 1.2.826.0.1.3680043.10.1
+  radsort quarantine release /srv/library/_quarantine/*.dcm")]
     Release {
         /// SOP Instance UIDs, paths in the quarantine, or record ids.
         #[arg(value_name = "UID-or-PATH", required = true)]

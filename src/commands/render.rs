@@ -1,13 +1,14 @@
 //! `radsort render`: the picture exactly as the model gets it, before normalisation, as a PNG to look at.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::query::{self, write_json};
 use crate::config::settings::DecoderSettings;
 use crate::decode::pool::Pool;
 use crate::decode::{Content, Intensity, Radiograph, render};
@@ -39,6 +40,20 @@ pub struct RenderArgs {
     /// 16 bits a pixel instead of 8.
     #[arg(long = "16bit")]
     pub sixteen_bit: bool,
+    /// Say as one JSON object a picture what was written.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A picture as `--json` tells of it: the fields are what scripts rely on.
+#[derive(Debug, serde::Serialize)]
+struct Written<'a> {
+    path: &'a Path,
+    /// Pixels.
+    width: u32,
+    /// Pixels.
+    height: u32,
+    bits: u8,
 }
 
 /// Runs the command. The file is decoded in the jail, as the daemon does it.
@@ -80,6 +95,15 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
         let out = numbered(&args.out, index);
         write_png(&out, radiograph, args.sixteen_bit)
             .with_context(|| format!("cannot write {}", out.display()))?;
+        if args.json {
+            let written = Written {
+                path: &out,
+                width: radiograph.width,
+                height: radiograph.height,
+                bits: if args.sixteen_bit { 16 } else { 8 },
+            };
+            query::ignore_closed_pipe(write_json(&mut io::stdout(), &written))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -132,6 +132,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from export" -l out -d 'Where to; standard output if not given. An existing file is replaced' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from export" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from export" -l untouched -d 'Also filed files that nobody has judged, with what the model said and origin `untouched`'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from export" -l json -d 'One JSON object a line instead of CSV'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from import" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from import" -l json -d 'One JSON object a line'
@@ -286,6 +287,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand render" -l out -d 'Where
 complete -c radsort -n "__fish_radsort_using_subcommand render" -l size -d 'Longest side in pixels; the aspect ratio is kept' -r
 complete -c radsort -n "__fish_radsort_using_subcommand render" -l model -d 'Exactly as this bundle\'s classifiers get it; several inputs become several files, numbered from the second on' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand render" -l 16bit -d '16 bits a pixel instead of 8'
+complete -c radsort -n "__fish_radsort_using_subcommand render" -l json -d 'Say as one JSON object a picture what was written'
 complete -c radsort -n "__fish_radsort_using_subcommand render" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l out -d 'Directory for the images and labels.csv; made if missing' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand phantom" -l count -d 'How many images, patients with several each' -r
@@ -312,6 +314,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand demo" -l count -d 'How m
 complete -c radsort -n "__fish_radsort_using_subcommand demo" -l seed -d 'Another seed gives other phantoms' -r
 complete -c radsort -n "__fish_radsort_using_subcommand demo" -l dir -d 'Work in this directory (made if missing, must be empty) instead of a new one below the temporary directory' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand demo" -l model -d 'The bundle to classify with, instead of the shipped one' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand demo" -l json -d 'The outcome as one JSON object on standard output; the story goes to standard error'
 complete -c radsort -n "__fish_radsort_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "run" -d 'Run the service in the foreground'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "sort" -d 'Sort directories once, and exit'
