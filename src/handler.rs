@@ -140,6 +140,7 @@ impl Answers {
             in_flight: now.in_flight as u64,
             oldest_waiting_us: now.oldest_us,
             cannot_take: cannot_take as u64,
+            given_back: 0,
             last_scan_us: now.last_full_scan_us,
             counts: BTreeMap::new(),
             review_rate: rates.review,
@@ -177,13 +178,14 @@ impl Answers {
             tended.values().map(status).collect()
         };
         let index = Arc::clone(&self.engine.state.index);
-        let (mut totals, counts, observed) = blocking(move || {
+        let (mut totals, counts, observed, given_back) = blocking(move || {
             let counters = |prefix| {
                 let counters = index.counters(prefix);
                 counters.map_err(|error| Refusal::failed(&error))
             };
             let (totals, by_watch) = (counters("fate/")?, counters("watch/")?);
-            Ok::<_, Refusal>((totals, by_watch, counters("observed/")?))
+            let observed = counters("observed/")?;
+            Ok::<_, Refusal>((totals, by_watch, observed, counters("held/")?))
         })
         .await??;
         for (key, count) in &observed {
@@ -203,6 +205,7 @@ impl Answers {
             }
         }
         for watch in &mut watches {
+            watch.given_back = given_back.get(&watch.name).copied().unwrap_or_default();
             let prefix = format!("{}/", watch.name);
             watch.counts = counts
                 .iter()

@@ -700,6 +700,9 @@ fn undo_gives_files_back_with_name_mode_time_and_owner_and_they_are_not_taken_ag
     assert!(before.iter().all(|path| path.exists()));
     assert!(site.records().is_empty());
 
+    assert_eq!(daemon.status()["watches"][0]["given_back"], 3);
+    assert!(site.ok(&["status"]).contains("3 files were given back"));
+
     // Let go, they are taken as if they had just been dropped.
     let mut daemon = daemon;
     let would = site.ok(&["undo", "--let-go", "--since", "1h", "--dry-run"]);
@@ -710,6 +713,7 @@ fn undo_gives_files_back_with_name_mode_time_and_owner_and_they_are_not_taken_ag
     assert_eq!(site.digests(), digests);
     let again = site.ok(&["undo", "--let-go", "--since", "1h"]);
     assert!(again.contains("nothing"), "{again}");
+    assert_eq!(daemon.status()["watches"][0]["given_back"], 0);
     daemon.stop();
     site.assert_verified();
 }

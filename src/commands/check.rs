@@ -67,10 +67,17 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             findings.ok("configuration", args.config.path().display());
             service::check_user(&settings, &mut findings);
             let running = service::check_control(&settings, &mut findings);
-            service::check_unit(&settings, &mut findings);
+            let drop_in = service::drop_in(&settings);
+            service::check_unit(&settings, drop_in.as_ref(), &mut findings);
             for watch in &settings.watches {
                 let tree = DropTree::look(watch);
-                drops::check(watch, &settings.library.path, &tree, &mut findings);
+                drops::check(
+                    watch,
+                    &settings.library.path,
+                    &tree,
+                    drop_in.as_ref(),
+                    &mut findings,
+                );
                 shares::check_drop(watch, &tree, &mut findings);
                 neighbours::check(watch, &settings.source, &mut findings);
             }

@@ -105,7 +105,7 @@ fn text(story: &Story, roots: &[(RootId, PathBuf)]) -> String {
         (State::Live, false) if entry.action == Some(Action::Observe) => "would go to ",
         (State::Live, false) => "stays at ",
         (State::Missing, _) => "MISSING, was at ",
-        (State::Released | State::Undone, _) => "given back, was at ",
+        (State::Released | State::Undone | State::LetGo, _) => "given back, was at ",
     };
     out.0.push_str(place);
     out.0.push_str(&path);

@@ -110,6 +110,9 @@ pub struct WatchStatus {
     /// Files that may not be taken (sticky directory, no permission).
     #[serde(default)]
     pub cannot_take: u64,
+    /// Files that were given back (`undo`, `quarantine release`) and not let go: they are not taken again until they change.
+    #[serde(default)]
+    pub given_back: u64,
     /// When the last complete scan ended.
     #[serde(default)]
     pub last_scan_us: Option<i64>,
@@ -341,6 +344,14 @@ impl Status {
                     watch.name, watch.cannot_take
                 );
             }
+            if watch.given_back > 0 {
+                let _ = writeln!(
+                    text,
+                    "{}: {} files were given back and are not taken again until they change or `radsort undo --let-go` \
+                     lets them go",
+                    watch.name, watch.given_back
+                );
+            }
         }
         let total = self
             .totals
@@ -507,6 +518,7 @@ pub(crate) mod tests {
             oldest_waiting_us: Some(9_000_000_000),
             in_flight: 0,
             cannot_take: 0,
+            given_back: 0,
             last_scan_us: None,
             counts: BTreeMap::from([("filed".into(), 5)]),
             review_rate: Some(0.125),

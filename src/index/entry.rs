@@ -28,6 +28,15 @@ pub enum State {
     Released,
     /// It went from the library back to where it came from.
     Undone,
+    /// It was given back, one way or the other, and may be taken again.
+    LetGo,
+}
+
+impl State {
+    /// Whether it was given back and is not taken again until it changes.
+    pub fn is_held(self) -> bool {
+        matches!(self, Self::Released | Self::Undone)
+    }
 }
 
 /// A label and when it was given.

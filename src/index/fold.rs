@@ -94,7 +94,9 @@ impl<'a> Changes<'a> {
             Record::Judged { id, accepted, by } => {
                 self.amend(id, told(), |entry| entry.judged(*accepted, *by))?;
             }
-            Record::LetGo { id, .. } => self.amend(id, told(), |_| ())?,
+            Record::LetGo { id, .. } => {
+                self.amend(id, told(), |entry| entry.state = State::LetGo)?;
+            }
             Record::Library { .. }
             | Record::Promoted { .. }
             | Record::Checkpoint { .. }

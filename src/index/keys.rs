@@ -109,8 +109,12 @@ pub(super) fn of(entry: &Entry) -> Vec<Vec<u8>> {
 }
 
 /// The counters that an entry counts in: `fate/…`, `category/…`, `reason/…`, `model/…`, `label/…`, `watch/<name>/<fate>`, and
-/// of these `observed/<name>/<fate>` if it was only decided on.
+/// of these `observed/<name>/<fate>` if it was only decided on; `held/<name>` alone if it was given back and not let go.
 pub(super) fn counters(entry: &Entry) -> Vec<String> {
+    if entry.state.is_held() {
+        let watch = entry.watch.as_deref().unwrap_or_default();
+        return vec![format!("held/{watch}")];
+    }
     if entry.state != State::Live {
         return Vec::new();
     }

@@ -38,7 +38,7 @@ use keys::Kind;
 use store::{OpenFault, Part, Trees};
 
 /// Raised whenever the same ledger would give another index.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 const CURSOR: &[u8] = b"cursor";
 const SESSION: &[u8] = b"session";

@@ -124,10 +124,9 @@ impl Desk {
                     state: State::Live,
                     ..entry.clone()
                 };
-                let given_back = matches!(entry.state, State::Undone | State::Released);
-                if given_back && query.matches(&as_filed) {
+                if entry.state.is_held() && query.matches(&as_filed) {
                     let name = access::absolute(&self.places, &entry.at);
-                    // What has been let go before is not what this question is about.
+                    // Of what was given back long ago, by an older program, nothing is known.
                     if let Ok(held) = self.held(&entry)? {
                         found.push((name, Ok(held)));
                     }
@@ -137,9 +136,11 @@ impl Desk {
         }
         for what in &which.what {
             let entries = self.index.resolve(&self.places, what)?;
-            let given = |entry: &&Entry| matches!(entry.state, State::Undone | State::Released);
-            let held = match entries.iter().find(given) {
+            let held = match entries.iter().find(|entry| entry.state.is_held()) {
                 Some(entry) => self.held(entry)?,
+                None if entries.iter().any(|entry| entry.state == State::LetGo) => {
+                    Err("it may be taken again already".to_owned())
+                }
                 None => Err("it was not given back".to_owned()),
             };
             found.push((what.clone(), held));
@@ -156,7 +157,6 @@ impl Desk {
                 Record::Undone { held: Some(it), .. } | Record::Released { held: Some(it), .. } => {
                     held = Ok((entry.id.clone(), it));
                 }
-                Record::LetGo { .. } => held = Err("it may be taken again already".to_owned()),
                 _ => {}
             }
         }
@@ -299,7 +299,9 @@ fn undoable(entry: &Entry) -> Result<(), &'static str> {
     match (entry.state, entry.action) {
         _ if !entry.placed => Err("it was never moved"),
         // Recorded as undone, but perhaps still there: an undo that was interrupted can be asked for again.
-        (State::Live | State::Undone, Some(Action::Move)) if entry.fate != Fate::Quarantined => {
+        (State::Live | State::Undone | State::LetGo, Some(Action::Move))
+            if entry.fate != Fate::Quarantined =>
+        {
             Ok(())
         }
         (State::Live, Some(Action::Move)) => {
@@ -308,6 +310,8 @@ fn undoable(entry: &Entry) -> Result<(), &'static str> {
         (State::Live, Some(_)) => Err("it was copied: the original is where it was"),
         (State::Live, None) => Err("radsort did not put it there"),
         (State::Missing, _) => Err("it is missing"),
-        (State::Released | State::Undone, _) => Err("it has been given back already"),
+        (State::Released | State::Undone | State::LetGo, _) => {
+            Err("it has been given back already")
+        }
     }
 }

@@ -291,7 +291,8 @@ impl Comparison<'_> {
 
     /// Whether a file lies as it lay when it was recorded as given back.
     fn is_being_given_back(&self, stranger: &Stranger, entry: &Entry) -> Result<bool, LookError> {
-        if !matches!(entry.state, State::Undone | State::Released) || entry.at != stranger.at {
+        let given_back = entry.state.is_held() || entry.state == State::LetGo;
+        if !given_back || entry.at != stranger.at {
             return Ok(false);
         }
         let since_us = self.desk.given_back_us(&entry.id)?;

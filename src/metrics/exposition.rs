@@ -163,6 +163,11 @@ fn watches(registry: &mut Registry, status: &Status) {
         &|it| Some(it.cannot_take as f64),
     );
     each(
+        "given_back_files",
+        "Files that were given back and not let go: not taken again until they change",
+        &|it| Some(it.given_back as f64),
+    );
+    each(
         "oldest_waiting_seconds",
         "Age of the oldest file without a fate, 0 when none waits",
         &|it| {

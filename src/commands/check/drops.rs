@@ -9,6 +9,7 @@ use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::findings::{Findings, Verdict};
+use super::service::DropIn;
 use super::{Probe, may, probe_name, share_kind};
 use crate::commands::drop_tree::{DropTree, Owned};
 use crate::commands::setup::advice::in_shell;
@@ -24,6 +25,7 @@ pub(super) fn check(
     watch: &WatchSettings,
     library: &Path,
     tree: &DropTree,
+    drop_in: Option<&DropIn>,
     findings: &mut Findings,
 ) {
     let what = format!("watch {}", watch.name);
@@ -60,7 +62,7 @@ pub(super) fn check(
             &what,
             format!("{path} ({notice}): copied from, nothing is removed"),
         ),
-        Action::Move => check_taking(watch, library, &notice, &what, findings),
+        Action::Move => check_taking(watch, library, drop_in, &notice, &what, findings),
     }
     findings.tell(below(watch, &what, tree));
 }
@@ -77,12 +79,23 @@ enum Taking {
 fn check_taking(
     watch: &WatchSettings,
     library: &Path,
+    drop_in: Option<&DropIn>,
     notice: &str,
     what: &str,
     findings: &mut Findings,
 ) {
     let path = watch.path.display();
-    let taking = try_taking(&watch.path, library);
+    let taking = match try_taking(&watch.path, library) {
+        Taking::Rename | Taking::LinkAndUnlink
+            if drop_in.is_some_and(|it| it.parts(&watch.path, library)) =>
+        {
+            Taking::Copy(
+                "systemd grants the service the two directories one by one, which makes two mounts of them; side by side in \
+                 a directory that holds nothing else, `radsort setup` grants them together",
+            )
+        }
+        taking => taking,
+    };
     let own = match &taking {
         Taking::Rename => "renamed into the library".to_owned(),
         Taking::LinkAndUnlink => "linked into the library, then unlinked".to_owned(),

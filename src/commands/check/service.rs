@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
@@ -11,7 +11,7 @@ use super::findings::{Findings, Verdict};
 use super::may;
 use crate::commands::setup::UNITS;
 use crate::commands::setup::grants::{Grant, named};
-use crate::commands::setup::unit::{Unit, grants_exactly};
+use crate::commands::setup::unit::{self, Unit, grants_exactly};
 use crate::config::Settings;
 use crate::config::settings::LogTarget;
 
@@ -66,26 +66,46 @@ pub(super) fn check_control(settings: &Settings, findings: &mut Findings) -> boo
     false
 }
 
-/// Whether systemd lets the service have the directories that the configuration names: where there are systemd and the unit
-/// that reads this configuration.
-pub(super) fn check_unit(settings: &Settings, findings: &mut Findings) {
+/// What `radsort setup` has written for a unit.
+pub(super) struct DropIn {
+    unit: Unit,
+    path: PathBuf,
+    /// `None` where there is none.
+    text: Option<String>,
+}
+
+/// The drop-in of the unit that reads this configuration, where there are systemd and that unit.
+pub(super) fn drop_in(settings: &Settings) -> Option<DropIn> {
     let installed = |unit: &Unit| {
         let places = [UNITS, "/usr/lib/systemd/system", "/lib/systemd/system"];
         places.map(|place| Path::new(place).join(unit.file()).exists()) != [false; 3]
     };
     let unit = Unit::of(&settings.source, None).filter(installed);
-    let Some(unit) = unit.filter(|_| Path::new("/run/systemd/system").is_dir()) else {
-        return;
-    };
+    let unit = unit.filter(|_| Path::new("/run/systemd/system").is_dir())?;
     let path = Path::new(UNITS).join(format!("{}.d/10-setup.conf", unit.service()));
-    let drop_in = match std::fs::read_to_string(&path) {
+    let text = match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         // It is somebody else's, then, and is not judged.
-        Err(_) => return,
+        Err(_) => return None,
     };
-    let verdict = judge_drop_in(&path, drop_in.as_deref(), &named(settings, &unit));
-    findings.tell([verdict]);
+    Some(DropIn { unit, path, text })
+}
+
+impl DropIn {
+    /// Whether the service has to copy what could be renamed here.
+    pub(super) fn parts(&self, drop: &Path, library: &Path) -> bool {
+        let text = self.text.as_deref();
+        text.is_some_and(|text| unit::parts(text, drop, library))
+    }
+}
+
+/// Whether systemd lets the service have the directories that the configuration names.
+pub(super) fn check_unit(settings: &Settings, drop_in: Option<&DropIn>, findings: &mut Findings) {
+    findings.tell(drop_in.map(|drop_in| {
+        let grants = named(settings, &drop_in.unit);
+        judge_drop_in(&drop_in.path, drop_in.text.as_deref(), &grants)
+    }));
 }
 
 fn judge_drop_in(path: &Path, drop_in: Option<&str>, grants: &[Grant]) -> Verdict {

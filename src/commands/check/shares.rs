@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::findings::{Findings, Verdict};
 use super::{Probe, may, probe_name};
 use crate::commands::drop_tree::{DropTree, Lying, Owned, needed};
+use crate::commands::setup::account::Account;
 use crate::config::settings::{Action, LibrarySettings, WatchSettings};
 use crate::watch::ShareKind;
 
@@ -28,7 +29,13 @@ pub(super) fn check_drop(watch: &WatchSettings, tree: &DropTree, findings: &mut 
     let me = Me::now();
     if let Ok(directory) = std::fs::metadata(&watch.path) {
         let allowed = may(&watch.path, needed(watch.action)).is_ok();
-        findings.tell(group(&what, Owned::of(&directory), &me, allowed));
+        findings.tell(group(
+            &what,
+            Owned::of(&directory),
+            &me,
+            allowed,
+            Account::group_name,
+        ));
     }
     findings.tell(future(&what, SystemTime::now(), &tree.files));
     let hidden: Vec<Owned> = tree
@@ -78,7 +85,13 @@ impl Me {
 }
 
 /// A group that would be let in, and we are not in it.
-fn group(what: &str, directory: Owned, me: &Me, allowed: bool) -> Option<Verdict> {
+fn group(
+    what: &str,
+    directory: Owned,
+    me: &Me,
+    allowed: bool,
+    name_of: impl FnOnce(u32) -> Option<String>,
+) -> Option<Verdict> {
     let outside = me.uid != 0 && me.uid != directory.uid && !me.groups.contains(&directory.gid);
     let open_to_group = directory.mode & 0o050 == 0o050;
     let gid = directory.gid;
@@ -86,7 +99,13 @@ fn group(what: &str, directory: Owned, me: &Me, allowed: bool) -> Option<Verdict
         Verdict::error(
             what,
             format!("the directory belongs to group {gid}, and this user is not a member"),
-            format!("usermod -aG \"$(getent group {gid} | cut -d: -f1)\" radsort, then restart the service: groups are read at its start."),
+            match name_of(gid) {
+                Some(name) => format!("usermod -aG {name} radsort, then restart the service: groups are read at its start."),
+                None => format!(
+                    "This machine has no name for group {gid}; give it one and let the service in: groupadd -g {gid} NAME, \
+                     usermod -aG NAME radsort, then restart the service: groups are read at its start."
+                ),
+            },
         )
     })
 }
@@ -404,19 +423,23 @@ mod tests {
     #[test]
     fn a_group_that_we_are_not_in_is_named_only_when_it_is_what_is_missing() {
         let directory = owned(1000, 500, 0o2770);
-        let verdict = group("watch x", directory, &me(), false).unwrap();
+        let named = |_| Some("scanners".to_owned());
+        let verdict = group("watch x", directory, &me(), false, |_| None).unwrap();
+        assert!(verdict.advice.contains("groupadd -g 500"), "{verdict:?}");
+        let verdict = group("watch x", directory, &me(), false, named).unwrap();
+        assert!(verdict.advice.contains("-aG scanners"), "{verdict:?}");
         assert!(verdict.message.contains("group 500") && verdict.advice.contains("usermod"));
         assert_eq!(
-            group("watch x", directory, &me(), true),
+            group("watch x", directory, &me(), true, named),
             None,
             "an ACL lets us in"
         );
         assert_eq!(
-            group("watch x", owned(1000, 990, 0o2770), &me(), false),
+            group("watch x", owned(1000, 990, 0o2770), &me(), false, named),
             None
         );
         assert_eq!(
-            group("watch x", owned(1000, 500, 0o700), &me(), false),
+            group("watch x", owned(1000, 500, 0o700), &me(), false, named),
             None
         );
     }

@@ -41,6 +41,15 @@ impl Account {
         })
     }
 
+    /// The name of a group, wherever the system's groups come from; `None` when it has none.
+    pub fn group_name(gid: u32) -> Option<String> {
+        let mut getent = Command::new("getent");
+        let output = getent.args(["group", &gid.to_string()]).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (name, _) = text.split_once(':')?;
+        Some(name.to_owned())
+    }
+
     /// Runs `work` with this user's rights and no others, on a thread of its own. Only root can do that for others.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         let me = rustix::process::geteuid();

@@ -260,6 +260,15 @@ pub fn grants_exactly(drop_in: &str, grants: &[Grant]) -> bool {
             .all(|line| ways.iter().flatten().any(|way| way == line))
 }
 
+/// Whether a drop-in parts two directories that are written to: each granted by itself is a mount of its own in the
+/// service's eyes, and nothing can be renamed from one into the other.
+pub fn parts(drop_in: &str, one: &Path, other: &Path) -> bool {
+    let granted = |path: &Path| drop_in.lines().any(|line| line == granting(path, true));
+    let by_one = one.ancestors().find(|path| granted(path));
+    let by_other = other.ancestors().find(|path| granted(path));
+    by_one.is_some() && by_other.is_some() && by_one != by_other
+}
+
 /// A path as unit files want it: in quotes, without specifiers. `-` before it: it may be missing.
 fn quoted(prefix: &str, path: &Path) -> String {
     let escaped = path
@@ -314,6 +323,17 @@ mod tests {
         let text = "[[watch]]\npath = \"/in\"\n[library]\npath = \"/lib\"\n[state]\npath = \"/var/lib/radsort\"\n";
         let path = PathBuf::from("/etc/radsort/radsort.toml");
         crate::config::parse(&path, &[(path.clone(), text.into())]).unwrap()
+    }
+
+    #[test]
+    fn directories_that_are_granted_by_one_line_are_one_mount_to_the_service() {
+        let parted = |text: &str, other: &str| parts(text, "/srv/in".as_ref(), other.as_ref());
+        let apart = "[Service]\nReadWritePaths=\"-/srv/lib\"\nReadWritePaths=\"-/srv/in\"\n";
+        assert!(parted(apart, "/srv/lib"));
+        assert!(!parted("ReadWritePaths=\"-/srv\"\n", "/srv/lib"));
+        assert!(!parted("", "/srv/lib"), "nothing is known");
+        let hidden = "ReadWritePaths=\"-/srv/in\"\nBindPaths=\"-/home/x/lib\"\n";
+        assert!(parted(hidden, "/home/x/lib"));
     }
 
     #[test]
