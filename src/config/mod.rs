@@ -5,11 +5,13 @@
 //! added. All problems are reported together, each with file, line and column.
 
 pub mod fragment;
+mod library;
 mod monitoring;
 mod overlap;
 mod read;
 pub mod settings;
 mod units;
+mod watches;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -3,21 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::fragment::{Located, Node, Place, Problems, Section};
+use super::fragment::{Located, Node, Problems, Section};
+use super::library;
 use super::monitoring;
 use super::overlap::{self, Named, Places};
 #[allow(clippy::wildcard_imports)]
 use super::settings::*;
 use super::units;
+use super::watches::{Watch, same_names, watch};
 use crate::domain::CategoryId;
 use crate::domain::decision::ViewThresholds;
-use crate::domain::placement::Template;
 
 const DAY: Duration = Duration::from_hours(24);
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Where filed files go below the library, unless the site says otherwise.
-pub const DEFAULT_TEMPLATE: &str = "{category}/{study_date}/{sop_instance_uid}.dcm";
 
 /// Every key of every section, to say where a misplaced one belongs. `[review.categories]` is free.
 pub const KEYS: &[(&str, &[&str])] = &[
@@ -100,7 +98,7 @@ pub fn settings(source: &Path, tree: Node, problems: &Problems) -> Option<Settin
     let library = top.section("library", "[library]");
     let quarantine = top.section("quarantine", "[quarantine]");
     let duplicates = top.section("duplicates", "[duplicates]");
-    let library = library_settings(library, quarantine, duplicates);
+    let library = library::library(library, quarantine, duplicates);
     let review = review(top.section("review", "[review]"));
     let model = model(top.section("model", "[model]"));
     let runtime = runtime(top.section("runtime", "[runtime]"));
@@ -202,265 +200,6 @@ pub(super) fn finish(section: Section<'_>) {
         .flat_map(|(section, keys)| keys.iter().map(|key| (*section, *key)))
         .collect();
     section.finish(&elsewhere);
-}
-
-struct Watch {
-    settings: WatchSettings,
-    path: Located<PathBuf>,
-    name_place: Place,
-}
-
-fn watch(mut section: Section<'_>) -> Option<Watch> {
-    let path = section.path("path");
-    let name = section.text("name");
-    let recursive = section
-        .boolean("recursive")
-        .is_none_or(|recursive| recursive.value);
-    let settle = if section.is_word("settle", "auto") {
-        None
-    } else {
-        section.duration("settle", Duration::ZERO..=DAY)
-    };
-    let truncated = section.duration("truncated", SECOND..=30 * DAY);
-    let mode = [
-        ("auto", WatchMode::Auto),
-        ("events", WatchMode::Events),
-        ("poll", WatchMode::Poll),
-    ];
-    let mode = section
-        .word("mode", &mode)
-        .map_or(WatchMode::Auto, |mode| mode.value);
-    let poll_interval = section.duration("poll-interval", SECOND..=DAY);
-    let ignore = section
-        .texts("ignore")
-        .map(|ignore| ignore.value)
-        .unwrap_or_default();
-    let actions = [
-        ("observe", Action::Observe),
-        ("copy", Action::Copy),
-        ("move", Action::Move),
-    ];
-    let action = section
-        .word("action", &actions)
-        .map_or(Action::Move, |action| action.value);
-    let trusted = section
-        .boolean("trusted")
-        .is_some_and(|trusted| trusted.value);
-    let non_dicom = [
-        ("leave", NonDicom::Leave),
-        ("quarantine", NonDicom::Quarantine),
-    ];
-    let non_dicom = section
-        .word("non-dicom", &non_dicom)
-        .map_or(NonDicom::Leave, |word| word.value);
-    let executables = [
-        ("quarantine", Executables::Quarantine),
-        ("accept", Executables::Accept),
-    ];
-    let executables = section
-        .word("executables", &executables)
-        .map_or(Executables::Quarantine, |word| word.value);
-    let other = [("leave", OtherDicom::Leave), ("move", OtherDicom::Move)];
-    let other = section
-        .word("other", &other)
-        .map_or(OtherDicom::Leave, |word| word.value);
-    let media = [
-        ("leave", Media::Leave),
-        ("copy", Media::Copy),
-        ("move", Media::Move),
-    ];
-    let media = section
-        .word("media", &media)
-        .map_or(Media::Leave, |word| word.value);
-    let max_size = section
-        .parsed(
-            "max-size",
-            "a size such as \"512MiB\" or \"4GiB\"",
-            |text| {
-                units::size(text)
-                    .filter(|size| *size > 0)
-                    .ok_or_else(|| format!("{text:?} is no size"))
-            },
-        )
-        .map_or(4 << 30, |size| size.value);
-    let max_rate = section
-        .number("max-rate", 0.0, 1e6)
-        .map(|rate| rate.value)
-        .filter(|rate| *rate > 0.0);
-
-    let truncated_or_default = truncated
-        .as_ref()
-        .map_or(Duration::from_hours(1), |limit| limit.value);
-    if let Some(settle) = settle
-        .as_ref()
-        .filter(|settle| settle.value >= truncated_or_default)
-    {
-        let message = format!("settle must be shorter than truncated ({truncated_or_default:?})");
-        section.note(&settle.place, message);
-    }
-    if let (None, Some(truncated)) = (
-        &settle,
-        truncated
-            .as_ref()
-            .filter(|limit| limit.value <= 120 * SECOND),
-    ) {
-        section.note(
-            &truncated.place,
-            "truncated must be longer than settle (up to 120 s when it is \"auto\")",
-        );
-    }
-    for glob in &ignore {
-        if let Err(error) = globset::Glob::new(&glob.value) {
-            section.note(&glob.place, format!("ignore: {error}"));
-        }
-    }
-    if action != Action::Move
-        && (trusted || other == OtherDicom::Move || non_dicom == NonDicom::Quarantine)
-    {
-        section.problem(
-            "trusted = true, other = \"move\" and non-dicom = \"quarantine\" move files, but action is not \"move\"",
-        );
-    }
-
-    let Some(path) = path else {
-        section.problem("path is missing (or not usable): the drop directory, absolute");
-        finish(section);
-        return None;
-    };
-    let named = name
-        .clone()
-        .map_or_else(|| default_name(&path.value), |name| Some(name.value));
-    let name_place = name.map_or_else(|| path.place.clone(), |name| name.place);
-    let good = |name: &String| {
-        (1..=64).contains(&name.len()) && !name.contains(|c: char| c.is_control() || c == '/')
-    };
-    let Some(name) = named.filter(good) else {
-        section.note(
-            &name_place,
-            "name: give it a name of 1 to 64 bytes without '/' or control characters",
-        );
-        finish(section);
-        return None;
-    };
-    finish(section);
-    let settings = WatchSettings {
-        name,
-        path: path.value.clone(),
-        recursive,
-        settle: settle.map(|settle| settle.value),
-        truncated: truncated_or_default,
-        mode,
-        poll_interval: poll_interval.map_or(Duration::from_secs(30), |interval| interval.value),
-        ignore: ignore.into_iter().map(|glob| glob.value).collect(),
-        action,
-        trusted,
-        non_dicom,
-        executables,
-        other,
-        media,
-        max_size,
-        max_rate,
-    };
-    Some(Watch {
-        settings,
-        path,
-        name_place,
-    })
-}
-
-fn default_name(path: &Path) -> Option<String> {
-    Some(path.file_name()?.to_str()?.to_owned())
-}
-
-struct Library {
-    settings: LibrarySettings,
-    path: Located<PathBuf>,
-    quarantine: Located<PathBuf>,
-    duplicates: Located<PathBuf>,
-}
-
-fn library_settings(
-    mut section: Section<'_>,
-    mut quarantine: Section<'_>,
-    mut duplicates: Section<'_>,
-) -> Option<Library> {
-    let path = section.path("path");
-    let template = section.parsed("template", "a path with fields in braces", |text| {
-        Template::parse(text)
-            .map(|template| (template, text.to_owned()))
-            .map_err(|error| error.to_string())
-    });
-    let file_mode = mode(&mut section, "file-mode", 0o640, 0o600, 0o666);
-    let directory_mode = mode(&mut section, "directory-mode", 0o2750, 0o700, 0o2777);
-    let quarantine_path = quarantine.path("path");
-    let duplicates_path = duplicates.path("path");
-    if path.is_none() {
-        section.problem(
-            "path is missing (or not usable): the directory where files are filed, absolute",
-        );
-    }
-    finish(section);
-    finish(quarantine);
-    finish(duplicates);
-
-    let path = path?;
-    let below = |name: &str| Located {
-        value: path.value.join(name),
-        place: path.place.clone(),
-    };
-    let quarantine = quarantine_path.unwrap_or_else(|| below("_quarantine"));
-    let duplicates = duplicates_path.unwrap_or_else(|| below("_duplicates"));
-    let (template, template_text) = match template {
-        Some(template) => template.value,
-        None => (
-            Template::parse(DEFAULT_TEMPLATE).ok()?,
-            DEFAULT_TEMPLATE.to_owned(),
-        ),
-    };
-    let settings = LibrarySettings {
-        path: path.value.clone(),
-        template,
-        template_text,
-        file_mode,
-        directory_mode,
-        quarantine: quarantine.value.clone(),
-        duplicates: duplicates.value.clone(),
-    };
-    Some(Library {
-        settings,
-        path,
-        quarantine,
-        duplicates,
-    })
-}
-
-/// Permission bits in octal, between what radsort itself needs and what makes sense.
-fn mode(
-    section: &mut Section<'_>,
-    key: &'static str,
-    default: u32,
-    needed: u32,
-    allowed: u32,
-) -> u32 {
-    let expected = format!("an octal number in quotes, e.g. \"{default:04o}\"");
-    let read = section.parsed(key, &expected, |text| {
-        let mode = u32::from_str_radix(text, 8)
-            .ok()
-            .filter(|_| (3..=4).contains(&text.len()));
-        match mode {
-            Some(mode) if mode & !allowed != 0 => {
-                Err(format!("{text:?} has bits outside {allowed:04o}"))
-            }
-            Some(mode) if mode & needed != needed => {
-                Err(format!("{text:?} lacks {needed:04o}, which radsort needs"))
-            }
-            Some(mode) => Ok(mode),
-            None => Err(format!(
-                "{text:?} is no octal number of three or four digits"
-            )),
-        }
-    });
-    read.map_or(default, |mode| mode.value)
 }
 
 fn review(mut section: Section<'_>) -> ReviewSettings {
@@ -687,26 +426,6 @@ fn log_filter(text: &str) -> Result<String, String> {
     match parts.find(|&part| !part.is_empty() && !known(part)) {
         Some(part) if !text.contains('[') => Err(format!("{part:?} is no level")),
         _ => Ok(text.to_owned()),
-    }
-}
-
-fn same_names<'w>(watches: impl Iterator<Item = &'w Watch>, problems: &Problems) {
-    let mut seen: Vec<&Watch> = Vec::new();
-    for watch in watches {
-        if let Some(first) = seen
-            .iter()
-            .find(|first| first.settings.name == watch.settings.name)
-        {
-            let name = &watch.settings.name;
-            problems.add(
-                &watch.name_place,
-                format!(
-                    "the name {name:?} is taken at {}: set another name",
-                    first.name_place
-                ),
-            );
-        }
-        seen.push(watch);
     }
 }
 
