@@ -1,6 +1,7 @@
 //! A directory that radsort works in, held by a descriptor: every path below it is walked beneath it, without
 //! following a symbolic link (`openat2`, `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`), whatever others do to the tree.
 
+mod mounts;
 mod rename;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{Access, AtFlags, DirEntry, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+pub use self::mounts::{Whereabouts, is_mount_point};
 pub use self::rename::{Offers, aside_name, may_have_two_names};
 use crate::domain::{Fingerprint, RelPath};
 use crate::sys::mask::without_mask;
@@ -27,6 +29,7 @@ pub struct Root {
     dir: OwnedFd,
     device: u64,
     inode: u64,
+    mounted: bool,
     offers: Offers,
     /// Directories whose names are known to be on disk.
     durable: Mutex<HashSet<RelPath>>,
@@ -89,12 +92,14 @@ impl Root {
             Mode::empty(),
         )?;
         let stat = rustix::fs::fstat(&dir)?;
+        let mounted = mounts::mount_attribute(&dir)?.unwrap_or(false);
         let offers = Offers::default();
         Ok(Self {
             path: path.to_owned(),
             dir,
             device: stat.st_dev,
             inode: stat.st_ino,
+            mounted,
             offers,
             durable: Mutex::default(),
         })

@@ -191,7 +191,7 @@ impl Filer {
     ) -> Result<RecoverReport, FilingError> {
         self.ask(|reply| Message::Recover {
             watch: watch.to_owned(),
-            root,
+            at: root.whereabouts(),
             reply: Some(reply),
         })
         .await

@@ -31,7 +31,7 @@ use super::recover::{RecoverReport, Resolution};
 use super::replay::{Opened, Replay};
 use super::request::{FilingError, FilingRequest, HoldReason, Outcome};
 use super::timing::Timing;
-use crate::root::Root;
+use crate::root::{Root, Whereabouts};
 
 /// The most messages that one group takes in.
 const GROUP: usize = 256;
@@ -58,10 +58,11 @@ pub(super) enum Message {
     },
     Recover {
         watch: String,
-        root: Arc<Root>,
+        at: Whereabouts,
         reply: Option<oneshot::Sender<RecoverReport>>,
     },
     Recovered {
+        at: Whereabouts,
         resolved: Vec<(Intent, Resolution)>,
         reply: Option<oneshot::Sender<RecoverReport>>,
     },
@@ -142,9 +143,9 @@ pub(super) struct Worker {
     /// Requests between their arrival and their answer.
     under_way: usize,
     recovering_since: HashMap<String, Instant>,
-    /// Watches with an Intent that could be neither finished nor undone, their roots, and since when: recovery tries again,
-    /// whether or not another file comes.
-    stuck: HashMap<String, (Arc<Root>, Instant)>,
+    /// Watches with an Intent that could be neither finished nor undone, where they lie, and since when: recovery tries
+    /// again, whether or not another file comes. They are opened for each attempt: held open, they could not be unmounted.
+    stuck: HashMap<String, (Whereabouts, Instant)>,
     /// Whether the last group could not be written (said once, not at each attempt).
     unwritable: bool,
     stopping: Option<Vec<oneshot::Sender<()>>>,
@@ -286,7 +287,7 @@ impl Worker {
                     return Ok(());
                 }
                 self.under_way += 1;
-                self.recover(&request.watch, &request.root, None);
+                self.recover(&request.watch, request.root.whereabouts(), None);
                 self.admit(request, source, reply)
             }
             Message::Checked { pending, checked } => {
@@ -297,12 +298,16 @@ impl Worker {
                 self.carried(*underway, carried);
                 self.wake()
             }
-            Message::Recover { watch, root, reply } => {
-                self.recover(&watch, &root, Some(reply));
+            Message::Recover { watch, at, reply } => {
+                self.recover(&watch, at, Some(reply));
                 Ok(())
             }
-            Message::Recovered { resolved, reply } => {
-                self.recovered(resolved, reply);
+            Message::Recovered {
+                at,
+                resolved,
+                reply,
+            } => {
+                self.recovered(&at, resolved, reply);
                 Ok(())
             }
             Message::Append { records, reply } => {

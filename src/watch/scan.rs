@@ -7,12 +7,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
 use super::ignore::Ignore;
 use crate::domain::RelPath;
-use crate::root::Root;
+use crate::root::{Root, is_mount_point};
 
 /// Something that the walk came upon.
 #[derive(Debug)]
@@ -258,32 +258,6 @@ pub fn below(
     match directory {
         Some(directory) => directory.join(name),
         None => RelPath::new(name),
-    }
-}
-
-/// Whether an open directory is where a filesystem is mounted. Kernels before 5.8 do not say; then another device number
-/// counts.
-pub fn is_mount_point(dir: &OwnedFd, root: &Root) -> io::Result<bool> {
-    match mount_attribute(dir)? {
-        Some(mounted) => Ok(mounted),
-        None => Ok(rustix::fs::fstat(dir)?.st_dev != root.device()),
-    }
-}
-
-/// What statx(2) says about being a mount point, `None` where it does not say.
-pub fn mount_attribute(dir: impl AsFd) -> io::Result<Option<bool>> {
-    match rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()) {
-        Ok(stat)
-            if stat
-                .stx_attributes_mask
-                .contains(StatxAttributes::MOUNT_ROOT) =>
-        {
-            Ok(Some(
-                stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
-            ))
-        }
-        Ok(_) | Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

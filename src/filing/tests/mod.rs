@@ -6,6 +6,7 @@ mod faults;
 mod filing;
 mod recovery;
 mod second_names;
+mod stuck;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,11 +39,27 @@ type Inner = (
 #[derive(Default)]
 pub(super) struct Memory {
     inner: Mutex<Inner>,
+    applied: tokio::sync::Notify,
 }
 
 impl Memory {
     fn records(&self) -> Vec<Record> {
         self.inner.lock().unwrap().2.clone()
+    }
+
+    /// Waits for such a record.
+    async fn told(&self, such: impl Fn(&Record) -> bool) {
+        let found = async {
+            loop {
+                let more = self.applied.notified();
+                if self.records().iter().any(&such) {
+                    return;
+                }
+                more.await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(30);
+        tokio::time::timeout(limit, found).await.unwrap();
     }
 }
 
@@ -75,6 +92,7 @@ impl Catalogue for Memory {
                 _ => {}
             }
         }
+        self.applied.notify_one();
         Ok(())
     }
 

@@ -10,11 +10,12 @@ use super::{After, Entry, Message, Worker};
 use crate::domain::placement::RootId;
 use crate::filing::record::{Intent, Record};
 use crate::filing::recover::{Claims, RecoverReport, Resolution, resolve};
-use crate::root::Root;
+use crate::root::Whereabouts;
 use crate::telemetry::Event;
 
 /// How long between two attempts to recover a watch that nobody has asked for.
-pub(super) const RECOVER_AGAIN: Duration = Duration::from_secs(10);
+pub(super) const RECOVER_AGAIN: Duration =
+    Duration::from_millis(if cfg!(test) { 100 } else { 10_000 });
 
 impl Worker {
     /// Has the open Intents of a watch looked after. Without a `reply` it is not asked for too often.
@@ -22,7 +23,7 @@ impl Worker {
     pub(super) fn recover(
         &mut self,
         watch: &str,
-        root: &Arc<Root>,
+        at: Whereabouts,
         asked: Option<Option<oneshot::Sender<RecoverReport>>>,
     ) {
         let neglected =
@@ -44,7 +45,7 @@ impl Worker {
         let reply = asked.flatten();
         let share = match self.shares.of(&RootId::Watch(watch.to_owned())) {
             Ok(share) if !intents.is_empty() => share,
-            _ => return self.recovered(Vec::new(), reply),
+            _ => return self.recovered(&at, Vec::new(), reply),
         };
         self.recovering_since
             .insert(watch.to_owned(), Instant::now());
@@ -53,19 +54,34 @@ impl Worker {
         self.under_way += 1;
         let (destinations, messages) = (Arc::clone(&self.destinations), self.messages.clone());
         let catalogue = Arc::clone(&self.catalogue);
-        let root = Arc::clone(root);
         share.submit(move || {
-            let (roots, claims) = (destinations.current(), Claims::default());
+            let claims = Claims::default();
+            let opened = match (destinations.current(), at.open()) {
+                (Ok(roots), Ok(source)) => Ok((roots, source)),
+                (Err(reason), _) => Err(reason.to_string()),
+                (_, Err(error)) => Err(format!("{}: {error}", at.path().display())),
+            };
             let resolve = |intent: Intent| {
-                let resolution = match &roots {
-                    Ok(roots) => resolve(&intent, roots, &root, &claims, &*catalogue),
-                    Err(reason) => Resolution::Wait(reason.to_string()),
+                let resolution = match &opened {
+                    Ok((roots, source)) => resolve(&intent, roots, source, &claims, &*catalogue),
+                    Err(why) => Resolution::Wait(why.clone()),
                 };
                 (intent, resolution)
             };
             let resolved = intents.into_iter().map(resolve).collect();
-            let _ = messages.send(Message::Recovered { resolved, reply });
+            drop(opened); // whoever hears of it may unmount it
+            let _ = messages.send(Message::Recovered {
+                at,
+                resolved,
+                reply,
+            });
         });
+    }
+
+    /// Remembers that an Intent is to be looked after again.
+    pub(super) fn is_stuck(&mut self, intent: &Intent, at: &Whereabouts) {
+        let since = (at.clone(), Instant::now());
+        self.stuck.insert(intent.watch.clone(), since);
     }
 
     /// Tries again where an Intent got stuck; no more when none is open there.
@@ -76,10 +92,10 @@ impl Worker {
         let mut stuck = std::mem::take(&mut self.stuck);
         let open = &self.replay.open;
         stuck.retain(|watch, _| open.values().any(|intent| intent.watch == *watch));
-        for (watch, (root, since)) in &stuck {
+        for (watch, (at, since)) in &stuck {
             // Folders that are being moved have a moment to arrive.
             if since.elapsed() >= RECOVER_AGAIN {
-                self.recover(watch, root, None);
+                self.recover(watch, at.clone(), None);
             }
         }
         self.stuck = stuck;
@@ -87,6 +103,7 @@ impl Worker {
 
     pub(super) fn recovered(
         &mut self,
+        at: &Whereabouts,
         resolved: Vec<(Intent, Resolution)>,
         reply: Option<oneshot::Sender<RecoverReport>>,
     ) {
@@ -115,6 +132,7 @@ impl Worker {
                 }
                 Resolution::Wait(why) => {
                     self.attended.remove(&id);
+                    self.is_stuck(&intent, at);
                     report.waiting.push(why);
                     continue;
                 }

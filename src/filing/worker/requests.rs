@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 
 use super::{After, Entry, Message, Pending, Reply, Underway, Worker};
 use crate::config::settings::Action;
@@ -257,8 +256,7 @@ impl Worker {
             ),
             // The Intent stays open; recovery looks after it before the watch's next file, and without one.
             Carried::Stuck(outcome) => {
-                let since = (root, Instant::now());
-                self.stuck.insert(intent.watch.clone(), since);
+                self.is_stuck(&intent, &root.whereabouts());
                 self.release(&intent);
                 return self.answer(reply, outcome);
             }

@@ -14,7 +14,7 @@ use crate::domain::settle::Moment;
 use crate::root::Root;
 use crate::telemetry::Event;
 use crate::watch::events::Events;
-use crate::watch::scan::{Scan, mount_attribute};
+use crate::watch::scan::Scan;
 use crate::watch::share::ShareKind;
 use crate::watch::status::now_us;
 
@@ -62,8 +62,7 @@ impl IoThread {
     pub(super) fn open(&mut self) -> io::Result<Online> {
         let settings = &self.setup.settings;
         let root = Root::open(&settings.path)?;
-        let mounted = mount_attribute(root.dir())?.unwrap_or(false);
-        if self.mounted && !mounted {
+        if self.mounted && !root.is_mounted() {
             return Err(io::Error::other("nothing is mounted there any more"));
         }
         root.open_dir(None)?;
@@ -77,7 +76,7 @@ impl IoThread {
                 Err(error) => deaf = Some(format!("inotify cannot be used: {error}")),
             }
         }
-        self.mounted |= mounted;
+        self.mounted |= root.is_mounted();
         Ok(Online {
             root: Arc::new(root),
             share,
