@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -84,12 +84,18 @@ pub struct Destinations {
     open: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum State {
-    #[default]
-    Unknown,
+    /// With the lock, while whoever is still filing there holds it: nobody else's lock keeps us out then.
+    Away(Weak<File>),
     Open(Arc<Roots>),
     Closed,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Away(Weak::new())
+    }
 }
 
 impl Destinations {
@@ -130,9 +136,12 @@ impl Destinations {
     /// filesystem, and may hang with it.
     pub fn current(&self) -> Result<Arc<Roots>, HoldReason> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match std::mem::take(&mut *open) {
-            State::Unknown => None,
-            State::Open(roots) => Some(roots),
+        let (before, lock) = match std::mem::take(&mut *open) {
+            State::Away(lock) => (None, lock.upgrade()),
+            State::Open(roots) => {
+                let lock = Arc::clone(&roots.lock);
+                (Some(roots), Some(lock))
+            }
             State::Closed => {
                 *open = State::Closed;
                 return Err(HoldReason::Offline(
@@ -150,7 +159,10 @@ impl Destinations {
             *open = State::Open(Arc::clone(roots));
             return Ok(Arc::clone(roots));
         }
-        let roots = Arc::new(self.open_roots(before.as_deref())?);
+        if let Some(lock) = &lock {
+            *open = State::Away(Arc::downgrade(lock));
+        }
+        let roots = Arc::new(self.open_roots(lock)?);
         *open = State::Open(Arc::clone(&roots));
         Ok(roots)
     }
@@ -168,7 +180,7 @@ impl Destinations {
         }
     }
 
-    fn open_roots(&self, before: Option<&Roots>) -> Result<Roots, HoldReason> {
+    fn open_roots(&self, held: Option<Arc<File>>) -> Result<Roots, HoldReason> {
         let library = Root::open(&self.library).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 HoldReason::Offline(RootId::Library, "the directory does not exist".into())
@@ -177,8 +189,8 @@ impl Destinations {
         })?;
         let library = library.offering(self.offers);
         let marker = self.check_marker(&library)?;
-        let lock = match before {
-            Some(before) if same_file(&before.lock, &marker) => Arc::clone(&before.lock),
+        let lock = match held {
+            Some(lock) if same_file(&lock, &marker) => lock,
             _ => Arc::new(lock(marker)?),
         };
         let quarantine = self.open_other(&library, &self.quarantine, &RootId::Quarantine)?;

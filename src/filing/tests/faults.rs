@@ -401,6 +401,28 @@ async fn two_installations_never_file_into_one_library() {
     );
 }
 
+/// Whoever is filing there keeps the lock meanwhile.
+#[test]
+fn a_library_that_could_not_be_read_for_a_moment_is_still_ours() {
+    let bench = Bench::new();
+    let destinations = bench.destinations(None);
+    let filing = destinations.current().unwrap();
+    let marker = bench.library.join(super::super::destinations::MARKER);
+    let aside = bench.state.join("marker");
+    for _ in 0..2 {
+        fs::rename(&marker, &aside).unwrap();
+        // The second look knows no more of it than the first has kept.
+        assert!(destinations.current().is_err() && destinations.current().is_err());
+        fs::rename(&aside, &marker).unwrap();
+        destinations.current().unwrap();
+    }
+    drop(filing);
+    destinations.current().unwrap();
+    // While another's is another's.
+    let others = bench.destinations(None).current();
+    assert!(others.is_err_and(|why| why.to_string().contains("another radsort")));
+}
+
 #[tokio::test]
 async fn a_full_library_holds_files_back_and_leaves_nothing_half_written() {
     let local = tempfile::tempdir().unwrap();
