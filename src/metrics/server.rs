@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exposition;
 use crate::control::server::Listener;
-use crate::control::server::places::Places;
+use crate::control::server::places::{Places, Silent};
 use crate::control::status::{Status, WatchState};
 
 /// What a client may use up.
@@ -146,10 +146,7 @@ async fn accept<S, F, P>(
                 let (pages, silent) = (Arc::clone(&pages), places.silent());
                 tokio::spawn(async move {
                     let _place = place;
-                    tokio::select! {
-                        () = silent.gives_way() => {}
-                        () = converse(stream, &pages, limits) => {}
-                    }
+                    converse(stream, &pages, silent, limits).await;
                 });
             }
             // Out of descriptors, usually: try again when that has passed.
@@ -164,13 +161,19 @@ async fn accept<S, F, P>(
     }
 }
 
+/// Serves a client, which gives way to others until it has asked for something.
 async fn converse<P: Pages>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     pages: &Arc<P>,
+    silent: Silent,
     limits: Limits,
 ) {
-    let answer = service_fn(|request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(answer(&request, &**pages).await)
+    let to_give_way = silent.to_give_way();
+    let silent = Mutex::new(Some(silent));
+    let speaks = || silent.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let answer = service_fn(|request: Request<Incoming>| {
+        drop(speaks());
+        async move { Ok::<_, Infallible>(answer(&request, &**pages).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -178,10 +181,19 @@ async fn converse<P: Pages>(
         .max_buf_size(limits.bytes)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);
-    match timeout(limits.time, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a metrics client has gone"),
-        Err(_) => tracing::debug!("a metrics client took too long"),
+    let gives_way = async {
+        to_give_way.cancelled().await;
+        if speaks().is_none() {
+            std::future::pending::<()>().await; // it has just asked, and stays
+        }
+    };
+    tokio::select! {
+        () = gives_way => {}
+        served = timeout(limits.time, connection) => match served {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a metrics client has gone"),
+            Err(_) => tracing::debug!("a metrics client took too long"),
+        },
     }
 }
 
@@ -219,4 +231,74 @@ fn plain(code: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     headers.insert(CONTENT_TYPE, format);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// Makes its page when it is let.
+    #[derive(Default)]
+    struct Slow {
+        asked: Notify,
+        let_go: Notify,
+    }
+
+    impl Pages for Slow {
+        async fn metrics(&self) -> Page {
+            self.asked.notify_one();
+            self.let_go.notified().await;
+            self.health().await
+        }
+
+        async fn health(&self) -> Page {
+            let text = "a page\n".into();
+            Page { ok: true, text }
+        }
+
+        async fn readiness(&self) -> Page {
+            self.health().await
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_being_served_keeps_its_place_and_whoever_is_silent_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (pages, limits) = (
+            Arc::<Slow>::default(),
+            Limits {
+                clients: 1,
+                ..Limits::default()
+            },
+        );
+        let stop = CancellationToken::new();
+        tokio::spawn(serve_tcp(
+            listener,
+            Arc::clone(&pages),
+            limits,
+            stop.clone(),
+        ));
+        let connect = async || TcpStream::connect(address).await.unwrap();
+        let mut silent = connect().await;
+        let mut served = connect().await;
+        served
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        pages.asked.notified().await;
+        let mut text = String::new();
+        assert_eq!(silent.read_to_string(&mut text).await.unwrap(), 0);
+        // One too many, while everybody is being served.
+        assert_eq!(connect().await.read_to_string(&mut text).await.unwrap(), 0);
+        pages.let_go.notify_one();
+        served.read_to_string(&mut text).await.unwrap();
+        assert!(text.ends_with("a page\n"), "{text}");
+        stop.cancel();
+    }
 }

@@ -91,6 +91,11 @@ impl Silent {
     pub async fn gives_way(&self) {
         self.gives_way.cancelled().await;
     }
+
+    /// Cancelled when another needs its place.
+    pub fn to_give_way(&self) -> CancellationToken {
+        self.gives_way.clone()
+    }
 }
 
 impl Drop for Silent {
