@@ -35,6 +35,7 @@ use crate::model::Model;
 use crate::model::store::Store;
 use crate::model::trial;
 use crate::monitor::Monitor;
+use crate::service_manager::ServiceManager;
 use crate::sys::heap;
 use crate::telemetry::Event;
 use crate::watch::{Consumed, WatchState, WatchStatus, Watcher};
@@ -77,10 +78,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(event = %Event::Starting, version, "radsort {version} is starting");
 
+    let manager = Arc::new(ServiceManager::from_environment());
     let socket = settings.control.socket.clone();
     let starting = async {
-        wait_for_room(&settings.state).await;
-        let opening = tokio::task::spawn_blocking(move || Engine::open(settings, &say_progress));
+        wait_for_room(&manager, &settings.state).await;
+        let told = Arc::clone(&manager);
+        let say = move |what: &str| say_progress(&told, what);
+        let opening = tokio::task::spawn_blocking(move || Engine::open(settings, &say));
         let engine = opening.await??;
         for alarm in engine.state.recover().await? {
             engine.note_error(&alarm);
@@ -89,7 +93,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     };
     let engine = tokio::select! {
         engine = starting => Arc::new(engine?),
-        never = ask_for_more_time() => match never {},
+        never = ask_for_more_time(&manager) => match never {},
         _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
@@ -110,6 +114,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         watches,
         tasks: TaskTracker::new(),
         monitor: Arc::clone(&monitor),
+        manager: Arc::clone(&manager),
     };
     for watch in &engine.settings().watches {
         daemon.start_watch(watch)?;
@@ -128,9 +133,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         .tasks
         .spawn(Arc::clone(&monitor).keep_looking(stop.clone()));
     if let Some(limit) = watchdog::wanted() {
-        tokio::spawn(watchdog::keep(Arc::clone(&engine), limit, stop.clone()));
+        let (engine, manager) = (Arc::clone(&engine), Arc::clone(&manager));
+        tokio::spawn(watchdog::keep(engine, manager, limit, stop.clone()));
     }
-    notify(&[NotifyState::Ready, NotifyState::Status(&monitor.line())]);
+    manager.must_hear(&[NotifyState::Ready, NotifyState::Status(&monitor.line())]);
     let (model, provider) = daemon.model();
     tracing::info!(event = %Event::Ready, model, provider, "ready: {model} on {provider}");
     if let Some(promise) = engine.services().model.promise() {
@@ -160,7 +166,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
             }
             _ = ticks.tick() => {
                 let line = monitor.line();
-                notify(&[NotifyState::Status(&line)]);
+                manager.tell(&[NotifyState::Status(&line)]);
                 tokio::spawn(ask_filer(Arc::clone(&engine)));
                 if giving.is_due(Instant::now(), line != told) {
                     tokio::task::spawn_blocking(heap::give_back);
@@ -170,7 +176,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         }
     };
 
-    notify(&[
+    manager.must_hear(&[
         NotifyState::Stopping,
         NotifyState::Status("finishing what is under way"),
     ]);
@@ -191,6 +197,7 @@ struct Daemon {
     watches: Watches,
     tasks: TaskTracker,
     monitor: Arc<Monitor>,
+    manager: Arc<ServiceManager>,
 }
 
 impl Daemon {
@@ -202,7 +209,8 @@ impl Daemon {
 
     /// Reads the configuration again, makes everything ready aside, then swaps.
     async fn reload(&self) -> Result<(), String> {
-        notify(&[NotifyState::Reloading, monotonic_now()]);
+        self.manager
+            .must_hear(&[NotifyState::Reloading, monotonic_now()]);
         let result = self
             .try_reload()
             .await
@@ -219,7 +227,7 @@ impl Daemon {
     /// After a reload whose outcome has been noted: the line says it.
     async fn is_ready_again(&self) {
         self.monitor.look().await;
-        notify(&[
+        self.manager.must_hear(&[
             NotifyState::Ready,
             NotifyState::Status(&self.monitor.line()),
         ]);
@@ -437,7 +445,7 @@ async fn ask_filer(engine: Arc<Engine>) {
 }
 
 /// Waits until ledger and index have room to be opened: a service that fails for that again and again helps nobody.
-async fn wait_for_room(state: &Path) {
+async fn wait_for_room(manager: &ServiceManager, state: &Path) {
     let mut said = false;
     loop {
         let state = state.to_owned();
@@ -452,24 +460,24 @@ async fn wait_for_room(state: &Path) {
                 RESERVE >> 20
             );
             tracing::error!(event = %Event::LedgerUnwritable, "{what}");
-            notify(&[NotifyState::Status(&what)]);
+            manager.tell(&[NotifyState::Status(&what)]);
         }
         tokio::time::sleep(STATUS_EVERY).await;
     }
 }
 
 /// Tells the service manager and the log what is being done while starting, and asks for more time.
-fn say_progress(what: &str) {
+fn say_progress(manager: &ServiceManager, what: &str) {
     tracing::debug!("{what}");
-    notify(&[more_time(), NotifyState::Status(what)]);
+    manager.tell(&[more_time(), NotifyState::Status(what)]);
 }
 
 /// Asks for more time as long as starting may take: warming up on a GPU and rebuilding an index say nothing for minutes.
-async fn ask_for_more_time() -> Infallible {
+async fn ask_for_more_time(manager: &ServiceManager) -> Infallible {
     let mut ticks = tokio::time::interval(ASK_EVERY);
     for _ in 0..LONGEST_START.as_secs() / ASK_EVERY.as_secs() {
         ticks.tick().await;
-        notify(&[more_time()]);
+        manager.tell(&[more_time()]);
     }
     std::future::pending().await
 }
@@ -480,13 +488,6 @@ fn more_time() -> NotifyState<'static> {
 
 fn monotonic_now() -> NotifyState<'static> {
     NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Custom(""))
-}
-
-/// Tells the service manager, if there is one.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("the service manager could not be told: {error}");
-    }
 }
 
 /// The last reload's error, for `status`.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::ingest::Trouble;
+use crate::service_manager::ServiceManager;
 
 /// How often the service manager wants to hear, if at all (`WATCHDOG_USEC`).
 pub fn wanted() -> Option<Duration> {
@@ -20,7 +21,12 @@ pub fn wanted() -> Option<Duration> {
 
 /// Reports every third of `limit` until `stop`. While a thread does not answer, nothing is reported, and the service
 /// manager acts when `limit` has passed.
-pub async fn keep(engine: Arc<Engine>, limit: Duration, stop: CancellationToken) {
+pub async fn keep(
+    engine: Arc<Engine>,
+    manager: Arc<ServiceManager>,
+    limit: Duration,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(limit / 3);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -33,11 +39,7 @@ pub async fn keep(engine: Arc<Engine>, limit: Duration, stop: CancellationToken)
             answer = both_answer(&engine, limit / 3) => answer,
         };
         match answer {
-            Ok(()) => {
-                if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
-                    tracing::debug!("the service manager could not be told: {error}");
-                }
-            }
+            Ok(()) => manager.tell(&[NotifyState::Watchdog]),
             // A thread that has ended is not waited for: a new process is the cure.
             Err(trouble) => return engine.fail_if_fatal(&trouble),
         }
