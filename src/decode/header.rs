@@ -1,16 +1,17 @@
 //! The bounded header pass: what a file is, whether it is all there, and what its header says.
 //!
-//! Never panics, reads about 1 MiB at most however large the file claims to be, and tolerates what real devices write:
+//! Never panics, reads about 1 MiB at most however large the file claims to be (of a deflated one all, to see its
+//! end), and tolerates what real devices write:
 //! no preamble, a wrong or absent meta group length, no transfer syntax, bytes after Pixel Data.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
 
 use super::attributes::PixelDescription;
 use super::bytes::Bytes;
 use super::dataset::{self, DataSet, End, PixelData, Value};
 use super::encoding::{Encoding, Tag, is_vr};
+use super::inflate::{self, inflate};
 use super::{Completeness, Content, Fault, Inspection};
 use crate::domain::instance::Description;
 use crate::domain::{Header, Reason};
@@ -117,22 +118,18 @@ const WANTED: [Tag; 46] = [
 ];
 const META_WANTED: [Tag; 2] = [0x0002_0002, 0x0002_0010];
 const DICOMDIR: &str = "1.2.840.10008.1.3.10";
-/// As much of a deflated data set as the header pass inflates.
-pub(super) const INFLATED_HEAD: u64 = 4 << 20;
-/// As much of a deflated data set as is inflated for its pixels.
-pub(super) const INFLATED_WHOLE: u64 = 400 << 20;
 
 /// Looks at a file's structure and header. `size` is its size when it was opened.
 pub fn inspect(file: &File, size: u64) -> Inspection {
-    examine(&Bytes::File { file, len: size }, INFLATED_HEAD).inspection
+    examine(&Bytes::File { file, len: size }, inflate::HEAD).inspection
 }
 
 /// [`inspect`] for bytes in memory.
 pub fn inspect_bytes(bytes: &[u8]) -> Inspection {
-    examine(&Bytes::Memory(bytes), INFLATED_HEAD).inspection
+    examine(&Bytes::Memory(bytes), inflate::HEAD).inspection
 }
 
-/// The header pass; of a deflated data set it inflates `most` bytes at most.
+/// The header pass; of a deflated data set it keeps `most` bytes at most.
 pub(super) fn examine(bytes: &Bytes, most: u64) -> Examined {
     let mut head = [0; 512];
     let known = head
@@ -188,10 +185,13 @@ pub(super) fn examine(bytes: &Bytes, most: u64) -> Examined {
     } else {
         Syntax::of(&declared)
     };
-    let mut inflated = None;
+    let (mut inflated, mut cut) = (None, false);
     let (data_set, encoding) = if syntax == Syntax::Deflated {
         let memory = match inflate(bytes, start, most) {
-            Ok(memory) => &*inflated.insert(memory),
+            Ok(found) => {
+                cut = found.cut;
+                &*inflated.insert(found.bytes)
+            }
             Err(fault) => {
                 let content = Content::Damaged {
                     header: Header::default(),
@@ -214,6 +214,8 @@ pub(super) fn examine(bytes: &Bytes, most: u64) -> Examined {
 
     let deflated = syntax == Syntax::Deflated;
     let completeness = match (&data_set.end, &data_set.pixel_data) {
+        // How much is missing, it does not say.
+        _ if cut => Completeness::ShortBy(1),
         _ if deflated => Completeness::Undetermined,
         (End::ShortBy(n), _) => Completeness::ShortBy((*n).max(1)),
         (End::Clean, Some(_)) => Completeness::Complete,
@@ -426,40 +428,6 @@ fn encoding_of(bytes: &Bytes, start: u64, uid: &str) -> Encoding {
             implicit: !vr,
             big_endian: false,
         },
-    }
-}
-
-/// Inflates from `start` on, `most` bytes at most; what is cut there is no fault.
-pub(super) fn inflate(bytes: &Bytes, start: u64, most: u64) -> Result<Vec<u8>, Fault> {
-    struct From<'a> {
-        bytes: &'a Bytes<'a>,
-        at: u64,
-    }
-    impl Read for From<'_> {
-        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-            let len = self
-                .bytes
-                .len()
-                .saturating_sub(self.at)
-                .min(out.len() as u64) as usize;
-            self.bytes
-                .read_at(self.at, &mut out[..len])
-                .map_err(std::io::Error::other)?;
-            self.at += len as u64;
-            Ok(len)
-        }
-    }
-    let mut inflated = Vec::new();
-    let result = flate2::read::DeflateDecoder::new(From { bytes, at: start })
-        .take(most)
-        .read_to_end(&mut inflated);
-    match result {
-        // What could be inflated of a torn stream is still worth a header.
-        Err(_) if inflated.is_empty() => Err(Fault::new(
-            Reason::Malformed,
-            "the deflated data set is damaged",
-        )),
-        _ => Ok(inflated),
     }
 }
 

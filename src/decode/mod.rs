@@ -9,6 +9,7 @@ pub mod confine;
 pub mod dataset;
 pub mod encoding;
 pub mod header;
+mod inflate;
 #[cfg(feature = "failpoints")]
 pub mod misbehave;
 pub mod pixels;
@@ -249,7 +250,7 @@ fn decode_from(
     resolution: Resolution,
 ) -> Result<Decoded, Fault> {
     let begun = Instant::now();
-    let header::Examined { inspection, pixels } = header::examine(bytes, header::INFLATED_WHOLE);
+    let header::Examined { inspection, pixels } = header::examine(bytes, inflate::WHOLE);
     let mut spent = Spent {
         header_us: micros(begun.elapsed()),
         ..Spent::default()

@@ -543,6 +543,18 @@ fn a_deflated_file_tells_its_header_even_when_torn() {
     assert!(difference(&whole.pixels, &plain.pixels).1 == 0.0);
     let torn = &bytes[..bytes.len() / 2];
     assert_eq!(header_of(torn).description.rows, 300);
-    assert_eq!(inspect_bytes(torn).completeness, Completeness::Undetermined);
+    // Whole, its end is no proof; cut anywhere, it waits as long as others that are short.
+    assert_eq!(
+        inspect_bytes(&bytes).completeness,
+        Completeness::Undetermined
+    );
+    for cut in [1, 2, bytes.len() / 2, bytes.len() - 700] {
+        let torn = &bytes[..bytes.len() - cut];
+        assert_eq!(
+            inspect_bytes(torn).completeness,
+            Completeness::ShortBy(1),
+            "without its last {cut} bytes"
+        );
+    }
     assert_eq!(picture(torn, None).unwrap_err().reason, Reason::Truncated);
 }
