@@ -21,6 +21,8 @@ use crate::domain::{Header, Reason};
 pub(super) enum Syntax {
     Native,
     Deflated,
+    /// Native pixels, a fragment each frame (PS3.5 §A.4.11).
+    Wrapped,
     Rle,
     Jpeg,
     JpegLs,
@@ -37,6 +39,7 @@ impl Syntax {
         match suffix {
             "" | ".1" | ".2" => Self::Native,
             ".1.99" => Self::Deflated,
+            ".1.98" => Self::Wrapped,
             ".5" => Self::Rle,
             // Baseline, extended, lossless any predictor, lossless first order.
             ".4.50" | ".4.51" | ".4.57" | ".4.70" => Self::Jpeg,

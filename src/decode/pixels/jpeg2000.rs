@@ -39,8 +39,10 @@ pub(super) fn frame(
     check_components(description, header.components)?;
 
     // Where codestream and Pixel Representation disagree about the sign, samples are two's complement cells: what the
-    // wavelet averages of them is no number, and only the full size gives them back.
-    let most = if header.shifted || header.signed != description.signed {
+    // wavelet averages of them is no number, and only the full size gives them back. The same where a lossless codestream
+    // keeps bits above the stored value's (overlays, once), which are masked out of cells.
+    let foreign_bits = header.reversible && header.precision > u32::from(description.high_bit) + 1;
+    let most = if header.shifted || header.signed != description.signed || foreign_bits {
         0
     } else {
         header.levels.min(5)

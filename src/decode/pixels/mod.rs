@@ -117,6 +117,9 @@ pub(super) fn first_frame<'a>(
         }
         PixelData::Encapsulated { offsets, fragments } => (*offsets, fragments),
     };
+    if pixels.syntax == Syntax::Wrapped {
+        return wrapped(bytes, pixels, fragments);
+    }
     let fragments = fragments_of_first_frame(bytes, pixels, offsets, fragments)?;
     let codestream = join(bytes, fragments)?;
     let description = &pixels.description;
@@ -126,9 +129,27 @@ pub(super) fn first_frame<'a>(
         Syntax::JpegLs => jpegls::frame(&codestream, description),
         Syntax::Jpeg2000 => jpeg2000::frame(&codestream, description, scale),
         Syntax::JpegXl => jpegxl::frame(&codestream, description),
-        Syntax::Native | Syntax::Deflated | Syntax::Unknown => {
+        Syntax::Native | Syntax::Deflated | Syntax::Wrapped | Syntax::Unknown => {
             let detail = "Pixel Data is encapsulated but the transfer syntax is not";
             Err(Fault::new(Reason::UnsupportedTransferSyntax, detail))
+        }
+    }
+}
+
+/// Encapsulated uncompressed pixels: the first fragment is the first frame.
+fn wrapped<'a>(
+    bytes: &'a Bytes<'a>,
+    pixels: &'a Pixels,
+    fragments: &[(u64, u32)],
+) -> Result<Frame<'a>, Fault> {
+    let needed = pixels.description.frame_bytes();
+    match fragments {
+        [(at, len), ..] if u64::from(*len) >= needed => {
+            Ok(native::frame(None, bytes, *at, false, pixels))
+        }
+        _ => {
+            let detail = format!("the first fragment has fewer bytes than the {needed} of a frame");
+            Err(Fault::new(Reason::Malformed, detail))
         }
     }
 }

@@ -101,10 +101,12 @@ fn expected_colour() -> Vec<f32> {
 
 #[test]
 fn lossless_codestreams_are_decoded_exactly() {
-    let cases: [(u16, &str, &str); 10] = [
+    let cases: [(u16, &str, &str); 12] = [
         (8, JPEG_LOSSLESS_SV1, "lossless8.jpg"),
         (12, JPEG_LOSSLESS, "lossless12.jpg"),
         (16, JPEG_LOSSLESS_SV1, "lossless16.jpg"),
+        (12, JPEG_LOSSLESS_SV1, "lossless12-restarts.jpg"),
+        (16, JPEG_LOSSLESS_SV1, "lossless16-point4.jpg"),
         (12, J2K_LOSSLESS, "lossless12.j2k"),
         (12, J2K_LOSSLESS, "lossless12.jp2"),
         (16, HTJ2K_LOSSLESS, "lossless16.htj2k"),
@@ -154,6 +156,9 @@ fn lossy_codestreams_are_decoded_closely() {
 fn colours_become_luminance_in_every_codec() {
     let cases = [
         (JPEG_BASELINE, "YBR_FULL_422", "baseline-ycbcr.jpg", 0.02),
+        // Its own word for its colours wins; without one, Photometric Interpretation's does.
+        (JPEG_BASELINE, "RGB", "baseline-ycbcr.jpg", 0.02),
+        (JPEG_BASELINE, "RGB", "baseline-rgb.jpg", 0.02),
         (JPEG_LOSSLESS_SV1, "RGB", "lossless-rgb.jpg", 0.003),
         (JPEG_LS, "RGB", "rgb.jls", 0.003),
         (J2K_LOSSLESS, "YBR_RCT", "rct.j2k", 0.003),
@@ -190,6 +195,34 @@ fn twos_complement_in_unsigned_jpeg_2000_samples_is_not_averaged_before_it_is_a_
         let (_, most) = difference(&plain.pixels, &decoded.pixels);
         assert!(most < 1e-6, "{longest:?}: {most}");
     }
+}
+
+#[test]
+fn an_overlay_in_the_high_bits_of_lossless_jpeg_2000_is_not_seen_at_any_size() {
+    let dicom = || window(Dicom::new(ROWS, COLUMNS, 16, 12), 12, 0.0);
+    let coded = dicom().fragments(J2K_LOSSLESS, &[&codestream("overlay16.j2k")]);
+    for longest in [None, Some(12)] {
+        let plain = picture(&dicom().pixels16(&grey12()).bytes(), longest).unwrap();
+        let decoded = picture(&coded.bytes(), longest).unwrap();
+        let (_, most) = difference(&plain.pixels, &decoded.pixels);
+        assert!(most < 1e-6, "{longest:?}: {most}");
+    }
+}
+
+#[test]
+fn encapsulated_uncompressed_pixels_are_read_a_fragment_each_frame() {
+    const WRAPPED: &str = "1.2.840.10008.1.2.1.98";
+    let dicom = || window(Dicom::new(ROWS, COLUMNS, 16, 12), 12, 0.0).text(0x0028_0008, "IS", "2");
+    let frame: Vec<u8> = grey12()
+        .iter()
+        .flat_map(|cell| cell.to_le_bytes())
+        .collect();
+    let second = vec![7; frame.len()];
+    let both = dicom().fragments(WRAPPED, &[&frame, &second]).bytes();
+    let decoded = picture(&both, None).unwrap();
+    assert_eq!(decoded.pixels, expected(&grey12(), 12));
+    let cut = dicom().fragments(WRAPPED, &[&frame[2..], &second]).bytes();
+    assert_eq!(picture(&cut, None).unwrap_err().reason, Reason::Malformed);
 }
 
 #[test]
