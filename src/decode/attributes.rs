@@ -39,6 +39,8 @@ pub struct PixelDescription {
     pub padding: Option<(i32, i32)>,
     /// Presentation LUT Shape is INVERSE.
     pub inverse: bool,
+    /// How tall a pixel is, measured by its width; 1 for nearly all.
+    pub aspect: f64,
 }
 
 /// Photometric Interpretation (PS3.3 §C.7.6.3.1.2).
@@ -148,6 +150,7 @@ impl PixelDescription {
             voi: Voi::WholeRange,
             padding: None,
             inverse: false,
+            aspect: 1.0,
         }
     }
 
@@ -249,6 +252,7 @@ impl PixelDescription {
             voi,
             padding,
             inverse: get(0x2050_0020).is_some_and(|value| value.text() == "INVERSE"),
+            aspect: aspect(values),
         })
     }
 
@@ -324,15 +328,19 @@ impl Value {
     /// The first number of a DS or IS value, when it is finite. Some devices write a decimal comma; what may be a thousand
     /// (`1,024`) is no number.
     pub fn decimal(&self) -> Option<f64> {
+        self.decimal_at(0)
+    }
+
+    fn decimal_at(&self, index: usize) -> Option<f64> {
         let text = self.text();
-        let first = text.split('\\').next()?.trim();
-        let may_be_thousands = first.split_once(',').is_some_and(|(whole, rest)| {
+        let number = text.split('\\').nth(index)?.trim();
+        let may_be_thousands = number.split_once(',').is_some_and(|(whole, rest)| {
             rest.len() == 3 && whole.trim_start_matches(['-', '+']) != "0"
         });
         if may_be_thousands {
             return None;
         }
-        first
+        number
             .replace(',', ".")
             .parse()
             .ok()
@@ -391,6 +399,24 @@ fn window(values: &HashMap<(Tag, Tag), Value>) -> Voi {
         // A window that shows nothing is none.
         _ => Voi::WholeRange,
     }
+}
+
+/// How tall a pixel is by its spacing (PS3.3 §10.7.1: first down, then across), else by Pixel Aspect Ratio. A hundredth
+/// more or less is square, and what no device makes is not believed.
+fn aspect(values: &HashMap<(Tag, Tag), Value>) -> f64 {
+    const SPACING: Tag = 0x0028_0030;
+    const IMAGER_SPACING: Tag = 0x0018_1164;
+    const RATIO: Tag = 0x0028_0034;
+    let ratio = |tag: Tag| {
+        let value = values.get(&(0, tag))?;
+        let (tall, wide) = (value.decimal_at(0)?, value.decimal_at(1)?);
+        (tall > 0.0 && wide > 0.0).then_some(tall / wide)
+    };
+    [SPACING, IMAGER_SPACING, RATIO]
+        .into_iter()
+        .find_map(ratio)
+        .filter(|ratio| (0.1..=10.0).contains(ratio) && (ratio - 1.0).abs() > 0.01)
+        .unwrap_or(1.0)
 }
 
 /// The table in the first item of a sequence; none when it is unusable.

@@ -71,7 +71,7 @@ pub(super) struct Pixels {
 }
 
 /// Top-level elements that are kept. Sorted.
-const WANTED: [Tag; 46] = [
+const WANTED: [Tag; 49] = [
     0x0008_0016,
     0x0008_0018,
     0x0008_0020,
@@ -82,6 +82,7 @@ const WANTED: [Tag; 46] = [
     0x0010_0021,
     0x0010_1010,
     0x0018_0015,
+    0x0018_1164,
     0x0018_5101,
     0x0020_000D,
     0x0020_000E,
@@ -94,6 +95,8 @@ const WANTED: [Tag; 46] = [
     0x0028_0008,
     0x0028_0010,
     0x0028_0011,
+    0x0028_0030,
+    0x0028_0034,
     0x0028_0100,
     0x0028_0101,
     0x0028_0102,

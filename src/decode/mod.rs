@@ -260,9 +260,8 @@ fn decode_from(
         Content::Radiograph { .. } if !specs.is_empty() => {
             let truncated = || Fault::new(Reason::Truncated, "the file ends before its pixels do");
             let pixels = pixels.ok_or_else(truncated)?;
-            let (columns, rows) = (pixels.description.columns, pixels.description.rows);
             let scale = match resolution {
-                Resolution::AsNeeded => render::needed_scale(columns, rows, specs),
+                Resolution::AsNeeded => render::needed_scale(&pixels.description, specs),
                 Resolution::Full => 1.0,
             };
             let begun = Instant::now();

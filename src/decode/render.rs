@@ -4,7 +4,7 @@
 //! In this order: Bits Stored masked and sign-extended; Pixel Padding set aside; Modality LUT; VOI LUT or window (pixel by
 //! pixel, because averaging first would be wrong wherever a window clips); area average; where nothing clips (percentiles,
 //! whole range) the range is taken from, and applied to, the averaged image; MONOCHROME1 and Presentation LUT Shape INVERSE
-//! inverted once; letterboxed.
+//! inverted once; letterboxed (pixels that are not square become so, but where a bundle wants it squashed).
 //!
 //! - *Whole range* (no window): from the least to the greatest averaged value.
 //! - *Percentiles* are those of the averaged image, so that reduced decoding does not move them, without padding and
@@ -60,14 +60,15 @@ pub fn picture_spec(
 }
 
 /// Output pixels per image pixel, at most 1, that the most demanding spec wants along an axis.
-pub(super) fn needed_scale(columns: u32, rows: u32, specs: &[RenderSpec]) -> f64 {
+pub(super) fn needed_scale(description: &PixelDescription, specs: &[RenderSpec]) -> f64 {
     let demand = |spec: &RenderSpec| {
-        let x = f64::from(spec.width) / f64::from(columns);
-        let y = f64::from(spec.height) / f64::from(rows);
-        if spec.fit == Fit::Letterbox {
-            x.min(y)
-        } else {
-            x.max(y)
+        let x = f64::from(spec.width) / f64::from(description.columns);
+        let y = f64::from(spec.height) / f64::from(description.rows);
+        let aspect = description.aspect;
+        match spec.fit {
+            Fit::Squash => x.max(y),
+            Fit::Letterbox => x.min(y / aspect) * aspect.max(1.0),
+            Fit::Crop => x.max(y / aspect) * aspect.max(1.0),
         }
     };
     specs.iter().map(demand).fold(0.0, f64::max).min(1.0)
@@ -151,14 +152,14 @@ struct Stage {
     averages: Vec<(usize, Average)>,
 }
 
-/// The part of the output that the image fills.
-fn inner_size(columns: f64, rows: f64, spec: &RenderSpec) -> (u32, u32) {
+/// The part of the output that an image of so many columns, and as tall as so many of them are wide, fills.
+fn inner_size(columns: f64, tall: f64, spec: &RenderSpec) -> (u32, u32) {
     if spec.fit != Fit::Letterbox {
         return (spec.width, spec.height);
     }
-    let scale = (f64::from(spec.width) / columns).min(f64::from(spec.height) / rows);
+    let scale = (f64::from(spec.width) / columns).min(f64::from(spec.height) / tall);
     let inner = |side: f64, most: u32| ((side * scale).round() as u32).clamp(1, most);
-    (inner(columns, spec.width), inner(rows, spec.height))
+    (inner(columns, spec.width), inner(tall, spec.height))
 }
 
 /// Centres the image in the output and pads.

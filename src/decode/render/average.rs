@@ -127,15 +127,18 @@ impl Average {
     /// Of an image that comes as `grid`, for one spec. `padded`: values may be NaN, which count for nothing.
     pub fn new(description: &PixelDescription, grid: Grid, spec: &RenderSpec) -> Self {
         let (columns, rows) = (f64::from(description.columns), f64::from(description.rows));
-        let (inner_width, inner_height) = inner_size(columns, rows, spec);
+        // Pixels need not be square.
+        let tall = rows * description.aspect;
+        let (inner_width, inner_height) = inner_size(columns, tall, spec);
         let (mut x, mut y) = ((0.0, columns), (0.0, rows));
         if spec.fit == Fit::Crop {
-            let scale = (f64::from(spec.width) / columns).max(f64::from(spec.height) / rows);
-            let middle = |side: f64, wanted: u32| {
-                let kept = (f64::from(wanted) / scale).min(side);
+            let scale = (f64::from(spec.width) / columns).max(f64::from(spec.height) / tall);
+            let middle = |side: f64, wanted: f64| {
+                let kept = (wanted / scale).min(side);
                 ((side - kept) / 2.0, f64::midpoint(side, kept))
             };
-            (x, y) = (middle(columns, spec.width), middle(rows, spec.height));
+            let height = f64::from(spec.height) / description.aspect;
+            (x, y) = (middle(columns, f64::from(spec.width)), middle(rows, height));
         }
         let size = inner_width as usize * inner_height as usize;
         Self {

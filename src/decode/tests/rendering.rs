@@ -349,6 +349,51 @@ fn letterbox_squash_and_crop_put_things_where_they_belong() {
 }
 
 #[test]
+fn pixels_that_are_not_square_become_so_unless_the_picture_is_squashed() {
+    let cells: Vec<u16> = (0..40 * 40).map(|n| n * 2).collect();
+    let twice: Vec<u16> = cells
+        .chunks(40)
+        .flat_map(|row| [row, row].concat())
+        .collect();
+    let tall = |tag: u32, ratio: &str| {
+        let vr = if tag == 0x0028_0034 { "IS" } else { "DS" };
+        Dicom::new(40, 40, 16, 12)
+            .pixels16(&cells)
+            .text(tag, vr, ratio)
+    };
+    let square = Dicom::new(80, 40, 16, 12).pixels16(&twice).bytes();
+    let render = |bytes: &[u8], fit| {
+        let spec = spec(40, 40, fit);
+        decode_bytes(bytes, &[spec])
+            .unwrap()
+            .radiographs
+            .remove(0)
+            .pixels
+    };
+    for fit in [Fit::Letterbox, Fit::Crop, Fit::Squash] {
+        let wanted = render(&square, fit);
+        // Pixel Spacing, Imager Pixel Spacing, Pixel Aspect Ratio.
+        for (tag, ratio) in [
+            (0x0028_0030, "0.2\\0.1"),
+            (0x0018_1164, "0.3\\0.15"),
+            (0x0028_0034, "2\\1"),
+        ] {
+            close(&render(&tall(tag, ratio).bytes(), fit), &wanted);
+        }
+    }
+    let plain = render(
+        &Dicom::new(40, 40, 16, 12).pixels16(&cells).bytes(),
+        Fit::Letterbox,
+    );
+    for senseless in ["0.1001\\0.1", "0\\0.1", "20\\0.1", "0.2"] {
+        close(
+            &render(&tall(0x0028_0030, senseless).bytes(), Fit::Letterbox),
+            &plain,
+        );
+    }
+}
+
+#[test]
 fn an_area_average_is_the_mean_of_what_a_pixel_covers() {
     // Three columns become two: each covers one and a half.
     let spec = spec(1, 2, Fit::Squash);
