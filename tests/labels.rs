@@ -197,6 +197,84 @@ fn moving_a_whole_folder_waits_as_pending() {
 }
 
 #[test]
+fn a_folder_that_the_model_does_not_know_becomes_a_category_when_people_say_so() {
+    let (site, daemon, records) = filed(5);
+    let [(first, first_folder), (second, second_folder)] = two_categories();
+    let records: Vec<Value> = records
+        .iter()
+        .map(|record| correct(&site, record, &first))
+        .collect();
+    let move_to = |record: &Value, to: &str| {
+        let uid = text(record, "sop_instance_uid");
+        let from = PathBuf::from(text(&the(&site, &uid), "path"));
+        let name = from.file_name().unwrap().to_owned();
+        fs::rename(from, folder(&site, to).join(name)).unwrap();
+    };
+    let category = |n: usize| {
+        text(
+            &the(&site, &text(&records[n], "sop_instance_uid")),
+            "category",
+        )
+    };
+    move_to(&records[0], "frontal-halo");
+    move_to(&records[1], "frontal-halo");
+    move_to(&records[2], &second_folder);
+    move_to(&records[3], "For the Conference");
+    let looked = look(&site);
+    assert_eq!(
+        [&looked["moved"], &looked["labels"], &looked["pending"]],
+        [4, 1, 2],
+        "{looked}"
+    );
+    let waiting = labels(&site, &["--pending"]);
+    let all_new =
+        |label: &Value| label["state"] == "new-category" && label["category"] == "frontal-halo";
+    assert!(
+        waiting.len() == 2 && waiting.iter().all(all_new),
+        "{waiting:?}"
+    );
+    assert_eq!([category(0), category(3)], [first.clone(), first.clone()]);
+
+    // Whoever accepts everything need not have thought of it; one who takes it back has changed his mind.
+    let all = site.run(&["labels", "accept", "--all"]);
+    let told = String::from_utf8_lossy(&all.stderr).into_owned();
+    assert!(
+        !all.status.success() && told.contains("labels accept --category frontal-halo"),
+        "{told}"
+    );
+    move_to(&records[1], &first_folder);
+    look(&site);
+    assert_eq!(labels(&site, &["--pending"]).len(), 1);
+
+    site.ok(&["labels", "accept", "--category", "frontal-halo"]);
+    let unknown = site.run(&[
+        "correct",
+        &text(&records[4], "sop_instance_uid"),
+        "frontal-halo",
+    ]);
+    let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(told.contains("--new-category"), "{told}");
+    let what = text(&records[4], "sop_instance_uid");
+    site.ok(&["correct", &what, "frontal-halo", "--new-category"]);
+    let place = PathBuf::from(text(&the(&site, &what), "path"));
+    assert!(
+        place.starts_with(site.library.join("frontal-halo")),
+        "{place:?}"
+    );
+    let categories: Vec<String> = (0..5).map(category).collect();
+    let halo = "frontal-halo".to_owned();
+    assert_eq!(
+        categories,
+        [halo.clone(), first.clone(), second, first, halo]
+    );
+    assert_eq!(look(&site)["moved"], 0);
+    daemon.stop();
+    site.assert_verified();
+    let exported = site.ok(&["labels", "export"]);
+    assert_eq!(exported.matches(",frontal-halo,").count(), 2, "{exported}");
+}
+
+#[test]
 fn what_waits_is_forgotten_when_the_files_are_moved_back() {
     let (site, daemon, records) = filed(2);
     let [(first, first_folder), (_, second_folder)] = two_categories();

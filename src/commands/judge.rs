@@ -19,6 +19,7 @@ use crate::state::State;
 #[command(after_help = "Examples:
   radsort correct 1.2.826.0.1.3680043.10.1 frontal-fusion
   radsort correct /srv/library/_review/low-confidence/1.2.3.dcm lateral-brace --note \"brace hardly visible\"
+  radsort correct 1.2.826.0.1.3680043.10.1 frontal-halo --new-category
 
 Exit status: 0 when the label was recorded and the file is in its folder, 1 otherwise.")]
 pub struct CorrectArgs {
@@ -27,6 +28,9 @@ pub struct CorrectArgs {
     pub what: OsString,
     /// One of the bundle's categories, by its id or its folder's name.
     pub category: String,
+    /// Also a category that the model has yet to learn (`radsort retrain --add-category`).
+    #[arg(long)]
+    pub new_category: bool,
     /// Anything to be kept with the label.
     #[arg(long, value_name = "TEXT")]
     pub note: Option<String>,
@@ -66,6 +70,7 @@ pub fn correct(args: &CorrectArgs) -> anyhow::Result<ExitCode> {
         what: access::designation(&args.what)?,
         category: args.category.clone(),
         note: args.note.clone(),
+        new_category: args.new_category,
     };
     print(&ask(&args.config.load()?, vec![judgement])?, args.json)
 }

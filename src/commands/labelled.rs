@@ -207,6 +207,7 @@ fn prepare(
     for (why, count) in &rows.left_out {
         *dataset.left_out.entry(why.clone()).or_default() += count;
     }
+    dataset.unknown.clone_from(&rows.unknown);
     if let Some(cache) = cache.filter(|cache| cache.exists()) {
         bound_cache(&cache, CACHE_LIMIT).context("the cache of prepared pictures")?;
     }

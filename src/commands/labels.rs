@@ -19,7 +19,7 @@ use super::when;
 use crate::config::Settings;
 use crate::control::protocol::{ImportRow, Judgement, Looked, Reply, Request};
 use crate::domain::placement::RootId;
-use crate::domain::{Origin, Placement};
+use crate::domain::{CategoryId, Origin, Placement};
 use crate::filing::record::Fate;
 use crate::index::entry::{Entry, Given};
 use crate::index::query::{LabelState, Query};
@@ -34,12 +34,14 @@ const ROWS: usize = 500;
 ///
 /// A label comes from `radsort correct` and `confirm`, from an imported list, or from a file that a person has moved to
 /// another category's folder (the service notices that within minutes). Labels wait to be accepted when more than 20
-/// files were moved at once, when a whole folder was renamed, when a file comes back that had been missing, and when
-/// radsort did not put the file there. Files are never moved back, whatever is accepted or rejected.
+/// files were moved at once, when a whole folder was renamed, when a file comes back that had been missing, when radsort
+/// did not put the file there, and when the folder is called like a category (a-z, 0-9 and '-') that the model does not
+/// know: accepted, they are what `radsort retrain --add-category` learns it from. Files are never moved back, whatever is accepted or rejected.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   radsort labels list --pending
   radsort labels accept --all
+  radsort labels accept --category frontal-halo     a new one, of which the model knows nothing yet
   radsort labels reject /srv/library/frontal-fusion/1.2.3.dcm
   radsort labels import truth.csv             columns sop_instance_uid, category[, person, note, origin]
   radsort labels export --out labels.csv      what `radsort retrain --labels` reads
@@ -139,11 +141,14 @@ The file begins with the names of its columns:
 #[derive(Debug, clap::Args)]
 pub struct SettleArgs {
     /// SOP Instance UIDs, paths or record ids.
-    #[arg(value_name = "UID|PATH", required_unless_present = "all")]
+    #[arg(value_name = "UID|PATH", required_unless_present_any = ["all", "category"])]
     pub what: Vec<OsString>,
-    /// All that wait.
+    /// All that wait; accepted are only those whose category the model knows.
     #[arg(long, conflicts_with = "what")]
     pub all: bool,
+    /// All that wait and say this category, whether the model knows it or not.
+    #[arg(long, value_name = "ID", value_parser = CategoryId::parse, conflicts_with_all = ["what", "all"])]
+    pub category: Option<CategoryId>,
     /// One JSON object a line.
     #[arg(long)]
     pub json: bool,
@@ -508,7 +513,11 @@ fn import(settings: &Settings, file: &Path, json: bool) -> anyhow::Result<ExitCo
 
 fn settle(args: &SettleArgs, accept: bool) -> anyhow::Result<ExitCode> {
     let what = judge::designations(&args.what)?;
-    let judgement = Judgement::Settle { accept, what };
+    let judgement = Judgement::Settle {
+        accept,
+        what,
+        category: args.category.clone(),
+    };
     let judged = judge::ask(&args.config.load()?, vec![judgement])?;
     if judged.is_empty() && !args.json {
         println!("no label waits");

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::status::Status;
+use crate::domain::CategoryId;
 use crate::filing::record::RecordId;
 use crate::index::entry::{Entry, Story};
 use crate::index::query::Query;
@@ -283,6 +284,9 @@ pub enum Judgement {
         category: String,
         /// What the person adds.
         note: Option<String>,
+        /// Also a category that the bundle in use does not know.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        new_category: bool,
     },
     /// They are what their records say.
     Confirm {
@@ -298,8 +302,11 @@ pub enum Judgement {
     Settle {
         /// Count, or are forgotten.
         accept: bool,
-        /// The files; empty: all that wait.
+        /// The files; empty: all that wait, to be accepted only if the bundle in use knows their categories.
         what: Vec<String>,
+        /// All that wait and say this, whether the bundle in use knows it or not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        category: Option<CategoryId>,
     },
 }
 

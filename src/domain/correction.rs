@@ -69,6 +69,8 @@ pub enum Pending {
     Returned,
     /// radsort never put the file there.
     Adopted,
+    /// Its folder is called like no category that the bundle in use knows: a new category, or a place to put things.
+    NewCategory,
     /// A reason that a later version knows.
     #[serde(other)]
     Unknown,
@@ -82,6 +84,7 @@ impl Pending {
             Self::FolderRenamed => "its whole folder was renamed or moved",
             Self::Returned => "the file had been missing and came back",
             Self::Adopted => "radsort did not put the file there",
+            Self::NewCategory => "the model does not know this category",
             Self::Unknown => "a reason that a later version knows",
         }
     }
@@ -104,6 +107,8 @@ pub enum Folder {
     Category(CategoryId),
     /// `_review/`, `_other/`, the quarantine: radsort was not sure, or does not deal with it.
     Undecided,
+    /// A folder that is called like a category, but not like one that the bundle in use knows.
+    Unknown(CategoryId),
     /// Any other folder: it says nothing.
     Other,
 }
@@ -122,10 +127,16 @@ impl Folder {
                 Self::Undecided
             }
             (RootId::Library, Some(first), Some(_)) => {
-                category_of(first).map_or(Self::Other, Self::Category)
+                category_of(first).map_or_else(|| Self::unknown(first), Self::Category)
             }
             _ => Self::Other,
         }
+    }
+
+    fn unknown(name: &[u8]) -> Self {
+        let id = std::str::from_utf8(name).ok();
+        let id = id.and_then(|name| CategoryId::parse(name).ok());
+        id.map_or(Self::Other, Self::Unknown)
     }
 }
 
@@ -179,6 +190,8 @@ pub struct Meant {
 /// | undecided             | a category's folder        | `review`                                     |
 /// | lost                  | a category's folder        | `correction`, pending                        |
 /// | nothing               | a category's folder        | `adopted`, pending                           |
+/// | nothing               | an unknown category's folder | none: people keep other things, too        |
+/// | anything else         | an unknown category's folder | as in a category's folder, pending         |
 ///
 /// Labels from moves also wait when the folder that they came from is gone, and when there are more than [`MANY`].
 pub fn meaning(differences: &[Difference]) -> Vec<Option<Meant>> {
@@ -196,8 +209,10 @@ pub fn meaning(differences: &[Difference]) -> Vec<Option<Meant>> {
 }
 
 fn one(difference: &Difference) -> Option<Meant> {
-    let Folder::Category(category) = &difference.found else {
-        return None;
+    let (category, new) = match &difference.found {
+        Folder::Category(category) => (category, None),
+        Folder::Unknown(category) => (category, Some(Pending::NewCategory)),
+        Folder::Undecided | Folder::Other => return None,
     };
     let says_so = difference.category.as_ref() == Some(category);
     let (origin, pending) = match &difference.known {
@@ -211,13 +226,13 @@ fn one(difference: &Difference) -> Option<Meant> {
             (Origin::Correction, renamed)
         }
         Known::Lost if !says_so => (Origin::Correction, Some(Pending::Returned)),
-        Known::Never => (Origin::Adopted, Some(Pending::Adopted)),
-        Known::At { .. } | Known::Lost => return None,
+        Known::Never if new.is_none() => (Origin::Adopted, Some(Pending::Adopted)),
+        Known::At { .. } | Known::Lost | Known::Never => return None,
     };
     Some(Meant {
         category: category.clone(),
         origin,
-        pending,
+        pending: new.or(pending),
     })
 }
 
@@ -241,6 +256,7 @@ mod tests {
     fn any_folder() -> impl Strategy<Value = Folder> {
         prop_oneof![
             (0usize..3).prop_map(|n| Folder::Category(category(["brace", "fusion", "tether"][n]))),
+            Just(Folder::Unknown(category("halo"))),
             Just(Folder::Undecided),
             Just(Folder::Other),
         ]
@@ -291,7 +307,10 @@ mod tests {
             for (difference, meant) in differences.iter().zip(&meant) {
                 match (&difference.found, meant) {
                     (Folder::Category(found), Some(meant)) => prop_assert_eq!(found, &meant.category),
-                    (_, meant) => prop_assert!(meant.is_none() || matches!(difference.found, Folder::Category(_))),
+                    (Folder::Unknown(found), Some(meant)) => {
+                        prop_assert_eq!((found, meant.pending), (&meant.category, Some(Pending::NewCategory)));
+                    }
+                    (_, meant) => prop_assert!(meant.is_none()),
                 }
             }
         }
@@ -379,6 +398,22 @@ mod tests {
     }
 
     #[test]
+    fn what_people_keep_in_a_folder_that_no_model_knows_is_not_adopted() {
+        let difference = |known| Difference {
+            known,
+            category: None,
+            labelled: false,
+            found: Folder::Unknown(category("halo")),
+        };
+        assert_eq!(meaning(&[difference(Known::Never)]), [None]);
+        let pending = meaning(&[difference(Known::Lost)])
+            .remove(0)
+            .unwrap()
+            .pending;
+        assert_eq!(pending, Some(Pending::NewCategory));
+    }
+
+    #[test]
     fn a_place_is_read_by_its_first_folder() {
         let of = |root: RootId, path: &str| {
             let at = Placement {
@@ -393,6 +428,8 @@ mod tests {
         assert_eq!(of(RootId::Library, "Fusion/2026/1.dcm"), fusion);
         assert_eq!(of(RootId::Library, "Fusion"), Folder::Other);
         assert_eq!(of(RootId::Library, "Elsewhere/1.dcm"), Folder::Other);
+        let halo = Folder::Unknown(category("frontal-halo"));
+        assert_eq!(of(RootId::Library, "frontal-halo/1.dcm"), halo);
         assert_eq!(
             of(RootId::Library, "_review/oblique-view/1.dcm"),
             Folder::Undecided

@@ -6,7 +6,7 @@
 pub mod audit;
 pub mod undo;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use crate::commands::access;
 use crate::config::Settings;
 use crate::control::protocol::{ImportRow, Judged, Judgement};
 use crate::domain::placement::{Filling, RootId, Template};
-use crate::domain::{CategoryId, Origin, RelPath, Uid};
+use crate::domain::{CategoryId, Origin, RelPath, Uid, View};
 use crate::engine::Engine;
 use crate::filing::destinations::Destinations;
 use crate::filing::filer::Filer;
 use crate::filing::record::{Fate, Label, Record, RecordId};
 use crate::index::Index;
 use crate::index::entry::{Entry, State as EntryState};
-use crate::index::query::{LabelState, Query};
+use crate::index::query::{Entries, LabelState, Query};
 use crate::model::Bundle;
 use crate::model::manifest::Category;
 use crate::model::store::Store;
@@ -62,6 +62,38 @@ struct Verdict {
 /// What is to be recorded, or what is told at once because nothing is.
 type Found = Result<Verdict, Judged>;
 
+/// A file by the name that is told, whose label waits; or what is told at once because nothing does.
+type Waiting = Result<(String, Entry), Judged>;
+
+/// The category that a file is corrected to.
+struct Target {
+    id: CategoryId,
+    folder: String,
+    /// `None`: the bundle in use does not know the category.
+    view: Option<View>,
+}
+
+impl From<&Category> for Target {
+    fn from(category: &Category) -> Self {
+        Self {
+            id: category.id.clone(),
+            folder: category.folder.clone(),
+            view: Some(category.view),
+        }
+    }
+}
+
+impl Target {
+    /// One that no bundle knows yet: its folder will have its name, as `retrain --add-category` gives it.
+    fn new(id: CategoryId) -> Self {
+        Self {
+            folder: id.to_string(),
+            id,
+            view: None,
+        }
+    }
+}
+
 impl Desk {
     /// With the running service's settings and model.
     pub fn of_service(engine: &Engine) -> Self {
@@ -98,6 +130,12 @@ impl Desk {
             .map(|category| category.id.clone())
     }
 
+    /// Whether the bundle in use has a category of this id, or had it under this id before it was renamed.
+    fn knows(&self, id: &CategoryId) -> bool {
+        let mut categories = self.categories.iter();
+        categories.any(|category| category.id == *id || category.was_called(id.as_str()))
+    }
+
     /// A category that has got another id is still the same one.
     pub fn as_called_now(&self, id: &CategoryId) -> CategoryId {
         let mut categories = self.categories.iter();
@@ -113,8 +151,18 @@ impl Desk {
     ) -> anyhow::Result<Vec<Judged>> {
         let _alone = self.filer.by_hand().await;
         let desk = self.clone();
-        if let Judgement::Settle { accept, what } = judgement {
-            let waiting = tokio::task::spawn_blocking(move || desk.waiting(what)).await??;
+        if let Judgement::Settle {
+            accept,
+            what,
+            category,
+        } = judgement
+        {
+            let find = move || match (category, what.is_empty()) {
+                (Some(category), _) => desk.waiting_for(&category),
+                (None, true) => desk.all_waiting(accept),
+                (None, false) => desk.waiting(what),
+            };
+            let waiting = tokio::task::spawn_blocking(find).await??;
             return self.settle(waiting, accept, by).await;
         }
         let verdicts = tokio::task::spawn_blocking(move || desk.verdicts(judgement)).await??;
@@ -165,7 +213,7 @@ impl Desk {
 
     async fn settle(
         &self,
-        waiting: Vec<Result<(String, Entry), Judged>>,
+        waiting: Vec<Waiting>,
         accepted: bool,
         by: Option<u32>,
     ) -> anyhow::Result<Vec<Judged>> {
@@ -200,22 +248,55 @@ impl Desk {
             .collect())
     }
 
-    /// The files whose labels wait: those named, or all.
-    fn waiting(&self, what: Vec<String>) -> anyhow::Result<Vec<Result<(String, Entry), Judged>>> {
-        if what.is_empty() {
-            let query = Query {
-                label: Some(LabelState::Pending),
-                ..Query::default()
-            };
-            return self
-                .index
-                .query(&query)
-                .map(|entry| {
-                    let entry = entry?;
-                    Ok(Ok((access::absolute(&self.places, &entry.at), entry)))
-                })
-                .collect();
+    /// Every file whose label waits. Whoever accepts all of them at once need not have thought of a folder that is called
+    /// like no category: those are left waiting, and it is told how to accept them.
+    fn all_waiting(&self, accept: bool) -> anyhow::Result<Vec<Waiting>> {
+        let (mut waiting, mut new) = (Vec::new(), BTreeMap::<CategoryId, usize>::new());
+        for entry in self.pending() {
+            let entry = entry?;
+            let said = entry.pending.as_ref().map(|given| &given.label.category);
+            match said.filter(|said| accept && !self.knows(said)) {
+                Some(said) => *new.entry(said.clone()).or_default() += 1,
+                None => waiting.push(Ok(self.named(entry))),
+            }
         }
+        waiting.extend(new.into_iter().map(|(category, count)| {
+            let why = format!(
+                "{count} labels say so and wait on, because {} does not know it; \
+                 `radsort labels accept --category {category}` if it is to become a category",
+                self.bundle
+            );
+            Err(not(category.to_string(), why))
+        }));
+        Ok(waiting)
+    }
+
+    /// The files whose labels wait and say this.
+    fn waiting_for(&self, category: &CategoryId) -> anyhow::Result<Vec<Waiting>> {
+        let mut waiting = Vec::new();
+        for entry in self.pending() {
+            let entry = entry?;
+            let said = entry.pending.as_ref().map(|given| &given.label.category);
+            if said == Some(category) {
+                waiting.push(Ok(self.named(entry)));
+            }
+        }
+        Ok(waiting)
+    }
+
+    fn pending(&self) -> Entries {
+        self.index.query(&Query {
+            label: Some(LabelState::Pending),
+            ..Query::default()
+        })
+    }
+
+    fn named(&self, entry: Entry) -> (String, Entry) {
+        (access::absolute(&self.places, &entry.at), entry)
+    }
+
+    /// The files that are named, whose labels wait.
+    fn waiting(&self, what: Vec<String>) -> anyhow::Result<Vec<Waiting>> {
         let mut waiting = Vec::new();
         for what in what {
             let mut entries = self.index.resolve(&self.places, &what)?;
@@ -238,8 +319,16 @@ impl Desk {
                 what,
                 category,
                 note,
+                new_category,
             } => {
-                let found = self.correction(what, &category, note, &audited)?;
+                let category = match self.category(&category) {
+                    Ok(category) => Ok(category.into()),
+                    Err(_) if new_category => CategoryId::parse(&category)
+                        .map(Target::new)
+                        .map_err(|error| error.to_string()),
+                    Err(why) => Err(why),
+                };
+                let found = self.correction(what, category, note, &audited)?;
                 Ok(vec![found])
             }
             Judgement::Confirm { what } => what
@@ -254,7 +343,7 @@ impl Desk {
     fn correction(
         &self,
         what: String,
-        category: &str,
+        category: Result<Target, String>,
         note: Option<String>,
         audited: &BTreeSet<RecordId>,
     ) -> anyhow::Result<Found> {
@@ -262,14 +351,14 @@ impl Desk {
             Ok(entry) => entry,
             Err(why) => return Ok(Err(not(what, why))),
         };
-        let category = match self.category(category) {
+        let category = match category {
             Ok(category) => category,
             Err(why) => return Ok(Err(not(what, why))),
         };
         Ok(Ok(Verdict {
-            to: self.place(&entry, category)?,
+            to: self.place(&entry, &category)?,
             origin: origin(&entry, audited),
-            category: category.id.clone(),
+            category: category.id,
             person: None,
             what,
             entry,
@@ -289,7 +378,7 @@ impl Desk {
         };
         // A file in review that is confirmed is what the model thought most likely: it goes there.
         let to = match self.categories.iter().find(|known| known.id == category) {
-            Some(category) if entry.fate != Fate::Filed => self.place(&entry, category)?,
+            Some(category) if entry.fate != Fate::Filed => self.place(&entry, &category.into())?,
             _ => None,
         };
         Ok(Ok(Verdict {
@@ -382,14 +471,15 @@ impl Desk {
         ids.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
         let nearest = ids.first().copied().unwrap_or_default();
         Err(format!(
-            "{} has no category {text:?}; did you mean {nearest}? There are: {}",
+            "{} has no category {text:?}; did you mean {nearest}? There are: {}. \
+             `radsort correct --new-category` says that it is one the model has yet to learn",
             self.bundle,
             ids.join(", ")
         ))
     }
 
     /// Where a file belongs that is of a category: `None` when it lies there, or is not radsort's to move.
-    fn place(&self, entry: &Entry, category: &Category) -> anyhow::Result<Option<RelPath>> {
+    fn place(&self, entry: &Entry, category: &Target) -> anyhow::Result<Option<RelPath>> {
         let folder = category.folder.as_bytes();
         let there = entry.at.path.components().next() == Some(folder);
         if !entry.placed || entry.at.root != RootId::Library || there {
@@ -403,7 +493,7 @@ impl Desk {
         Ok(Some(match instance {
             Some(instance) => self.template.fill(&Filling {
                 category_folder: &category.folder,
-                view: category.view.as_str(),
+                view: category.view.or(entry.view).map_or("", View::as_str),
                 instance,
                 watch: entry.watch.as_deref().unwrap_or_default(),
             }),

@@ -371,7 +371,7 @@ impl Comparison<'_> {
     fn is_taken_back(&self, stranger: &Stranger, entry: &Entry) -> bool {
         let waits = entry.pending.as_ref().map(|given| &given.label.category);
         match self.folder(&stranger.at) {
-            Folder::Category(found) => {
+            Folder::Category(found) | Folder::Unknown(found) => {
                 waits.is_some_and(|waits| self.desk.as_called_now(waits) != found)
             }
             Folder::Undecided | Folder::Other => false,

@@ -15,12 +15,12 @@ use std::sync::mpsc::channel;
 use serde::{Deserialize, Serialize};
 
 use super::judging::outcome::{Circumstances, LabelOrigin};
-use super::rows::Row;
+use super::rows::{Row, Unknown};
 use crate::decode::pool::{DecodeError, Pool};
 use crate::decode::{Content, Decoded, PREPROCESSING_VERSION, RenderSpec};
-use crate::domain::Pseudonym;
 use crate::domain::decision::HeaderView;
 use crate::domain::instance::{Description, Header};
+use crate::domain::{CategoryId, Pseudonym};
 use crate::filing::record::Digest;
 
 /// Raised when the cache holds something else.
@@ -124,6 +124,8 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// How many files were left out, and why.
     pub left_out: BTreeMap<String, usize>,
+    /// What is said to be of categories that the bundle does not know.
+    pub unknown: BTreeMap<CategoryId, Unknown>,
     /// How many came from the cache.
     pub from_cache: usize,
     /// How the pictures of each example are rendered, in order.

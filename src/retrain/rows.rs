@@ -1,5 +1,6 @@
 //! Which files a site says are what: category folders as people have left them, or a list of labels.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::judging::outcome::LabelOrigin;
+use crate::domain::{CategoryId, View};
 use crate::model::manifest::Category;
 
 /// The labels cannot be read.
@@ -55,6 +57,30 @@ pub struct Rows {
     pub rows: Vec<Row>,
     /// How many were passed over, and why.
     pub left_out: BTreeMap<String, usize>,
+    /// Those of them that are said to be of a category which the bundle does not know.
+    pub unknown: BTreeMap<CategoryId, Unknown>,
+}
+
+/// What is said to be of a category that the bundle does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Unknown {
+    /// Files.
+    pub files: usize,
+    /// Those that were taken for frontal ones.
+    pub frontal: usize,
+    /// Those that were taken for lateral ones.
+    pub lateral: usize,
+}
+
+impl Unknown {
+    /// What most of them were taken for.
+    pub fn view(&self) -> Option<View> {
+        match self.frontal.cmp(&self.lateral) {
+            Ordering::Greater => Some(View::Frontal),
+            Ordering::Less => Some(View::Lateral),
+            Ordering::Equal => None,
+        }
+    }
 }
 
 impl Rows {
@@ -67,7 +93,8 @@ impl Rows {
     pub fn trusting(self, least: Option<f32>) -> Self {
         let mut trusted = Self {
             left_out: self.left_out,
-            ..Self::default()
+            unknown: self.unknown,
+            rows: Vec::new(),
         };
         for row in self.rows {
             match why_not(&row, least) {
@@ -192,6 +219,9 @@ struct Line {
     confidence: Option<f32>,
     #[serde(default)]
     digest: Option<String>,
+    /// What the model took it for.
+    #[serde(default, deserialize_with = "csv::invalid_option")]
+    view: Option<View>,
 }
 
 /// A list of labels as CSV with the columns `category`, `path` or `sop_instance_uid`, and perhaps `patient`, `origin` and
@@ -229,6 +259,13 @@ pub fn from_csv(
         let neither = name.is_empty() || NEITHER.contains(&name);
         if place.is_none() && !neither {
             found.leave_out(format!("{name:?} is no category"));
+            let said = origin_of(line.origin.as_deref().unwrap_or(""), complete);
+            if let (Ok(id), true) = (CategoryId::parse(name), said != LabelOrigin::Untouched) {
+                let unknown = found.unknown.entry(id).or_default();
+                unknown.files += 1;
+                unknown.frontal += usize::from(line.view == Some(View::Frontal));
+                unknown.lateral += usize::from(line.view == Some(View::Lateral));
+            }
             continue;
         }
         let uid = line.sop_instance_uid.as_deref().unwrap_or("");
@@ -341,6 +378,31 @@ mod tests {
             left,
             [("folder \"holiday\" is no category", 1), ("hidden", 1)]
         );
+    }
+
+    #[test]
+    fn labels_of_a_category_that_the_bundle_does_not_know_are_counted_with_their_views() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("labels.csv");
+        let lines = [
+            "sop_instance_uid,path,category,origin,view",
+            "1.2,a.dcm,frontal-halo,correction,frontal",
+            "1.3,b.dcm,frontal-halo,review,",
+            "1.4,c.dcm,gone,untouched,lateral",
+            "1.5,d.dcm,No Id,correction,lateral",
+        ];
+        fs::write(&list, lines.join("\n")).unwrap();
+        let found = from_csv(&list, &categories(), false, no_files).unwrap();
+        let unknown: Vec<_> = found.unknown.iter().collect();
+        let halo = CategoryId::parse("frontal-halo").unwrap();
+        let counted = Unknown {
+            files: 2,
+            frontal: 1,
+            lateral: 0,
+        };
+        assert_eq!(unknown, [(&halo, &counted)]);
+        assert_eq!(counted.view(), Some(View::Frontal));
+        assert_eq!(found.trusting(None).unknown.len(), 1);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What people are told before anything is trained.
 
 use super::super::labelled;
+use crate::domain::View;
+use crate::retrain::dataset::Dataset;
 use crate::retrain::session::{self, Forecast, Wish};
 use crate::retrain::shared::Shared;
 use crate::retrain::sides::Side;
@@ -22,6 +24,9 @@ pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
         dataset.from_cache,
         labelled::counts(dataset)
     );
+    for line in unknown(dataset) {
+        eprintln!("{line}");
+    }
     nobodies(wish, shared);
     eprintln!(
         "{:<28} {:>9} {:>11} {:>6} {:>7}",
@@ -52,6 +57,17 @@ pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
     if wish.mode == session::Mode::Full {
         eprintln!("{device}");
     }
+}
+
+/// How the categories are learned that people have named and the bundle does not know.
+fn unknown(dataset: &Dataset) -> impl Iterator<Item = String> {
+    dataset.unknown.iter().map(|(id, unknown)| {
+        let view = unknown.view().map_or("VIEW", View::as_str);
+        format!(
+            "{} images are said to be {id}, which the bundle does not know: --add-category {id}:{view} learns it",
+            unknown.files
+        )
+    })
 }
 
 /// Whose images are taken as one patient a study, because it is not known who they are.

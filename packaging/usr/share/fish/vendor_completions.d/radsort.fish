@@ -111,6 +111,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_s
 complete -c radsort -n "__fish_radsort_using_subcommand quarantine; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c radsort -n "__fish_radsort_using_subcommand correct" -l note -d 'Anything to be kept with the label' -r
 complete -c radsort -n "__fish_radsort_using_subcommand correct" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand correct" -l new-category -d 'Also a category that the model has yet to learn (`radsort retrain --add-category`)'
 complete -c radsort -n "__fish_radsort_using_subcommand correct" -l json -d 'One JSON object'
 complete -c radsort -n "__fish_radsort_using_subcommand correct" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand confirm" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
@@ -137,12 +138,14 @@ complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from import" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from import" -l json -d 'One JSON object a line'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -l category -d 'All that wait and say this category, whether the model knows it or not' -r
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -l all -d 'All that wait'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -l all -d 'All that wait; accepted are only those whose category the model knows'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -l json -d 'One JSON object a line'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from accept" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -l category -d 'All that wait and say this category, whether the model knows it or not' -r
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -l all -d 'All that wait'
+complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -l all -d 'All that wait; accepted are only those whose category the model knows'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -l json -d 'One JSON object a line'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from reject" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from look" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
