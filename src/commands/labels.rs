@@ -26,6 +26,7 @@ use crate::index::query::{LabelState, Query};
 use crate::library_watch::LibraryWatch;
 use crate::model::Bundle;
 use crate::model::store::Store;
+use crate::separator;
 
 /// How many rows of an imported list go into one request.
 const ROWS: usize = 500;
@@ -43,7 +44,7 @@ const ROWS: usize = 500;
   radsort labels accept --all
   radsort labels accept --category frontal-halo     a new one, of which the model knows nothing yet
   radsort labels reject /srv/library/frontal-fusion/1.2.3.dcm
-  radsort labels import truth.csv             columns sop_instance_uid, category[, person, note, origin]
+  radsort labels import truth.csv             columns sop_instance_uid, category[, person, note, origin, time]
   radsort labels export --out labels.csv      what `radsort retrain --labels` reads
   radsort labels look                         look at the library now instead of within minutes
 
@@ -94,9 +95,9 @@ pub enum Verb {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person, note and origin. No
-    /// file is moved. A label that is there already stays, with its origin, person and time; rows of origin `untouched` are
-    /// no labels.
+    /// Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person, note, origin
+    /// and time. No file is moved. A label that is there already stays, with its origin, person and time, and so does one that
+    /// was given after the row's time; rows of origin `untouched` are no labels.
     #[command(after_help = "Examples:
   radsort labels import truth.csv
 
@@ -474,6 +475,9 @@ fn read_rows(file: &Path) -> anyhow::Result<Vec<ImportRow>> {
     let headers = reader
         .headers()
         .with_context(|| format!("cannot read {shown}"))?;
+    if let Some(found) = separator::other(headers) {
+        bail!("{shown} is separated by {found}: save it with commas between the columns");
+    }
     for wanted in ["sop_instance_uid", "category"] {
         if !headers.iter().any(|header| header == wanted) {
             bail!("{shown} has no column {wanted:?} in its first line");
@@ -581,5 +585,10 @@ mod tests {
         assert_eq!(long[0].note, None);
         let error = rows("uid,category\n1.2,brace\n").unwrap_err().to_string();
         assert!(error.contains("sop_instance_uid"), "{error}");
+        let error = rows("sop_instance_uid;category\n1.2;brace\n").unwrap_err();
+        assert!(
+            error.to_string().contains("separated by semicolons"),
+            "{error}"
+        );
     }
 }

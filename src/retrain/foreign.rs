@@ -16,7 +16,7 @@ use crate::model::manifest::{
     SCHEMA, VIEW_CLASSES,
 };
 use crate::model::onnx::{
-    GraphProto, ModelProto, NodeProto, ValueInfoProto,
+    GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation,
     tensor_shape_proto::dimension::Value as Size, type_proto,
 };
 use crate::model::runtime::Runtime;
@@ -150,6 +150,7 @@ fn one(network: &Network, about: &About, runtime: &Runtime) -> Result<Fitted, Fo
         .graph
         .as_mut()
         .ok_or_else(|| unfit(file, "it holds no graph"))?;
+    in_one_file(graph).map_err(|problem| unfit(file, problem))?;
     let (role, applies, id, classes) = match &network.tells {
         Tells::View(classes) => (Role::View, Applies::Any, "view", classes.clone()),
         Tells::Categories(told) => {
@@ -301,6 +302,21 @@ fn image_input(
     ))
 }
 
+/// Large models are often saved as two files: a bundle keeps one for each network.
+fn in_one_file(graph: &GraphProto) -> Result<(), String> {
+    let outside = |tensor: &&TensorProto| tensor.data_location == DataLocation::External as i32;
+    let Some(tensor) = graph.initializer.iter().find(outside) else {
+        return Ok(());
+    };
+    let mut entries = tensor.external_data.iter();
+    let place = entries.find(|entry| entry.key == "location");
+    let place = place.map_or("another file", |entry| entry.value.as_str());
+    Err(format!(
+        "its weights lie in {place:?} (external data): save the model as one file, in Python with \
+         onnx.save(onnx.load(\"model.onnx\"), \"one-file.onnx\")"
+    ))
+}
+
 /// What makes probabilities of logits.
 const SQUASHING: [&str; 3] = ["Softmax", "LogSoftmax", "Sigmoid"];
 
@@ -345,6 +361,14 @@ fn logits(graph: &mut GraphProto, classes: usize) -> Result<String, String> {
         .any(|node| !is_behind(node) && node.input.iter().any(|name| behind.contains(name)));
     if !asked_for {
         graph.node.retain(|node| !is_behind(node));
+        // Nobody makes these any more.
+        graph
+            .output
+            .retain(|output| output.name == found || !behind.contains(&output.name));
+    }
+    // The logits may be an output of their own already, beside their probabilities.
+    if graph.output.iter().any(|output| output.name == before) {
+        graph.output.retain(|output| output.name != found);
     }
     for output in graph.output.iter_mut().filter(|it| it.name == found) {
         output.name.clone_from(&before);
@@ -396,25 +420,42 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// The name of the logits, how many nodes are left, and the output's name; nodes are operator, input, output.
-    fn found(nodes: &[[&str; 3]]) -> (String, usize, String) {
+    /// A graph of nodes, each an operator, its input and its output.
+    fn graph_of(outputs: &[&str], nodes: &[[&str; 3]]) -> GraphProto {
         let node = |[op, input, output]: &[&str; 3]| NodeProto {
             op_type: (*op).into(),
             input: vec![(*input).into()],
             output: vec![(*output).into()],
             ..NodeProto::default()
         };
-        let output = ValueInfoProto {
-            name: "logits".into(),
+        let output = |name: &&str| ValueInfoProto {
+            name: (*name).into(),
             ..ValueInfoProto::default()
         };
-        let mut graph = GraphProto {
+        GraphProto {
             node: nodes.iter().map(node).collect(),
-            output: vec![output],
+            output: outputs.iter().map(output).collect(),
             ..GraphProto::default()
-        };
+        }
+    }
+
+    /// The name of the logits, how many nodes are left, and the output's name.
+    fn found(nodes: &[[&str; 3]]) -> (String, usize, String) {
+        let mut graph = graph_of(&["logits"], nodes);
         let name = logits(&mut graph, 2).unwrap();
         (name, graph.node.len(), graph.output[0].name.clone())
+    }
+
+    #[test]
+    fn weights_in_another_file_are_told_with_what_to_do() {
+        let mut graph = graph_of(&[], &[]);
+        assert!(in_one_file(&graph).is_ok());
+        graph.initializer.push(TensorProto {
+            data_location: DataLocation::External as i32,
+            ..TensorProto::default()
+        });
+        let why = in_one_file(&graph).unwrap_err();
+        assert!(why.contains("as one file"), "{why}");
     }
 
     #[test]
@@ -425,6 +466,24 @@ mod tests {
         assert_eq!(found(&[gemm, ["Sigmoid", "l", "logits"]]), taken_off);
         let behind = ["Identity", "p", "logits"];
         assert_eq!(found(&[gemm, ["Softmax", "l", "p"], behind]), taken_off);
+
+        // Both are given: as they are, in the middle of what is taken off, and the probabilities first.
+        let both = |outputs: &[&str], nodes: &[[&str; 3]]| {
+            let mut graph = graph_of(outputs, nodes);
+            let name = logits(&mut graph, 2).unwrap();
+            let left: Vec<String> = graph.output.iter().map(|it| it.name.clone()).collect();
+            (name, graph.node.len(), left)
+        };
+        let taken_off = ("l".to_owned(), 1, vec!["l".to_owned()]);
+        let softmax = ["Softmax", "l", "logits"];
+        assert_eq!(both(&["logits", "l"], &[gemm, softmax]), taken_off);
+        let nodes = [gemm, ["Softmax", "l", "p"], behind];
+        assert_eq!(both(&["logits", "p"], &nodes), taken_off);
+        let (_, left, outputs) = both(
+            &["logits", "p"],
+            &[["Gemm", "x", "logits"], ["Softmax", "logits", "p"]],
+        );
+        assert_eq!((left, outputs.len()), (2, 2));
 
         let likeliest = ["ArgMax", "logits", "class"];
         let (name, left, output) = found(&[gemm, ["Softmax", "l", "logits"], likeliest]);

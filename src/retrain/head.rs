@@ -119,6 +119,8 @@ impl Place {
                 }
                 (&product.input[1], bias, false, &product.input[0])
             }
+            "Gemm" => return Err(not_found("its Gemm has no bias (no third input)")),
+            "MatMul" => return Err(not_found("its MatMul has no bias (no Add after it)")),
             other => return Err(not_found(&format!("it comes from {other}"))),
         };
         let tensor = initializer(weight).ok_or_else(|| not_found("its weight is computed"))?;
@@ -426,6 +428,20 @@ mod tests {
         let model = Architecture::small(32, 32, 3).build(1);
         let why = Place::find(&model, "features").unwrap_err().to_string();
         assert!(why.contains("Flatten"), "{why}");
+    }
+
+    #[test]
+    fn a_last_layer_without_a_bias_is_told_so() {
+        let mut model = Architecture::small(32, 32, 3).build(1);
+        let nodes = &mut model.graph.as_mut().unwrap().node;
+        let last = nodes
+            .iter_mut()
+            .find(|node| node.output[0] == LOGITS)
+            .unwrap();
+        assert_eq!(last.op_type, "Gemm");
+        last.input.pop();
+        let why = Place::find(&model, LOGITS).unwrap_err().to_string();
+        assert!(why.contains("its Gemm has no bias"), "{why}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::judging::outcome::LabelOrigin;
 use crate::domain::{CategoryId, View};
 use crate::model::manifest::Category;
+use crate::separator;
 
 /// The labels cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,14 @@ pub enum RowsError {
         path: PathBuf,
         /// What is wrong, with the line.
         problem: csv::Error,
+    },
+    /// The list is separated by something else than commas.
+    #[error("{}: it is separated by {found}: save it with commas between the columns", path.display())]
+    Separator {
+        /// Which.
+        path: PathBuf,
+        /// What was found.
+        found: &'static str,
     },
 }
 
@@ -238,12 +247,15 @@ pub fn from_csv(
         problem,
     };
     let folder = list.parent().unwrap_or(Path::new(""));
-    let lines: Vec<Line> = csv::Reader::from_path(list)
-        .and_then(|mut reader| {
-            // One that cannot be read would be passed over, and columns be told by their order.
-            reader.headers()?;
-            reader.into_deserialize().collect()
-        })
+    let mut reader = csv::Reader::from_path(list).map_err(failed)?;
+    // One that cannot be read would be passed over, and columns be told by their order.
+    if let Some(found) = separator::other(reader.headers().map_err(failed)?) {
+        let path = list.to_owned();
+        return Err(RowsError::Separator { path, found });
+    }
+    let lines: Vec<Line> = reader
+        .into_deserialize()
+        .collect::<Result<_, _>>()
         .map_err(failed)?;
     let files = if lines.iter().any(|line| line.path.is_none()) {
         by_uid(folder)?
@@ -473,6 +485,9 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(why.contains("and `category`"), "{why}");
+        fs::write(&list, "path;category\na.dcm;b\n").unwrap();
+        let why = from_csv(&list, &categories(), false, no_files).unwrap_err();
+        assert!(why.to_string().contains("separated by semicolons"), "{why}");
     }
 
     #[test]
