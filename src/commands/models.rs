@@ -3,7 +3,7 @@
 mod import;
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -14,7 +14,7 @@ use super::access::{self, ConfigArg};
 use crate::config::Settings;
 use crate::control::client::Client;
 use crate::control::protocol::Request;
-use crate::model::store::{Kept, Store};
+use crate::model::store::{Kept, Pruned, Store};
 use crate::model::{Bundle, trial};
 
 /// Keep bundle versions side by side, and choose which one is in use.
@@ -108,14 +108,17 @@ pub enum What {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Remove bundles that are neither in use nor among the last ones that were.
+    /// Remove bundles that nobody needs: what is in use stays, and what an interrupted training goes on from.
     #[command(after_help = "Examples:
-  radsort models prune
+  radsort models prune --dry-run     what would be removed?
   radsort models prune --keep 1")]
     Prune {
-        /// How many of the last ones in use stay.
+        /// How many of the last ones in use stay, and how many of the newest that never were.
         #[arg(long, value_name = "N", default_value_t = 3)]
         keep: usize,
+        /// Only say what would be removed, and why the others stay.
+        #[arg(long)]
+        dry_run: bool,
         /// As one JSON object.
         #[arg(long)]
         json: bool,
@@ -141,7 +144,12 @@ pub fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
         } => promote(&config.load()?, version, *json),
         What::Rollback { json, config } => roll_back(&config.load()?, *json),
         What::Import { what, json, config } => import(&config.load()?, what, *json),
-        What::Prune { keep, json, config } => prune(&config.load()?, *keep, *json),
+        What::Prune {
+            keep,
+            dry_run,
+            json,
+            config,
+        } => prune(&config.load()?, *keep, *dry_run, *json),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -286,19 +294,52 @@ fn import(settings: &Settings, args: &ImportArgs, json: bool) -> anyhow::Result<
     Ok(())
 }
 
-fn prune(settings: &Settings, keep: usize, json: bool) -> anyhow::Result<()> {
-    let removed = own(settings)?.prune(settings, keep)?;
+fn prune(settings: &Settings, keep: usize, dry_run: bool, json: bool) -> anyhow::Result<()> {
+    let store = own(settings)?;
+    let training = interrupted(&settings.state)?;
+    let pruned = store.prune(settings, keep, training.as_deref(), dry_run)?;
+    let gone = || pruned.iter().filter(|it| it.stays.is_none());
     if json {
-        println!("{}", serde_json::json!({ "removed": removed }));
+        let removed: Vec<&str> = gone().map(|it| it.folder.as_str()).collect();
+        let stays: serde_json::Map<String, serde_json::Value> = pruned
+            .iter()
+            .filter_map(|it| Some((it.folder.clone(), serde_json::to_value(it.stays?).ok()?)))
+            .collect();
+        let said = serde_json::json!({ "removed": removed, "stays": stays, "dry_run": dry_run });
+        println!("{said}");
         return Ok(());
     }
-    if removed.is_empty() {
+    if gone().next().is_none() {
         println!("nothing to remove");
     }
-    for name in removed {
-        println!("removed {name}");
+    for Pruned { folder, stays } in &pruned {
+        match stays {
+            Some(why) => println!("{folder} stays: {}", why.explanation()),
+            None if dry_run => println!("{folder} would be removed"),
+            None => println!("removed {folder}"),
+        }
     }
     Ok(())
+}
+
+/// The folder of the bundle that an interrupted training (or one under way) goes on from.
+fn interrupted(state: &Path) -> anyhow::Result<Option<PathBuf>> {
+    #[derive(serde::Deserialize)]
+    struct Run {
+        bundle: PathBuf,
+    }
+    let file = state.join("retrain/run/run.json");
+    let text = match std::fs::read(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| file.display().to_string())?,
+    };
+    let run: Run = serde_json::from_slice(&text).with_context(|| {
+        format!(
+            "{}: which bundle this training goes on from cannot be read; remove the file if it is given up",
+            file.display()
+        )
+    })?;
+    Ok(Some(run.bundle))
 }
 
 /// The store, as the user that the service runs as.

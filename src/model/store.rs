@@ -19,6 +19,44 @@ const FOLDER: &str = "models";
 /// The pointer.
 const POINTER: &str = "in-use.json";
 
+/// What becomes of a bundle when those are removed that nobody needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Its folder.
+    pub folder: String,
+    /// Why it stays; `None`: it is removed.
+    pub stays: Option<Stays>,
+}
+
+/// Why a bundle stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stays {
+    /// The configuration names it.
+    Named,
+    /// It was promoted last.
+    InUse,
+    /// It is one of the last that were in use.
+    WasInUse,
+    /// An interrupted training goes on from it.
+    Training,
+    /// It was never in use, and is one of the newest of those.
+    Newest,
+}
+
+impl Stays {
+    /// In words, for people.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Named => "the configuration names it",
+            Self::InUse => "in use",
+            Self::WasInUse => "one of the last in use",
+            Self::Training => "a training that was interrupted goes on from it",
+            Self::Newest => "never in use, one of the newest of those",
+        }
+    }
+}
+
 /// What can go wrong with the kept bundles.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -230,8 +268,16 @@ impl Store {
         before.cloned().ok_or(StoreError::NothingBefore)
     }
 
-    /// Removes the bundles that are neither in use nor among the last `keep` that were; gives their names.
-    pub fn prune(&self, settings: &Settings, keep: usize) -> Result<Vec<String>, StoreError> {
+    /// Removes bundles that nobody needs; says of each what becomes of it. `keep` of the last ones in use stay, and as many of
+    /// the newest that never were: people may not have decided on them yet. `training` is the folder that an interrupted
+    /// training goes on from. A dry run only says what would be.
+    pub fn prune(
+        &self,
+        settings: &Settings,
+        keep: usize,
+        training: Option<&Path>,
+        dry_run: bool,
+    ) -> Result<Vec<Pruned>, StoreError> {
         let pointer = self.pointer()?;
         let mut kept: Vec<&String> = Vec::new();
         for name in pointer.history.iter().rev() {
@@ -239,17 +285,36 @@ impl Store {
                 kept.push(name);
             }
         }
-        // The configuration may name one of these folders.
-        let named = settings.model.bundle.as_deref();
-        let named = named.and_then(|dir| dir.canonicalize().ok());
-        let mut removed = Vec::new();
-        for name in self.names()? {
+        let names = self.names()?;
+        let newest = self.newest(&names, &pointer, keep);
+        let is = |dir: Option<&Path>, path: &Path| {
+            let dir = dir.and_then(|dir| dir.canonicalize().ok());
+            dir.is_some() && dir == path.canonicalize().ok()
+        };
+        let (mut pruned, mut removed) = (Vec::new(), Vec::new());
+        for name in names {
             let path = self.dir.join(&name);
-            let is_named = named.is_some() && path.canonicalize().ok() == named;
-            if !kept.contains(&&name) && !is_named {
+            let stays = if is(settings.model.bundle.as_deref(), &path) {
+                Some(Stays::Named)
+            } else if kept.first() == Some(&&name) {
+                Some(Stays::InUse)
+            } else if is(training, &path) {
+                Some(Stays::Training)
+            } else if kept.contains(&&name) {
+                Some(Stays::WasInUse)
+            } else if newest.contains(&name) {
+                Some(Stays::Newest)
+            } else {
+                None
+            };
+            if stays.is_none() && !dry_run {
                 fs::remove_dir_all(&path).map_err(at(&path))?;
-                removed.push(name);
+                removed.push(name.clone());
             }
+            pruned.push(Pruned {
+                folder: name,
+                stays,
+            });
         }
         // What is gone can no longer be gone back to.
         let mut history: Vec<String> = pointer
@@ -261,7 +326,22 @@ impl Store {
         if !removed.is_empty() {
             self.point(&Pointer { history })?;
         }
-        Ok(removed)
+        Ok(pruned)
+    }
+
+    /// The bundles that came last among those that never were in use.
+    fn newest(&self, names: &[String], pointer: &Pointer, count: usize) -> Vec<String> {
+        let mut never: Vec<_> = names
+            .iter()
+            .filter(|name| !pointer.history.contains(name))
+            .map(|name| {
+                let came = fs::metadata(self.dir.join(name).join(FILE_NAME));
+                (came.and_then(|about| about.modified()).ok(), name.clone())
+            })
+            .collect();
+        never.sort();
+        let newest = never.into_iter().rev().take(count);
+        newest.map(|(_, name)| name).collect()
     }
 
     fn path_of(&self, name: &str) -> Result<PathBuf, StoreError> {
@@ -411,8 +491,12 @@ mod tests {
         assert!(store.may_keep(&manifest.name, "9.2.0").is_ok());
         let second = store.keep(&copy(dir.path(), "9.2.0")).unwrap();
         store.promote(&settings, &second).unwrap();
-        assert_eq!(store.prune(&settings, 2).unwrap(), vec![name]);
-        assert_eq!(store.prune(&settings, 2).unwrap(), Vec::<String>::new());
+        assert_eq!(removed(&store, &settings, 2), Vec::<String>::new());
+        let would = store.prune(&settings, 0, None, true).unwrap();
+        let gone = |all: &[Pruned]| all.iter().filter(|it| it.stays.is_none()).count();
+        assert_eq!(gone(&would), 1);
+        assert_eq!(removed(&store, &settings, 0), vec![name]);
+        assert_eq!(removed(&store, &settings, 0), Vec::<String>::new());
         assert_eq!(Store::in_use(&settings).unwrap(), store.dir().join(second));
     }
 
@@ -427,10 +511,40 @@ mod tests {
             store.promote(&free, name).unwrap();
         }
         let named = settings(dir.path(), Some(&store.dir().join(&c)));
-        assert_eq!(store.prune(&named, 2).unwrap(), Vec::<String>::new());
-        assert_eq!(store.prune(&named, 1).unwrap(), vec![b]);
+        assert_eq!(removed(&store, &named, 2), Vec::<String>::new());
+        assert_eq!(removed(&store, &named, 1), vec![b]);
         assert_eq!(store.before().unwrap(), SHIPPED);
-        assert_eq!(store.prune(&free, 1).unwrap(), vec![c]);
+        assert_eq!(removed(&store, &free, 0), vec![c]);
+    }
+
+    fn removed(store: &Store, settings: &Settings, keep: usize) -> Vec<String> {
+        let pruned = store.prune(settings, keep, None, false).unwrap();
+        let gone = pruned.into_iter().filter(|it| it.stays.is_none());
+        gone.map(|it| it.folder).collect()
+    }
+
+    #[test]
+    fn what_nobody_has_decided_on_and_what_a_training_goes_on_from_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path(), None);
+        let store = Store::new(&settings.state);
+        let versions = ["9.1.0", "9.2.0", "9.3.0", "9.4.0", "9.5.0"];
+        let names = versions.map(|it| store.keep(&copy(dir.path(), it)).unwrap());
+        for (k, name) in names.iter().enumerate() {
+            let came = std::time::UNIX_EPOCH + std::time::Duration::from_secs(k as u64);
+            let manifest = fs::File::open(store.dir().join(name).join(FILE_NAME)).unwrap();
+            manifest.set_modified(came).unwrap();
+        }
+        store.promote(&settings, &names[0]).unwrap();
+        let training = store.dir().join(&names[1]);
+        let became = store.prune(&settings, 1, Some(&training), false).unwrap();
+        let stays: Vec<Option<Stays>> = became.into_iter().map(|it| it.stays).collect();
+        let (in_use, training, newest) = (Stays::InUse, Stays::Training, Stays::Newest);
+        assert_eq!(
+            stays,
+            [Some(in_use), Some(training), None, None, Some(newest)]
+        );
+        assert!(!store.dir().join(&names[3]).exists());
     }
 
     #[test]
