@@ -431,10 +431,23 @@ fn a_folder_that_people_add_to_the_library_becomes_a_category_that_the_service_f
     let dry = site.run(&[
         "retrain",
         "--dry-run",
+        "--json",
         "--few-patients",
         "--classifier",
         "lateral",
     ]);
+    let plan: Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!(
+        plan["unknown_categories"],
+        serde_json::json!([{ "id": "lateral-cast", "images": moved, "view": "lateral" }])
+    );
+    let of = |class: &str, side: &str| {
+        let mut all = plan["seen_by_a_person"].as_array().unwrap().iter();
+        all.find(|it| it["class"] == class).unwrap()[side].as_u64()
+    };
+    assert!(of("lateral-preop", "training") > Some(0), "{plan:#}");
+    assert_eq!(of("lateral-fusion", "training"), Some(0));
+    assert!(plan["memory_bytes"].as_u64() > Some(0) && plan["images"].as_u64() > Some(moved));
     let told = String::from_utf8_lossy(&dry.stderr).into_owned();
     assert!(
         told.contains("--add-category lateral-cast:lateral"),

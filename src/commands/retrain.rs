@@ -69,7 +69,7 @@ pub struct RetrainArgs {
     /// Say what would be learned from, how long it takes and how much memory, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// One JSON object at the end
+    /// One JSON object at the end; with --dry-run: what would be done
     #[arg(long)]
     pub json: bool,
 }
@@ -385,8 +385,12 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         session::enough(&wish)?;
     }
     let runtime = Runtime::load(&settings.runtime)?;
-    tell::forecast(&session::forecast(&wish, &runtime)?);
+    let forecast = session::forecast(&wish, &runtime)?;
+    tell::forecast(&forecast);
     if args.dry_run {
+        if args.json {
+            println!("{}", tell::as_json(&wish, shared, &forecast));
+        }
         for problem in session::too_few(&wish) {
             eprintln!("too few: {problem}");
         }

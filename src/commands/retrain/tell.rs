@@ -1,5 +1,9 @@
 //! What people are told before anything is trained.
 
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
 use super::super::labelled;
 use crate::domain::View;
 use crate::retrain::dataset::Dataset;
@@ -10,17 +14,10 @@ use crate::retrain::sides::Side;
 /// What there is to learn from, and on what it will be computed.
 pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
     let dataset = wish.dataset;
-    let mut patients: Vec<&str> = dataset
-        .examples
-        .iter()
-        .map(|example| example.patient.as_str())
-        .collect();
-    patients.sort_unstable();
-    patients.dedup();
     eprintln!(
         "{} images of {} patients ({} prepared before); {}",
         dataset.examples.len(),
-        patients.len(),
+        patients(dataset),
         dataset.from_cache,
         labelled::counts(dataset)
     );
@@ -32,20 +29,8 @@ pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
         "{:<28} {:>9} {:>11} {:>6} {:>7}",
         "images that a person has seen", "training", "validation", "test", "golden"
     );
-    let categories = wish.bundle.categories();
-    let classes = categories
-        .iter()
-        .enumerate()
-        .map(|(place, category)| (Some(place), category.id.as_str()))
-        .chain([(None, "neither view")]);
-    for (class, name) in classes {
-        let count = |side| {
-            session::seen_on(wish, side)
-                .into_iter()
-                .filter(|index| dataset.examples[*index].category == class)
-                .count()
-        };
-        let [training, validation, test, golden] = Side::ALL.map(count);
+    for (name, counts) in classes(wish) {
+        let [training, validation, test, golden] = counts;
         eprintln!("{name:<29} {training:>9} {validation:>11} {test:>6} {golden:>7}");
     }
     if let Some(confidence) = wish.trust_untouched {
@@ -57,6 +42,79 @@ pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
     if wish.mode == session::Mode::Full {
         eprintln!("{device}");
     }
+}
+
+fn patients(dataset: &Dataset) -> usize {
+    let names = dataset.examples.iter().map(|it| it.patient.as_str());
+    names.collect::<BTreeSet<_>>().len()
+}
+
+/// How many images of each class a person has seen, by side.
+fn classes<'a>(wish: &Wish<'a>) -> impl Iterator<Item = (&'a str, [usize; 4])> {
+    let count = |class: Option<usize>| {
+        Side::ALL.map(|side| {
+            let seen = session::seen_on(wish, side).into_iter();
+            let of_class = seen.filter(|index| wish.dataset.examples[*index].category == class);
+            of_class.count()
+        })
+    };
+    let categories = wish.bundle.categories().iter().enumerate();
+    let mut counted: Vec<_> = categories
+        .map(|(place, category)| (category.id.as_str(), count(Some(place))))
+        .collect();
+    counted.push(("neither view", count(None)));
+    counted.into_iter()
+}
+
+/// The same for programs.
+pub(super) fn as_json(wish: &Wish<'_>, shared: Shared, forecast: &Forecast) -> serde_json::Value {
+    let dataset = wish.dataset;
+    let seen: Vec<_> = classes(wish)
+        .map(|(class, counts)| {
+            let [training, validation, test, golden] = counts;
+            json!({
+                "class": class,
+                "training": training,
+                "validation": validation,
+                "test": test,
+                "golden": golden,
+            })
+        })
+        .collect();
+    let refused = session::unseen(wish).into_iter();
+    let refused: Vec<String> = refused.map(|why| why.to_string()).collect();
+    let unknown: Vec<_> = dataset
+        .unknown
+        .iter()
+        .map(|(id, unknown)| json!({ "id": id, "images": unknown.files, "view": unknown.view() }))
+        .collect();
+    json!({
+        "dry_run": true,
+        "bundle": wish.bundle.name_and_version(),
+        "classifiers": wish.classifiers,
+        "mode": match wish.mode {
+            session::Mode::Head => "head",
+            session::Mode::Full => "full",
+        },
+        "device": wish.device_name,
+        "images": dataset.examples.len(),
+        "patients": patients(dataset),
+        "prepared_before": dataset.from_cache,
+        "left_out": dataset.left_out,
+        "unknown_categories": unknown,
+        "nameless_images": nameless(dataset),
+        "images_under_shared_names": shared.images,
+        "seen_by_a_person": seen,
+        "seen_by_nobody": session::untouched(wish),
+        "seconds_at_most": forecast.time.as_secs(),
+        "memory_bytes": forecast.memory,
+        "too_few": session::too_few(wish),
+        "would_be_refused": refused,
+    })
+}
+
+fn nameless(dataset: &Dataset) -> usize {
+    dataset.examples.iter().filter(|it| it.nameless).count()
 }
 
 /// How the categories are learned that people have named and the bundle does not know.
@@ -72,8 +130,7 @@ fn unknown(dataset: &Dataset) -> impl Iterator<Item = String> {
 
 /// Whose images are taken as one patient a study, because it is not known who they are.
 fn nobodies(wish: &Wish<'_>, shared: Shared) {
-    let examples = &wish.dataset.examples;
-    let nameless = examples.iter().filter(|example| example.nameless).count();
+    let nameless = nameless(wish.dataset);
     if nameless > 0 {
         eprintln!(
             "{nameless} images name no patient, or a placeholder (such as ANON): taken as one patient a study"
