@@ -84,6 +84,8 @@ pub struct LibraryWatch {
 /// What the look before this one has found.
 #[derive(Debug, Default)]
 struct Memory {
+    /// When it began, microseconds since the Unix epoch; 0: there was none.
+    began_us: i64,
     /// Files that nobody knows: as they were, and their digests as far as they were needed.
     strangers: HashMap<Fingerprint, Option<Digest>>,
     /// Files that were nowhere.

@@ -123,6 +123,83 @@ fn a_file_that_a_person_moves_to_another_category_becomes_a_label_and_stays_ther
 }
 
 #[test]
+fn who_speaks_last_is_right_whatever_was_noticed_last() {
+    let (site, daemon, records) = filed(2);
+    let [(first, _), (second, second_folder)] = two_categories();
+    let record = correct(&site, &records[0], &first);
+    let uid = text(&record, "sop_instance_uid");
+    let category = || text(&the(&site, &uid), "category");
+    look(&site);
+
+    // Moved by hand, and judged before the service has noticed.
+    let to = folder(&site, &second_folder).join("moved.dcm");
+    fs::rename(text(&record, "path"), &to).unwrap();
+    assert!(
+        !site
+            .run(&["correct", &uid, "lateral-fusion"])
+            .status
+            .success()
+    );
+    let looked = look(&site);
+    assert_eq!([&looked["moved"], &looked["labels"]], [1, 0], "{looked}");
+    assert_eq!(category(), "lateral-fusion");
+
+    // A later move is news, and so is what is accepted after it.
+    let again = folder(&site, &second_folder).join("again");
+    fs::create_dir(&again).unwrap();
+    fs::rename(&to, again.join("moved.dcm")).unwrap();
+    assert_eq!(look(&site)["labels"], 1);
+    assert_eq!(category(), second);
+
+    // A list from before says nothing new; one without times is taken at its word.
+    let list = site.dir.path().join("list.csv");
+    let import = |time: &str| {
+        let rows = format!("sop_instance_uid,category,time\n{uid},{first},{time}\n");
+        fs::write(&list, rows).unwrap();
+        site.run(&["labels", "import", list.to_str().unwrap()])
+    };
+    let old = import("2020-01-01T00:00:00Z");
+    let why = String::from_utf8_lossy(&old.stderr).into_owned();
+    assert!(
+        !old.status.success() && why.contains("since the list did"),
+        "{why}"
+    );
+    assert_eq!(category(), second);
+    assert!(import("last Tuesday").status.success());
+    assert_eq!(category(), first);
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn what_is_accepted_is_said_when_it_is_accepted() {
+    let (site, daemon, records) = filed(1);
+    let [(first, first_folder), _] = two_categories();
+    let record = correct(&site, &records[0], &first);
+    let uid = text(&record, "sop_instance_uid");
+    let waits = folder(&site, "frontal-halo").join("waits.dcm");
+    fs::rename(text(&record, "path"), &waits).unwrap();
+    look(&site);
+    let waiting = labels(&site, &["--pending"]);
+    // Moved on, without being noticed, before somebody accepts what it was taken for.
+    fs::rename(
+        text(&the(&site, &uid), "path"),
+        folder(&site, &first_folder).join("back.dcm"),
+    )
+    .unwrap();
+    site.ok(&["labels", "accept", "--category", "frontal-halo"]);
+    let given = labels(&site, &[]);
+    assert!(
+        text(&given[0], "time") > text(&waiting[0], "time"),
+        "{given:?}"
+    );
+    assert_eq!(look(&site)["labels"], 0);
+    assert_eq!(text(&the(&site, &uid), "category"), "frontal-halo");
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
 fn a_copy_then_delete_counts_as_a_move() {
     let (site, daemon, records) = filed(1);
     let [(first, _), (second, second_folder)] = two_categories();

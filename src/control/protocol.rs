@@ -326,6 +326,9 @@ pub struct ImportRow {
     /// Where the label comes from, as `radsort labels export` writes it.
     #[serde(default)]
     pub origin: Option<String>,
+    /// When it was said, as `radsort labels export` writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
 }
 
 /// What became of one file that was judged.

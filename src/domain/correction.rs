@@ -165,6 +165,8 @@ pub struct Difference {
     pub category: Option<CategoryId>,
     /// Whether a person has said so.
     pub labelled: bool,
+    /// Whether a person has said what it is since it was moved there: who speaks last is right.
+    pub judged_since: bool,
     /// What the place stands for where it lies now.
     pub found: Folder,
 }
@@ -185,6 +187,7 @@ pub struct Meant {
 /// | known as              | found in                   | label                                        |
 /// |-----------------------|----------------------------|----------------------------------------------|
 /// | anything              | a folder of no category    | none                                         |
+/// | judged since          | anywhere                   | none: who speaks last is right               |
 /// | filed or labelled so  | the folder of that category | none: it says nothing new                   |
 /// | in a category's folder | another category's folder | `correction`                                 |
 /// | undecided             | a category's folder        | `review`                                     |
@@ -209,6 +212,9 @@ pub fn meaning(differences: &[Difference]) -> Vec<Option<Meant>> {
 }
 
 fn one(difference: &Difference) -> Option<Meant> {
+    if difference.judged_since {
+        return None;
+    }
     let (category, new) = match &difference.found {
         Folder::Category(category) => (category, None),
         Folder::Unknown(category) => (category, Some(Pending::NewCategory)),
@@ -272,13 +278,17 @@ mod tests {
             Just(Known::Never),
         ];
         let held = proptest::option::of(0usize..3);
-        (known, held, any::<bool>(), any_folder()).prop_map(|(known, held, labelled, found)| {
-            Difference {
-                known,
-                category: held.map(|n| category(["brace", "fusion", "tether"][n])),
-                labelled,
-                found,
-            }
+        let said = prop_oneof![
+            Just((false, false)),
+            Just((true, false)),
+            Just((true, true))
+        ];
+        (known, held, said, any_folder()).prop_map(|(known, held, said, found)| Difference {
+            known,
+            category: held.map(|n| category(["brace", "fusion", "tether"][n])),
+            labelled: said.0,
+            judged_since: said.1,
+            found,
         })
     }
 
@@ -293,6 +303,7 @@ mod tests {
                 folder_exists: true,
             },
             labelled: false,
+            judged_since: false,
             found: Folder::Category(category(to)),
         }
     }
@@ -384,6 +395,17 @@ mod tests {
     }
 
     #[test]
+    fn a_move_does_not_overrule_what_was_said_after_it() {
+        for from in [Folder::Category(category("brace")), Folder::Undecided] {
+            let mut difference = moved(from, "fusion");
+            difference.labelled = true;
+            assert!(meaning(std::slice::from_ref(&difference))[0].is_some());
+            difference.judged_since = true;
+            assert_eq!(meaning(&[difference]), [None]);
+        }
+    }
+
+    #[test]
     fn out_of_review_is_a_label_even_where_the_model_had_guessed_so() {
         let mut difference = moved(Folder::Undecided, "fusion");
         difference.category = Some(category("fusion"));
@@ -403,6 +425,7 @@ mod tests {
             known,
             category: None,
             labelled: false,
+            judged_since: false,
             found: Folder::Unknown(category("halo")),
         };
         assert_eq!(meaning(&[difference(Known::Never)]), [None]);

@@ -207,11 +207,12 @@ impl Entry {
         }
     }
 
-    /// What was waiting counts now, or is forgotten.
-    pub(super) fn judged(&mut self, accepted: bool, by: Option<u32>) {
+    /// What was waiting counts from now on, or is forgotten.
+    pub(super) fn judged(&mut self, time_us: i64, accepted: bool, by: Option<u32>) {
         if let Some(mut given) = self.pending.take().filter(|_| accepted) {
             given.label.pending = None;
             given.label.by = given.label.by.or(by);
+            given.time_us = time_us;
             self.category = Some(given.label.category.clone());
             self.label = Some(given);
         }

@@ -92,7 +92,7 @@ impl<'a> Changes<'a> {
                 self.amend(&label.id, told(), |entry| entry.labelled(time_us, label))?;
             }
             Record::Judged { id, accepted, by } => {
-                self.amend(id, told(), |entry| entry.judged(*accepted, *by))?;
+                self.amend(id, told(), |entry| entry.judged(time_us, *accepted, *by))?;
             }
             Record::LetGo { id, .. } => {
                 self.amend(id, told(), |entry| entry.state = State::LetGo)?;

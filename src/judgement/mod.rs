@@ -399,6 +399,7 @@ impl Desk {
             person,
             note,
             origin,
+            time,
         } = row;
         if origin.as_deref() == Some(Origin::Untouched.as_str()) {
             let why = "nobody has looked at it, says the list (origin untouched): that is no label";
@@ -425,6 +426,17 @@ impl Desk {
                 error: None,
                 already: true,
             }));
+        }
+        // Other people's columns of that name may hold anything.
+        let said = time.and_then(|time| time.parse::<jiff::Timestamp>().ok());
+        if let (Some(said), Some(given)) = (said, &entry.label)
+            && given.time_us > said.as_microsecond()
+        {
+            let why = format!(
+                "a person has said {} since the list did (column `time`)",
+                given.label.category
+            );
+            return Ok(Err(not(what, why)));
         }
         Ok(Ok(Verdict {
             origin: Origin::Csv,

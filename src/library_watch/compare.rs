@@ -101,8 +101,8 @@ pub(super) fn compare(
     let mut records = Vec::new();
     let differences: Vec<Difference> = recognised
         .iter()
-        .map(|(stranger, entry)| comparison.difference(stranger, entry))
-        .collect();
+        .map(|(stranger, entry)| comparison.difference(stranger, entry, before))
+        .collect::<Result<_, _>>()?;
     for ((stranger, entry), meant) in recognised.iter().zip(correction::meaning(&differences)) {
         looked.moved += 1;
         records.push(Record::Moved {
@@ -144,6 +144,7 @@ pub(super) fn compare(
     let still = desk.destinations.current()?;
     let online = std::sync::Arc::ptr_eq(&still, &walked.roots);
     if online {
+        memory.began_us = walked.began_us;
         memory.absent = absent.gone.into_iter().map(|entry| entry.id).collect();
         let missing: BTreeSet<RecordId> = correction::missing(&before.absent, &memory.absent);
         looked.missing = missing.len() as u64;
@@ -348,7 +349,12 @@ impl Comparison<'_> {
         Folder::of(at, |folder| self.desk.category_of_folder(folder))
     }
 
-    fn difference(&self, stranger: &Stranger, entry: &Entry) -> Difference {
+    fn difference(
+        &self,
+        stranger: &Stranger,
+        entry: &Entry,
+        before: &Memory,
+    ) -> Result<Difference, LookError> {
         let known = if entry.state == State::Live {
             Known::At {
                 folder: self.folder(&entry.at),
@@ -358,12 +364,47 @@ impl Comparison<'_> {
             Known::Lost
         };
         let category = entry.category.as_ref();
-        Difference {
+        let judged_since = match &entry.label {
+            Some(given) => given.time_us > self.moved_us(stranger, entry, before)?,
+            None => false,
+        };
+        Ok(Difference {
             known,
             category: category.map(|category| self.desk.as_called_now(category)),
             labelled: entry.label.is_some(),
+            judged_since,
             found: self.folder(&stranger.at),
+        })
+    }
+
+    /// When a person moved a file, as far as that can be told: not before the last look that saw it in its place, and not
+    /// before its status last changed, nor that of its folders if the one that it lay in is gone: a file in a folder that is
+    /// renamed stays as it is.
+    fn moved_us(
+        &self,
+        stranger: &Stranger,
+        entry: &Entry,
+        before: &Memory,
+    ) -> Result<i64, LookError> {
+        let mut latest = stranger.changed_us;
+        if !before.absent.contains(&entry.id) {
+            latest = latest.max(before.began_us);
         }
+        let old_folder = entry.at.path.parent();
+        let old_root = self.roots.get(&entry.at.root);
+        if let (Some(folder), Some(root)) = (&old_folder, old_root)
+            && root.stat_if_there(folder)?.is_some()
+        {
+            return Ok(latest);
+        }
+        let mut folder = stranger.at.path.parent();
+        while let (Some(path), Some(root)) = (&folder, self.roots.get(&stranger.at.root)) {
+            if let Some(stat) = root.stat_if_there(path)? {
+                latest = latest.max(ctime_ns(&stat) / 1000);
+            }
+            folder = path.parent();
+        }
+        Ok(latest)
     }
 
     /// Whether a label waits that follows from a place where the file lies no more: it is back in the folder of what its
@@ -438,6 +479,7 @@ impl Comparison<'_> {
             known: Known::Never,
             category: None,
             labelled: false,
+            judged_since: false,
             found: self.folder(&stranger.at),
         };
         let Some(meant) = correction::meaning(&[difference]).pop().flatten() else {

@@ -49,6 +49,8 @@ impl Ids {
 
 /// What a walk has found.
 pub(super) struct Walked {
+    /// When it began, microseconds since the Unix epoch.
+    pub began_us: i64,
     /// The roots, as they were throughout the walk.
     pub roots: Arc<Roots>,
     /// Files that are where their record says.
@@ -59,6 +61,7 @@ pub(super) struct Walked {
 
 /// Walks all roots. An error anywhere means that nothing is known.
 pub(super) fn walk(desk: &Desk, stop: &CancellationToken) -> Result<Walked, LookError> {
+    let began_us = jiff::Timestamp::now().as_microsecond();
     let roots = desk.destinations.current()?;
     let mut walk = Walk {
         index: &desk.index,
@@ -74,6 +77,7 @@ pub(super) fn walk(desk: &Desk, stop: &CancellationToken) -> Result<Walked, Look
     }
     let (in_place, strangers) = (walk.in_place, walk.strangers);
     Ok(Walked {
+        began_us,
         roots,
         in_place,
         strangers,
