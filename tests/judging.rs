@@ -36,6 +36,38 @@ fn a_bundle_is_judged_by_folders_and_by_a_list_alike() {
 }
 
 #[test]
+fn an_audit_that_was_given_up_in_the_middle_promises_nothing() {
+    let site = site();
+    let images = images(&site, 20, 64);
+    let mut files = common::files(&images);
+    files.retain(|file| file.extension().is_some_and(|it| it == "dcm"));
+    let list = site.dir.path().join("audited.csv");
+    let promised = |drawn: usize| {
+        let mut rows = String::from("path,category,origin,audit\n");
+        for file in &files {
+            let category = file.parent().unwrap().file_name().unwrap();
+            let category = category.to_str().unwrap();
+            rows.push_str(&format!("{},{category},audit,A/{drawn}\n", text(file)));
+        }
+        fs::write(&list, rows).unwrap();
+        let words = ["evaluate", "--json", "--labels", text(&list), "--complete"];
+        let promise = last_line(&site, &words)["promise"].clone();
+        let why = promise["why"].as_str().unwrap().to_owned();
+        (promise["images"].as_u64().unwrap(), why)
+    };
+    let (images, why) = promised(files.len());
+    assert!(
+        images > 0 && why.contains("All 20 files of audit A were judged"),
+        "{why}"
+    );
+    let (images, why) = promised(files.len() + 3);
+    assert!(
+        images == 0 && why.contains("3 were judged by nobody"),
+        "{why}"
+    );
+}
+
+#[test]
 fn a_stated_error_rate_is_carried_by_the_bundle_and_what_cannot_be_certified_goes_to_review() {
     let site = site();
     let images = images(&site, 90, 20);

@@ -639,6 +639,10 @@ fn an_audit_is_drawn_by_its_seed_and_what_is_said_of_its_files_has_that_origin()
         let origin = if audited { "audit" } else { "correction" };
         assert_eq!(text(&record, "labelled"), origin);
     }
+    // Who learns from the labels can tell whether every file of a list was judged.
+    let exported = site.ok(&["labels", "export"]);
+    let list = format!("{}/2; ", told["list"].as_str().unwrap());
+    assert_eq!(exported.matches(&list).count(), 2, "{exported}");
     daemon.stop();
 }
 

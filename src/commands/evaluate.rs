@@ -152,6 +152,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         review.files_uncertified,
         1,
     );
+    promise.why.push_str(&dataset.audits.in_words());
     if args.unseen {
         promise.why.push_str(
             " That none of these patients was learned from is the word of whoever asked for it.",

@@ -208,6 +208,7 @@ fn prepare(
         *dataset.left_out.entry(why.clone()).or_default() += count;
     }
     dataset.unknown.clone_from(&rows.unknown);
+    dataset.audits.clone_from(&rows.audits);
     if let Some(cache) = cache.filter(|cache| cache.exists()) {
         bound_cache(&cache, CACHE_LIMIT).context("the cache of prepared pictures")?;
     }

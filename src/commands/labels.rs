@@ -1,5 +1,6 @@
 //! `radsort labels`: what people have said about files, in and out.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,12 +18,13 @@ use super::query::{self, write_json};
 use super::row::no_formula;
 use super::when;
 use crate::config::Settings;
-use crate::control::protocol::{ImportRow, Judgement, Looked, Reply, Request};
+use crate::control::protocol::{AuditList, ImportRow, Judgement, Looked, Reply, Request};
 use crate::domain::placement::RootId;
 use crate::domain::{CategoryId, Origin, Placement};
-use crate::filing::record::Fate;
+use crate::filing::record::{Fate, RecordId};
 use crate::index::entry::{Entry, Given};
 use crate::index::query::{LabelState, Query};
+use crate::judgement::audit;
 use crate::library_watch::LibraryWatch;
 use crate::model::Bundle;
 use crate::model::store::Store;
@@ -358,11 +360,14 @@ struct ExportRow {
     person: Option<String>,
     /// What they added.
     note: Option<String>,
+    /// The audits that the file was drawn for, each with how many files were: `20261123T100000Z/200; …`. `unknown` where the
+    /// lists cannot be read.
+    audit: Option<String>,
 }
 
 impl ExportRow {
     /// `None` when nothing is known about what it shows.
-    fn new(entry: &Entry, roots: &[(RootId, PathBuf)]) -> Option<Self> {
+    fn new(entry: &Entry, roots: &[(RootId, PathBuf)], drawn: &Drawn) -> Option<Self> {
         let (category, origin, time_us) = match &entry.label {
             Some(given) => (&given.label.category, given.label.origin, given.time_us),
             None => (entry.category.as_ref()?, Origin::Untouched, entry.filed_us),
@@ -384,12 +389,39 @@ impl ExportRow {
             by: label.and_then(|label| label.by),
             person: label.and_then(|label| label.person.clone()),
             note: label.and_then(|label| label.note.clone()),
+            audit: drawn.told(&entry.id, origin),
         })
     }
 
     fn for_spreadsheet(mut self) -> Self {
         without_formulas(&mut self.path, [&mut self.person, &mut self.note]);
         self
+    }
+}
+
+/// Which files were drawn for which audits: names, and how many files each has.
+#[derive(Default)]
+struct Drawn(BTreeMap<RecordId, Vec<(String, usize)>>);
+
+impl Drawn {
+    /// Who may ask the service need not be able to read what it keeps: then nothing is known.
+    fn read(state: &Path) -> Self {
+        let mut drawn = Self::default();
+        for AuditList { id, files, .. } in audit::lists(state).unwrap_or_default() {
+            let count = files.len();
+            for file in files {
+                drawn.0.entry(file).or_default().push((id.clone(), count));
+            }
+        }
+        drawn
+    }
+
+    fn told(&self, file: &RecordId, origin: Origin) -> Option<String> {
+        let audits = self.0.get(file).map(|audits| {
+            let each = audits.iter().map(|(list, count)| format!("{list}/{count}"));
+            each.collect::<Vec<_>>().join("; ")
+        });
+        audits.or_else(|| (origin == Origin::Audit).then(|| "unknown".to_owned()))
     }
 }
 
@@ -431,9 +463,10 @@ fn write_export(out: &mut impl Write, rows: Vec<ExportRow>, json: bool) -> anyho
 
 fn export_rows(settings: &Settings, untouched: bool) -> anyhow::Result<Vec<ExportRow>> {
     let roots = access::roots(settings);
+    let drawn = Drawn::read(&settings.state);
     let mut rows = Vec::new();
     query::each(settings, &labelled(LabelState::Given), |entry| {
-        rows.extend(ExportRow::new(&entry, &roots));
+        rows.extend(ExportRow::new(&entry, &roots, &drawn));
         Ok(())
     })?;
     if untouched {
@@ -448,7 +481,7 @@ fn export_rows(settings: &Settings, untouched: bool) -> anyhow::Result<Vec<Expor
             // What waits is in doubt: it is neither a label nor untouched.
             let in_doubt = entry.label.is_some() || entry.pending.is_some();
             if !in_doubt && entry.placed && lies_at_home(&entry, bundle.as_ref()) {
-                rows.extend(ExportRow::new(&entry, &roots));
+                rows.extend(ExportRow::new(&entry, &roots, &drawn));
             }
             Ok(())
         })?;

@@ -133,6 +133,7 @@ pub fn certified(
         files_uncertified,
         wish.seed,
     );
+    promise.why.push_str(&wish.dataset.audits.in_words());
     let audited = |outcome: &Outcome| outcome.origin == LabelOrigin::Audit;
     if promise.verdict == Verdict::Kept && outcomes.iter().any(audited) {
         promise.why.push_str(

@@ -113,9 +113,15 @@ pub fn keep(state: &Path, mut list: AuditList) -> io::Result<AuditList> {
 
 /// Every file that is on any list.
 pub fn on_lists(state: &Path) -> io::Result<BTreeSet<RecordId>> {
-    let mut files = BTreeSet::new();
+    let lists = lists(state)?.into_iter();
+    Ok(lists.flat_map(|list| list.files).collect())
+}
+
+/// All lists, the oldest first.
+pub fn lists(state: &Path) -> io::Result<Vec<AuditList>> {
+    let mut lists = Vec::<AuditList>::new();
     let entries = match fs::read_dir(directory(state)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(lists),
         entries => entries?,
     };
     for entry in entries {
@@ -124,11 +130,11 @@ pub fn on_lists(state: &Path) -> io::Result<BTreeSet<RecordId>> {
             .extension()
             .is_some_and(|extension| extension == "json")
         {
-            let list: AuditList = serde_json::from_slice(&fs::read(&path)?)?;
-            files.extend(list.files);
+            lists.push(serde_json::from_slice(&fs::read(&path)?)?);
         }
     }
-    Ok(files)
+    lists.sort_by(|one, other| one.id.cmp(&other.id));
+    Ok(lists)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::sync::mpsc::channel;
 
 use serde::{Deserialize, Serialize};
 
+use super::audits::Audits;
 use super::judging::outcome::{Circumstances, LabelOrigin};
 use super::rows::{Row, Unknown};
 use crate::decode::pool::{DecodeError, Pool};
@@ -126,6 +127,8 @@ pub struct Dataset {
     pub left_out: BTreeMap<String, usize>,
     /// What is said to be of categories that the bundle does not know.
     pub unknown: BTreeMap<CategoryId, Unknown>,
+    /// How much of each audit was judged.
+    pub audits: Audits,
     /// How many came from the cache.
     pub from_cache: usize,
     /// How the pictures of each example are rendered, in order.

@@ -1,6 +1,7 @@
 //! Fits models: an ONNX graph is read, trained with burn, judged and written back as a bundle.
 
 pub mod alike;
+pub mod audits;
 pub mod augment;
 mod builder;
 pub mod bundle_writer;

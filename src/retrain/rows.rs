@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::audits::Audits;
 use super::judging::outcome::LabelOrigin;
 use crate::domain::{CategoryId, View};
 use crate::model::manifest::Category;
@@ -68,6 +69,8 @@ pub struct Rows {
     pub left_out: BTreeMap<String, usize>,
     /// Those of them that are said to be of a category which the bundle does not know.
     pub unknown: BTreeMap<CategoryId, Unknown>,
+    /// How much of each audit was judged.
+    pub audits: Audits,
 }
 
 /// What is said to be of a category that the bundle does not know.
@@ -103,6 +106,7 @@ impl Rows {
         let mut trusted = Self {
             left_out: self.left_out,
             unknown: self.unknown,
+            audits: self.audits,
             rows: Vec::new(),
         };
         for row in self.rows {
@@ -228,6 +232,9 @@ struct Line {
     confidence: Option<f32>,
     #[serde(default)]
     digest: Option<String>,
+    /// The audits that the file was drawn for, see [`audits`](super::audits).
+    #[serde(default)]
+    audit: Option<String>,
     /// What the model took it for.
     #[serde(default, deserialize_with = "csv::invalid_option")]
     view: Option<View>,
@@ -263,6 +270,7 @@ pub fn from_csv(
         HashMap::new()
     };
     let mut found = Rows::default();
+    let mut audits = Vec::new();
     for line in lines {
         let name = line.category.trim();
         let place = categories
@@ -289,6 +297,7 @@ pub fn from_csv(
             found.leave_out("no file has this SOP Instance UID");
             continue;
         };
+        audits.push(line.audit.map(|told| found.audits.count(&told)));
         found.rows.push(Row {
             path,
             category: place,
@@ -301,6 +310,17 @@ pub fn from_csv(
                 .filter(|digest| !digest.is_empty() && line.origin.is_some())
                 .map(|digest| digest.to_ascii_lowercase()),
         });
+    }
+    for (row, audits) in found.rows.iter_mut().zip(audits) {
+        row.origin = match (row.origin, audits) {
+            // Also what was judged before it was drawn: an error that is known already is one of the sample's all the same.
+            (origin, Some(audits)) if found.audits.any_finished(&audits) => match origin {
+                LabelOrigin::Untouched => origin,
+                _ => LabelOrigin::Audit,
+            },
+            (LabelOrigin::Audit, Some(_)) => LabelOrigin::UnfinishedAudit,
+            (origin, _) => origin,
+        };
     }
     Ok(found)
 }
@@ -415,6 +435,35 @@ mod tests {
         assert_eq!(unknown, [(&halo, &counted)]);
         assert_eq!(counted.view(), Some(View::Frontal));
         assert_eq!(found.trusting(None).unknown.len(), 1);
+    }
+
+    #[test]
+    fn labels_of_an_audit_certify_when_all_of_its_files_are_judged_and_can_be_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("labels.csv");
+        let id = categories()[0].id.to_string();
+        let origins = |rows: &[&str]| {
+            let rows = rows.join("\n").replace("ID", &id);
+            fs::write(&list, format!("path,category,origin,audit\n{rows}\n")).unwrap();
+            let found = from_csv(&list, &categories(), true, no_files).unwrap();
+            let origins: Vec<_> = found.rows.iter().map(|row| row.origin).collect();
+            (origins, found.audits.in_words())
+        };
+        use LabelOrigin::{Audit, Correction, UnfinishedAudit};
+        let whole = [
+            "a.dcm,ID,audit,X/2",
+            "b.dcm,ID,correction,X/2",
+            "c.dcm,ID,correction,",
+        ];
+        assert_eq!(origins(&whole).0, [Audit, Audit, Correction]);
+        let (found, words) = origins(&["a.dcm,ID,audit,X/3", "b.dcm,ID,audit,X/3; Y/1"]);
+        assert_eq!(found, [UnfinishedAudit, Audit]);
+        assert!(words.contains("1 were judged by nobody"), "{words}");
+        // What the bundle knows no name for was misfiled: a sample without it would look too good.
+        let unknown = ["a.dcm,ID,audit,X/2", "b.dcm,frontal-halo,audit,X/2"];
+        assert_eq!(origins(&unknown).0, [UnfinishedAudit]);
+        assert_eq!(origins(&["a.dcm,ID,audit,unknown"]).0, [UnfinishedAudit]);
+        assert_eq!(origins(&["a.dcm,ID,audit,"]).0, [Audit]);
     }
 
     #[test]

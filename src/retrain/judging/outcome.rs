@@ -14,6 +14,8 @@ use crate::domain::{CategoryId, Decision, Pseudonym, Reason};
 pub enum LabelOrigin {
     /// Drawn uniformly from everything, then looked at by a person.
     Audit,
+    /// The same, but other files of that audit were judged by nobody.
+    UnfinishedAudit,
     /// A table of labels that leaves no image out.
     CompleteCsv,
     /// A table of labels that may leave images out.

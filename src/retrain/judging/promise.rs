@@ -195,7 +195,7 @@ fn countable<'a>(
         .iter()
         .filter(|outcome| {
             let why_not = if !outcome.origin.certifies() {
-                "the label is neither from an audit nor from a complete table"
+                "the label is neither from a finished audit nor from a complete table"
             } else if outcome.patient.0.is_empty() {
                 "the patient is unknown"
             } else if used.contains(&outcome.patient) {
@@ -254,8 +254,7 @@ fn decide(target: f64, sample: usize, filed: u64, errors: u64) -> (Verdict, Stri
     let least = images_needed(target, 0);
     let told = format!("{errors} of {filed} automatically filed images, one a patient, are wrong");
     if sample == 0 {
-        let why =
-            "No label comes from an audit or from a complete table, on a patient not used before.";
+        let why = "No label comes from a finished audit or from a complete table, on a patient not used before.";
         (Verdict::NoGuarantee, why.to_owned())
     } else if upper_bound(errors, filed) <= target {
         let why = format!(
