@@ -1,13 +1,19 @@
-//! Files that are given back to another filesystem, and kills in the middle of it: each file is there once in the end.
+//! Giving files back (`undo`, `quarantine release`), also to another filesystem and killed in the middle of it: each file is there
+//! once in the end.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/labelled.rs"]
+mod labelled;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, SystemTime};
 
-use common::{Mould, Site, uid};
+use common::{Mould, Site, phantoms, uid};
+use labelled::{filed, text};
 
 /// A site whose drop directory lies on another filesystem than its library, which lives as long as the other value.
 fn across_filesystems() -> Option<(Site, tempfile::TempDir)> {
@@ -121,6 +127,110 @@ fn an_undo_that_was_killed_before_it_moved_anything_leaves_the_file_on_record_al
         2,
         "{:?}",
         site.fates()
+    );
+    site.assert_verified();
+}
+
+#[test]
+fn undo_gives_files_back_with_name_mode_time_and_owner_and_they_are_not_taken_again() {
+    let site = Site::new();
+    let files = phantoms(&site.dir.path().join("made"), 3, 41);
+    // Only root may give files back to somebody else.
+    let as_root = fs::metadata(&site.drop).unwrap().uid() == 0;
+    let time = SystemTime::UNIX_EPOCH + Duration::from_mins(25_000_000);
+    let mut before = Vec::new();
+    for (n, (path, _)) in files.iter().enumerate() {
+        let to = site.drop.join(format!("IM{n} name.dcm"));
+        fs::rename(path, &to).unwrap();
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o604)).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&to)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        if as_root {
+            std::os::unix::fs::chown(&to, Some(4711), Some(4712)).unwrap();
+        }
+        before.push(to);
+    }
+    let digests = site.digests();
+    let mut daemon = site.start();
+    daemon.wait_total(3);
+    assert!(before.iter().all(|path| !path.exists()));
+
+    let would = site.ok(&["undo", "--since", "1h", "--dry-run"]);
+    assert_eq!(would.lines().count(), 3, "{would}");
+    assert!(before.iter().all(|path| !path.exists()));
+    site.ok(&["undo", "--since", "1h"]);
+    for path in &before {
+        let now = fs::metadata(path).unwrap();
+        assert_eq!(
+            (now.mode() & 0o7777, now.modified().unwrap()),
+            (0o604, time),
+            "{path:?}"
+        );
+        assert!(
+            !as_root || (now.uid(), now.gid()) == (4711, 4712),
+            "{path:?}"
+        );
+    }
+    assert_eq!(site.digests(), digests);
+    assert!(site.filed().is_empty(), "{:?}", site.filed());
+    daemon.stop();
+
+    let daemon = site.start();
+    let summary = site.sort();
+    assert_eq!(
+        (&summary["filed"], &summary["review"]),
+        (&0.into(), &0.into()),
+        "{summary}"
+    );
+    assert!(before.iter().all(|path| path.exists()));
+    assert!(site.records().is_empty());
+
+    assert_eq!(daemon.status()["watches"][0]["given_back"], 3);
+    assert!(site.ok(&["status"]).contains("3 files were given back"));
+
+    // Let go, they are taken as if they had just been dropped.
+    let mut daemon = daemon;
+    let would = site.ok(&["undo", "--let-go", "--since", "1h", "--dry-run"]);
+    assert_eq!(would.lines().count(), 3, "{would}");
+    site.ok(&["undo", "--let-go", "--since", "1h"]);
+    daemon.wait_total(3);
+    assert!(before.iter().all(|path| !path.exists()));
+    assert_eq!(site.digests(), digests);
+    let again = site.ok(&["undo", "--let-go", "--since", "1h"]);
+    assert!(again.contains("nothing"), "{again}");
+    assert_eq!(daemon.status()["watches"][0]["given_back"], 0);
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn an_undo_that_was_killed_can_be_asked_for_again() {
+    if !cfg!(feature = "failpoints") {
+        eprintln!("SKIPPED: needs `--features failpoints`");
+        return;
+    }
+    let (site, daemon, records) = filed(1);
+    let uid = text(&records[0], "sop_instance_uid");
+    let digests = site.digests();
+    daemon.stop();
+    let mut killed = site.command(&["undo", &uid]);
+    let status = killed
+        .env("RADSORT_CRASH_AT", "before-giving-back")
+        .status()
+        .unwrap();
+    assert!(!status.success());
+    assert_eq!(site.digests(), digests);
+    assert!(!site.drop.join("0.dcm").exists());
+    site.ok(&["undo", &uid]);
+    assert!(site.drop.join("0.dcm").exists());
+    assert_eq!(site.digests(), digests);
+    assert!(
+        !site.run(&["undo", &uid]).status.success(),
+        "it is not there any more"
     );
     site.assert_verified();
 }

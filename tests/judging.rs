@@ -7,6 +7,7 @@ mod common;
 #[path = "common/training.rs"]
 mod training;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,7 +48,7 @@ fn an_audit_that_was_given_up_in_the_middle_promises_nothing() {
         for file in &files {
             let category = file.parent().unwrap().file_name().unwrap();
             let category = category.to_str().unwrap();
-            rows.push_str(&format!("{},{category},audit,A/{drawn}\n", text(file)));
+            writeln!(rows, "{},{category},audit,A/{drawn}", text(file)).unwrap();
         }
         fs::write(&list, rows).unwrap();
         let words = ["evaluate", "--json", "--labels", text(&list), "--complete"];
