@@ -9,18 +9,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::quarantine;
 use crate::config::settings::Action;
+use crate::control::disk::Disk;
 use crate::control::protocol::{
     AuditList, Code, Judged, Judgement, Looked, Progress, Refusal, Released, SortProgress,
     SortSummary, Undo,
 };
 use crate::control::server::{Handler, Peer};
 use crate::control::status::{
-    Disk, ErrorLine, GpuMemory, ModelStatus, NOT_ANSWERING, Noticing, OBSERVED, Status, WatchState,
+    ErrorLine, GpuMemory, ModelStatus, NOT_ANSWERING, Noticing, OBSERVED, Status, WatchState,
     WatchStatus,
 };
 use crate::daemon::{ReloadRequest, Tended, Watches};
+use crate::domain::placement::RootId;
 use crate::engine::Engine;
 use crate::filing::ledger::Ledger;
+use crate::filing::request::HoldReason;
 use crate::index::entry::{Entry, Story};
 use crate::index::query::Query;
 use crate::index::verify::{self, Finding, Summary};
@@ -163,8 +166,12 @@ impl Answers {
     async fn library_is_away(&self) -> Option<String> {
         let destinations = Arc::clone(self.engine.state.filer.destinations());
         let [library, _] = &self.disks;
-        let away = move || destinations.current().err().map(|why| why.to_string());
-        library.ask(away).await.flatten()
+        let away = move || destinations.current().err();
+        let mut why = library.ask(away).await.flatten();
+        if library.does_not_answer() {
+            why = Some(HoldReason::Offline(RootId::Library, NOT_ANSWERING.into()));
+        }
+        why.map(|why| why.to_string())
     }
 
     /// How the service is, now.

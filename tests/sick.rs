@@ -586,6 +586,31 @@ fn a_share_that_hangs_does_not_stop_the_others() {
     assert_conserved(&site, expected);
 }
 
+/// Before any file has come upon it.
+#[test]
+fn a_library_that_hangs_is_told_and_no_status_waits_for_it() {
+    let site = Site::new();
+    let Some(sick) = on_sick_share(&site, &site.library) else {
+        return;
+    };
+    let mut daemon = site.start();
+    let _healthy = HealsAtEnd(&sick);
+    wait_state(&mut daemon, "online");
+    sick.hangs("everything");
+    let status = wait_state(&mut daemon, "held");
+    let why = status["watches"][0]["why"].as_str().unwrap();
+    assert!(why.contains("does not answer"), "{why}");
+    // Also for Prometheus; and asking costs nothing any more.
+    let begun = Instant::now();
+    let metrics = metrics(&site);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{begun:?}");
+    let held = ["radsort_watch_state", "state=\"held\""];
+    assert!(counts(&metrics, &held), "{metrics}");
+    sick.heals();
+    wait_state(&mut daemon, "online");
+    daemon.stop();
+}
+
 #[test]
 fn files_are_decided_on_while_others_wait_to_be_filed() {
     let site = Site::with("", "[decoders]\npermits-per-watch = 1\n");

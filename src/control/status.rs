@@ -2,9 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -192,60 +189,6 @@ impl DiskStatus {
                 .as_ref()
                 .map(|room| room.f_blocks.saturating_mul(room.f_frsize)),
         }
-    }
-}
-
-/// A disk that is asked for its room without ever waiting long for one that does not answer.
-#[derive(Debug)]
-pub struct Disk {
-    what: &'static str,
-    path: PathBuf,
-    /// Held by whoever asks: at most one thread hangs on a disk that does.
-    asking: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Disk {
-    /// How long a disk may take.
-    const PATIENCE: Duration = Duration::from_secs(1);
-
-    /// The disk that holds `path`.
-    pub fn new(what: &'static str, path: PathBuf) -> Self {
-        Self {
-            what,
-            path,
-            asking: Arc::default(),
-        }
-    }
-
-    /// Its room; without figures when it does not answer.
-    pub async fn status(&self) -> DiskStatus {
-        let (what, path) = (self.what, self.path.clone());
-        let status = self.ask(move || DiskStatus::of(what, &path)).await;
-        status.unwrap_or_else(|| DiskStatus {
-            what: self.what.to_owned(),
-            path: self.path.display().to_string(),
-            ..DiskStatus::default()
-        })
-    }
-
-    /// Asks it something else that may hang with it; `None` when it does not answer.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let answer = async {
-            let turn = Arc::clone(&self.asking).lock_owned().await;
-            tokio::task::spawn_blocking(move || {
-                let answer = question();
-                drop(turn);
-                answer
-            })
-            .await
-        };
-        tokio::time::timeout(Self::PATIENCE, answer)
-            .await
-            .ok()?
-            .ok()
     }
 }
 
