@@ -177,6 +177,14 @@ pub fn image(n: usize) -> Vec<u8> {
     image_of(n, n, |_| ())
 }
 
+/// One that is whole and goes to the quarantine: it has more rows than its pixels fill.
+pub fn unreadable(n: usize) -> Vec<u8> {
+    image_of(n, n, |object| {
+        let rows = PrimitiveValue::from(100_u16);
+        object.put(DataElement::new(tags::ROWS, VR::US, rows));
+    })
+}
+
 /// The same with the UID of one file and the picture of another, and any change of the header.
 pub fn image_of(n: usize, picture: usize, change: impl FnOnce(&mut InMemDicomObject)) -> Vec<u8> {
     const SIDE: u16 = 16;

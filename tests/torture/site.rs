@@ -265,33 +265,43 @@ impl Torture {
         }
     }
 
-    /// Everything goes back to where it came from, by a command that is killed in the middle of it.
+    /// Everything that is filed goes back to where it came from, or everything in the quarantine, by a command that is killed
+    /// in the middle of it.
     fn give_back(&mut self) {
         // Without a ledger there is nothing to be given back.
         if !self.site.state.join("ledger").is_dir() {
             return;
         }
+        let quarantined = self.quarantined();
+        let release = !quarantined.is_empty() && self.rng.random_bool(0.5);
+        let (verb, words) = if release {
+            let mut words = vec!["quarantine", "release"];
+            words.extend(quarantined.iter().map(|path| path.to_str().unwrap()));
+            ("released", words)
+        } else {
+            ("gave back", vec!["undo", "--since", "1d"])
+        };
         let points = Lane::failpoints_back();
         let point = points[self.rng.random_range(0..points.len())];
         let point = self.rng.random_bool(0.5).then_some(point);
         let latest = self.rng.random_range(Duration::ZERO..LATEST / 10);
-        let mut command = self.site.command(&["undo", "--since", "1d"]);
+        let mut command = self.site.command(&words);
         command.envs(self.limits.iter().copied());
         command.envs(point.map(|point| ("RADSORT_CRASH_AT", point)));
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut undo = command.spawn().unwrap();
+        let mut giving = command.spawn().unwrap();
         let started = Instant::now();
         let ended = loop {
-            match undo.try_wait().unwrap() {
+            match giving.try_wait().unwrap() {
                 Some(status) => break status.signal(),
                 None if point.is_none() && started.elapsed() > latest => {
-                    undo.kill().unwrap();
-                    break undo.wait().unwrap().signal();
+                    giving.kill().unwrap();
+                    break giving.wait().unwrap().signal();
                 }
                 None => {
                     assert!(
                         started.elapsed() < common::PATIENCE,
-                        "undo hangs; {}",
+                        "{verb}: hangs; {}",
                         self.story()
                     );
                     thread::sleep(Duration::from_millis(1));
@@ -300,13 +310,28 @@ impl Torture {
         };
         match (ended, point) {
             (Some(9), Some(point)) => {
-                self.count("killed while giving back, at a failpoint");
+                self.count(if release {
+                    "killed while releasing, at a failpoint"
+                } else {
+                    "killed while giving back, at a failpoint"
+                });
                 self.count(&format!("{AT}{point}"));
             }
+            (Some(9), None) if release => self.count("killed while releasing"),
             (Some(9), None) => self.count("killed while giving back"),
-            (None, _) => self.count("gave back"),
-            (Some(signal), _) => panic!("undo ended by signal {signal}; {}", self.story()),
+            (None, _) => self.count(verb),
+            (Some(signal), _) => panic!("{verb}: ended by signal {signal}; {}", self.story()),
         }
+    }
+
+    /// What lies in the quarantine, without the reasons beside it and unfinished copies.
+    fn quarantined(&self) -> Vec<PathBuf> {
+        let mut there = common::files(&self.site.library.join("_quarantine"));
+        there.retain(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            !name.starts_with('.') && !name.ends_with(".reason.txt")
+        });
+        there
     }
 
     /// The library moves to another filesystem, and back the next time.

@@ -17,7 +17,7 @@ use crate::tiny;
 /// One file that is going to be written.
 pub type Writing = Box<dyn FnOnce() + Send>;
 
-const WAYS: [&str; 11] = [
+const WAYS: [&str; 12] = [
     "copy",
     "slow copy",
     "rename in",
@@ -28,6 +28,7 @@ const WAYS: [&str; 11] = [
     "duplicate",
     "conflict",
     "junk",
+    "unreadable",
     "two names of one file",
 ];
 
@@ -110,7 +111,7 @@ impl Writers {
         let (drop, aside) = (self.drop.clone(), self.aside.clone());
         let name = format!("{n}.dcm");
         // Under copy and observe two names of one inode are one file.
-        let ways = if self.lane.moves() { 11 } else { 10 };
+        let ways = if self.lane.moves() { 12 } else { 11 };
         let way = rng.random_range(0..ways);
         // A repeat is of the same bytes; a conflict has another's UID.
         let earlier = rng.random_range(1..=n);
@@ -118,10 +119,11 @@ impl Writers {
             7 => tiny::image(earlier),
             8 => tiny::image_of(earlier, earlier + 1, |_| ()),
             9 => format!("notes {n}").into_bytes(),
+            10 => tiny::unreadable(n),
             _ => tiny::image(n),
         };
         self.given.add(&bytes, way != 9);
-        if way == 10 {
+        if way == 11 {
             self.given.add(&bytes, true);
         }
         let pause = Duration::from_millis(rng.random_range(10..450));
@@ -156,7 +158,7 @@ impl Writers {
                 fs::write(deep.join(name), &bytes).unwrap();
             }
             9 => fs::write(drop.join(format!("{n}.txt")), &bytes).unwrap(),
-            10 => {
+            11 => {
                 // Both lie in the drop directory, and the file has no other name.
                 fs::write(aside.join(&name), &bytes).unwrap();
                 fs::hard_link(aside.join(&name), drop.join(&name)).unwrap();
