@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use common::{Site, phantoms};
 use labelled::{correct, filed, folder, labels, look, text, the, two_categories};
 use serde_json::Value;
 
@@ -76,6 +77,37 @@ fn an_audit_is_drawn_by_its_seed_and_what_is_said_of_its_files_has_that_origin()
     let list = format!("{}/2; ", told["list"].as_str().unwrap());
     assert_eq!(exported.matches(&list).count(), 2, "{exported}");
     daemon.stop();
+}
+
+#[test]
+fn what_is_left_of_an_audit_is_named_until_every_file_is_judged() {
+    let site = Site::new();
+    for (n, (path, _)) in phantoms(&site.dir.path().join("made"), 8, 41).iter().enumerate() {
+        fs::rename(path, site.drop.join(format!("{n}.dcm"))).unwrap();
+    }
+    let mut daemon = site.start();
+    daemon.wait_total(8);
+    let out = site.dir.path().to_str().unwrap();
+    assert!(site.ok(&["audit", "left"]).contains("no audit was drawn"));
+    let drawn = site.json(&["audit", "sample", "2", "--json", "--out", out]);
+    let list = text(&drawn, "list");
+    let files = drawn["files"].as_array().unwrap();
+    let [one, other] = [0, 1].map(|n| text(&files[n], "path"));
+
+    let left = |list: &str| site.ok(&["audit", "left", list]);
+    let both: Vec<String> = left(&list).lines().map(str::to_owned).collect();
+    assert_eq!(both, [one.clone(), other.clone()]);
+    site.ok(&["confirm", &one]);
+    assert_eq!(left(&list).trim(), other);
+    // Also where no service answers.
+    daemon.stop();
+    let told = site.json(&["audit", "left", "--json"]);
+    assert_eq!((&told["files"], &told["judged"]), (&2.into(), &1.into()));
+    assert_eq!(text(&told["left"][0], "path"), other);
+    site.ok(&["confirm", &other]);
+    assert_eq!(left(&list), "");
+    assert!(site.ok(&["audit", "left"]).contains(&list));
+    assert!(!site.run(&["audit", "left", "20200101T000000Z"]).status.success());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `radsort audit`: filed files drawn at random, for a person to go through.
 
+mod left;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -26,7 +28,8 @@ use crate::index::entry::Entry;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   radsort audit sample 60 --open
-  radsort confirm UID UID … ; radsort correct UID CATEGORY")]
+  radsort confirm UID UID … ; radsort correct UID CATEGORY
+  radsort audit left                      what nobody has judged yet")]
 pub struct AuditArgs {
     /// What to do.
     #[command(subcommand)]
@@ -45,6 +48,14 @@ The page holds radiographs: only you can read it. Delete it when the audit is do
 
 Exit status: 0 when the list was kept and the page written, 1 otherwise.")]
     Sample(SampleArgs),
+    /// Say how much of each audit is still to be judged. One that was given up in the middle promises nothing: people begin
+    /// with what is easy.
+    #[command(after_help = "Examples:
+  radsort audit left
+  radsort audit left 20261123T100000Z     the files that nobody has judged
+
+Exit status: 0 when it was said, 1 otherwise.")]
+    Left(left::LeftArgs),
 }
 
 /// How a sample is drawn.
@@ -112,7 +123,13 @@ impl<'a> DrawnFile<'a> {
 
 /// Runs the command.
 pub fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
-    let Verb::Sample(args) = &args.verb;
+    match &args.verb {
+        Verb::Sample(args) => sample(args),
+        Verb::Left(args) => left::run(args),
+    }
+}
+
+fn sample(args: &SampleArgs) -> anyhow::Result<ExitCode> {
     let settings = args.config.load()?;
     let out = std::path::absolute(&args.out)?;
     anyhow::ensure!(out.is_dir(), "{} is not a directory", out.display());
