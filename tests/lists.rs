@@ -82,7 +82,10 @@ fn an_audit_is_drawn_by_its_seed_and_what_is_said_of_its_files_has_that_origin()
 #[test]
 fn what_is_left_of_an_audit_is_named_until_every_file_is_judged() {
     let site = Site::new();
-    for (n, (path, _)) in phantoms(&site.dir.path().join("made"), 8, 41).iter().enumerate() {
+    for (n, (path, _)) in phantoms(&site.dir.path().join("made"), 8, 41)
+        .iter()
+        .enumerate()
+    {
         fs::rename(path, site.drop.join(format!("{n}.dcm"))).unwrap();
     }
     let mut daemon = site.start();
@@ -107,7 +110,12 @@ fn what_is_left_of_an_audit_is_named_until_every_file_is_judged() {
     site.ok(&["confirm", &other]);
     assert_eq!(left(&list), "");
     assert!(site.ok(&["audit", "left"]).contains(&list));
-    assert!(!site.run(&["audit", "left", "20200101T000000Z"]).status.success());
+    assert!(
+        !site
+            .run(&["audit", "left", "20200101T000000Z"])
+            .status
+            .success()
+    );
 }
 
 #[test]

@@ -321,6 +321,8 @@ fn removing_the_package_disables_instances_of_templates_as_well() {
         (&wants, "radsort.service"),
         (&wants, "radsort@ward3.service"),
         (&wants, "ssh.service"),
+        // A site's own.
+        (&wants, "radsort-mail.path"),
         (&timers, "radsort-retrain@radsort.timer"),
     ] {
         fs::create_dir_all(folder).unwrap();

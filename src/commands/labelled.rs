@@ -109,7 +109,7 @@ pub fn load(
 }
 
 /// What to do where nobody has said anything.
-const SAY: &str = ". Say of some files what they are: `radsort audit sample` draws some to go through, `radsort confirm` and \
+const SAY: &str = ". Say of some files what they are: `radsort audit sample 100` draws some to go through, `radsort confirm` and \
      `radsort correct` say it, `radsort labels list` lists what was said. `radsort retrain --trust-untouched` learns from \
      files that nobody has looked at as well, but judges by what people have said";
 

@@ -290,8 +290,8 @@ impl Status {
             if watch.given_back > 0 {
                 let _ = writeln!(
                     text,
-                    "{}: {} files were given back and are not taken again until they change or `radsort undo --let-go` \
-                     lets them go",
+                    "{}: {} files were given back and are not taken again until they change or are let go \
+                     (radsort undo --let-go --since 7d)",
                     watch.name, watch.given_back
                 );
             }

@@ -308,8 +308,15 @@ in_ mount -o remount,size=200M /srv/small
 until_ 90 bash -c "[ \"\$(nsenter -t $init -m -u -i -n -p -r -w -- radsort query --count --config /etc/radsort/second.toml)\" = 6 ]" || fail "after the disk had room: $(in_ radsort query --count --config /etc/radsort/second.toml) of 6"
 in_ radsort verify --digests --config /etc/radsort/second.toml >/dev/null || fail "verify of the second site"
 [ "$(property ActiveState)" = active ] || fail "the first site suffers"
+# Its library's mount is away when it starts: it waits, says so, and files when it comes.
+in_ bash -c 'systemctl stop radsort@second; mkdir /srv/aside; mount --bind /srv/small /srv/aside; umount /srv/small'
+in_ systemctl start radsort@second || fail "it does not start while its library is away"
+drop 1 1 /srv/second
+until_ 60 ask 's["watches"][0]["state"] == "held"' /etc/radsort/second.toml || fail "a library that is away is not told"
+in_ mount --bind /srv/aside /srv/small
+until_ 90 bash -c "[ \"\$(nsenter -t $init -m -u -i -n -p -r -w -- radsort query --count --config /etc/radsort/second.toml)\" = 7 ]" || fail "its library came, and nothing was filed: $(in_ radsort status --config /etc/radsort/second.toml)"
 in_ systemctl disable --now radsort@second 2>/dev/null
-step "a second site, a full disk: held, then filed"
+step "a second site, a full disk and a library that comes late: held, then filed"
 
 # -- upgrade, downgrade
 config=$(in_ cat /etc/radsort/radsort.toml)

@@ -147,6 +147,7 @@ pub(super) fn check_log(settings: &Settings, findings: &mut Findings) {
 mod tests {
     use super::*;
     use crate::commands::check::findings::Level;
+    use crate::commands::setup::grants::Needed;
 
     #[test]
     fn a_drop_in_that_is_missing_or_older_than_the_configuration_is_a_warning() {
@@ -154,7 +155,7 @@ mod tests {
             what: "the library".into(),
             path: "/srv/library".into(),
             writes: true,
-            needed: true,
+            needed: Needed::ToStart,
         }];
         let judged = |text| judge_drop_in(Path::new("/etc/x.conf"), text, &grants);
         let good = judged(Some("[Service]\nReadWritePaths=\"-/srv/library\"\n"));

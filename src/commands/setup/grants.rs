@@ -18,8 +18,19 @@ pub struct Grant {
     pub path: PathBuf,
     /// Whether the service writes there.
     pub writes: bool,
-    /// Whether the service cannot go on without it; a drop directory may be away.
-    pub needed: bool,
+    /// What cannot be done without it.
+    pub needed: Needed,
+}
+
+/// What cannot be done while a directory is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needed {
+    /// Nothing of the rest: a drop directory.
+    Not,
+    /// Nothing can be filed. The library's marker says whether it is there, and the service waits for it.
+    ToFile,
+    /// The service cannot go on: its state, its socket; or nobody could tell that it is away: the quarantine.
+    ToStart,
 }
 
 /// Every directory of the configuration that the unit does not grant by itself, as it is granted here and now.
@@ -29,7 +40,10 @@ pub fn grants(settings: &Settings, unit: &Unit) -> Vec<Grant> {
 
 /// The same, each directory by itself.
 pub fn named(settings: &Settings, unit: &Unit) -> Vec<Grant> {
-    let mut grants = vec![destination("the library", &settings.library.path)];
+    let mut grants = vec![Grant {
+        needed: Needed::ToFile,
+        ..destination("the library", &settings.library.path)
+    }];
     for (what, path) in [
         ("the quarantine", &settings.library.quarantine),
         ("the duplicates", &settings.library.duplicates),
@@ -48,7 +62,7 @@ pub fn named(settings: &Settings, unit: &Unit) -> Vec<Grant> {
     // It keeps nothing from starting.
     if let Some(directory) = textfile::directory(&settings.metrics.textfile) {
         grants.push(Grant {
-            needed: false,
+            needed: Needed::Not,
             ..destination("figures for node_exporter", directory)
         });
     }
@@ -62,7 +76,7 @@ pub fn named(settings: &Settings, unit: &Unit) -> Vec<Grant> {
             what: format!("the drop directory {:?} ({action})", watch.name),
             path: watch.path.clone(),
             writes: watch.action == Action::Move,
-            needed: false,
+            needed: Needed::Not,
         });
     }
     grants
@@ -73,7 +87,7 @@ fn destination(what: &str, path: &Path) -> Grant {
         what: what.to_owned(),
         path: path.to_owned(),
         writes: true,
-        needed: true,
+        needed: Needed::ToStart,
     }
 }
 
@@ -102,12 +116,14 @@ fn joined(grants: Vec<Grant>) -> Vec<Grant> {
     if inside.len() < 2 || !holds_nothing_else || !one_disk || parent == Path::new("/") {
         return inside.into_iter().chain(outside).collect();
     }
+    let needed = inside.iter().map(|grant| grant.needed).max();
+    let needed = needed.unwrap_or(Needed::Not);
     let names: Vec<&str> = inside.iter().map(|grant| grant.what.as_str()).collect();
     let together = Grant {
         what: format!("{}, which lie side by side here", names.join(", ")),
         path: parent,
         writes: true,
-        needed: true,
+        needed,
     };
     std::iter::once(together).chain(outside).collect()
 }
@@ -122,7 +138,7 @@ mod tests {
             what: "x".into(),
             path: path.to_owned(),
             writes,
-            needed: writes,
+            needed: if writes { Needed::ToStart } else { Needed::Not },
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use super::OURS;
-use super::grants::Grant;
+use super::grants::{Grant, Needed};
 use crate::config::Settings;
 
 /// The units that belong to one configuration.
@@ -162,19 +162,24 @@ pub fn drop_in(
 ) -> String {
     let mut text = head(settings);
     text += "\n[Unit]\n";
-    for grant in grants.iter().filter(|grant| grant.needed) {
+    let required = |grant: &&Grant| match grant.needed {
+        Needed::ToStart => true,
+        Needed::ToFile => mounts.point_of(&grant.path).is_none(),
+        Needed::Not => false,
+    };
+    for grant in grants.iter().filter(required) {
         let _ = writeln!(text, "RequiresMountsFor={}", quoted("", &grant.path));
     }
     let mut points: Vec<&Path> = grants
         .iter()
-        .filter(|grant| !grant.needed)
+        .filter(|grant| !required(grant))
         .filter_map(|grant| mounts.point_of(&grant.path))
         .collect();
     points.sort_unstable();
     points.dedup();
     if !points.is_empty() {
-        text += "# Mounts of drop directories are waited for, but one that is away stops nothing: the others are worked off, and\n\
-                 # it is taken up when it comes back. (RequiresMountsFor= would keep the service from starting.)\n";
+        text += "# These mounts are waited for, but one that is away does not keep the service from starting: it says so, works off\n\
+                 # what it can, and goes on when it comes. (With RequiresMountsFor= nothing would start it then.)\n";
     }
     for point in points {
         let mount = format!("{}.mount", escaped(point));
@@ -315,7 +320,7 @@ mod tests {
             what: "it".into(),
             path: path.into(),
             writes,
-            needed,
+            needed: if needed { Needed::ToStart } else { Needed::Not },
         }
     }
 
@@ -406,6 +411,22 @@ mod tests {
             "252 does not know it: {text}"
         );
         assert!(drop_in(&settings(), &granted, &mounts, Some(254)).contains("RestartSteps=8"));
+    }
+
+    #[test]
+    fn a_library_whose_share_is_away_keeps_nothing_from_starting_either() {
+        let library = Grant {
+            needed: Needed::ToFile,
+            ..grant("/mnt/nas/library", true, true)
+        };
+        let granted = [library, grant("/var/lib/x", true, true)];
+        let promised = Mounts::parse(b"", b"nas:/x /mnt/nas nfs4 nofail,_netdev 0 0\n");
+        let text = drop_in(&settings(), &granted, &promised, Some(252));
+        assert!(text.contains("\nWants=mnt-nas.mount\nAfter=mnt-nas.mount\n"));
+        assert!(!text.contains("RequiresMountsFor=\"/mnt"), "{text}");
+        assert!(text.contains("\nRequiresMountsFor=\"/var/lib/x\"\n"));
+        let text = drop_in(&settings(), &granted, &Mounts::default(), Some(252));
+        assert!(text.contains("\nRequiresMountsFor=\"/mnt/nas/library\"\n"));
     }
 
     #[test]
