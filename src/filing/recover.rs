@@ -387,6 +387,13 @@ impl Case<'_> {
                 return abandoned("another file had its name when it was moved; put back");
             }
         }
+        // The bare mount point of a share that is not mounted says nothing about its files.
+        if !self.source.is_mounted() && self.source.device() != intent.fingerprint.dev {
+            return Ok(Resolution::Wait(format!(
+                "{} lies on another filesystem than before: is its share mounted?",
+                self.source.path().display()
+            )));
+        }
         Ok(Resolution::Missing)
     }
 

@@ -483,6 +483,17 @@ fn a_file_that_is_nowhere_is_missing() {
 }
 
 #[test]
+fn a_file_that_is_nowhere_waits_where_the_share_that_it_was_on_seems_not_to_be_mounted() {
+    let mut scene = Scene::new();
+    fs::remove_file(scene.source()).unwrap();
+    scene.intent.fingerprint.dev += 1;
+    let Resolution::Wait(why) = scene.resolve() else {
+        panic!("it does not wait");
+    };
+    assert!(why.contains("mounted?"), "{why}");
+}
+
+#[test]
 fn what_is_on_an_offline_share_waits() {
     let scene = Scene::new();
     let root = scene.bench.root();
