@@ -23,16 +23,26 @@ const LOGS: [&str; 4] = [
 const TAIL: u64 = 1 << 20;
 /// At most so many records of the kernel's buffer.
 const RECORDS: usize = 20_000;
-/// radsort's processes and threads, as the kernel names them ("share …" is written in hexadecimal, as it has a space).
-const NAMES: [&str; 7] = [
+/// How radsort's processes and threads begin, as the kernel names them: what has a space or a quotation mark in it is written
+/// in hexadecimal ("share …", and "watch:" and "look:" of a drop directory with such a name).
+const NAMES: [&str; 14] = [
     "radsort",
     "filer",
     "model",
     "sweep",
+    "tidy",
     "alert",
+    "unmasked",
     "watch:",
+    "look:",
+    "notify-rs",
+    "sled-io",
     "7368617265",
+    "77617463683A",
+    "6C6F6F6B3A",
 ];
+/// How the path of the program is known in a record of the call, also as hexadecimal (when an update has replaced it).
+const PROGRAM: [&str; 2] = ["radsort", "726164736F7274"];
 
 /// What can be seen of it.
 pub(super) fn check(findings: &mut Findings) {
@@ -112,13 +122,22 @@ fn judge(facts: &Facts) -> Vec<Verdict> {
     }
     let mut said = Vec::new();
     let mut denials: BTreeMap<String, usize> = BTreeMap::new();
-    for denial in log.iter().flat_map(|text| text.lines()).filter_map(denial) {
+    let lines = || log.iter().flat_map(|text| text.lines());
+    let programs: BTreeMap<&str, &str> = lines()
+        .filter_map(|line| Some((event(line)?, field(line, "exe")?)))
+        .collect();
+    let denial = |line| {
+        let program = event(line).and_then(|event| programs.get(event).copied());
+        denial(line, program)
+    };
+    for denial in lines().filter_map(denial) {
         *denials.entry(denial).or_default() += 1;
     }
     for (denial, times) in &denials {
         let advice = if denial.starts_with("SELinux") {
-            "Give the directory a type that the service may use: semanage fcontext -a -t … 'DIRECTORY(/.*)?' and restorecon -R; \
-             `ausearch -m avc | audit2why` explains each (a share needs its context= mount option or a boolean)."
+            "`ausearch -m avc | audit2why` explains each. Directories that were moved into place get their types back by \
+             restorecon -R; others want one that the service may use (semanage-fcontext(8)), a share its context= mount option \
+             or a boolean."
         } else {
             "Allow it in /etc/apparmor.d/local/ for that profile and reload it (apparmor_parser -r); `aa-logprof` proposes lines."
         };
@@ -150,14 +169,29 @@ fn judge(facts: &Facts) -> Vec<Verdict> {
     said
 }
 
-/// What was denied to radsort, without any name of a file.
-fn denial(line: &str) -> Option<String> {
-    let field = |name: &str| {
-        let (_, rest) = line.split_once(&format!(" {name}="))?;
-        let rest = rest.strip_prefix('"').unwrap_or(rest);
-        rest.split(['"', ' ', '\n']).next()
+/// The value of a field.
+fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(&format!(" {name}="))?;
+    let rest = rest.strip_prefix('"').unwrap_or(rest);
+    rest.split(['"', ' ', '\n']).next()
+}
+
+/// Time and number of what the records of one event have in common.
+fn event(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("audit(")?;
+    Some(rest.split_once(')')?.0)
+}
+
+/// What was denied to radsort, without any name of a file. `program`: the path in the record of the same event's call; where
+/// there is one, it decides. (The decoders start /proc/self/exe and are called `exe`, as others are who do so.)
+fn denial(line: &str, program: Option<&str>) -> Option<String> {
+    let field = |name: &str| field(line, name);
+    let ours = match (program, field("comm")) {
+        (Some(program), _) => PROGRAM.iter().any(|name| program.contains(name)),
+        (None, Some("exe")) => field("scontext").is_some_and(|it| it.contains("radsort")),
+        (None, Some(comm)) => NAMES.iter().any(|name| comm.starts_with(name)),
+        (None, None) => false,
     };
-    let ours = field("comm").is_some_and(|comm| NAMES.iter().any(|name| comm.starts_with(name)));
     if line.contains("avc:  denied") && ours {
         let what = line.split_once('{')?.1.split_once('}')?.0.trim();
         let kind = |context: &str| context.split(':').nth(2).unwrap_or("?").to_owned();
@@ -225,6 +259,37 @@ mod tests {
         let log = AVC.replace("filer", "httpd");
         assert_eq!(judge(&facts(Some(&log))).len(), 1);
         assert_eq!(judge(&facts(Some(&log)))[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn threads_and_decoders_are_known_by_name_or_program() {
+        let seen = |log: &str| judge(&facts(Some(log)))[0].level == Level::Warning;
+        for name in [
+            "look:ward",
+            "tidy",
+            "notify-rs inoti",
+            "sled-io-1",
+            "6C6F6F6B3A6120",
+        ] {
+            assert!(seen(&AVC.replace("filer", name)), "{name}");
+        }
+        let decoder = AVC
+            .replace("filer", "exe")
+            .replace("radsort_t", "unconfined_service_t");
+        assert!(!seen(&decoder), "anybody's");
+        let call = |exe: &str| {
+            format!(
+                "{decoder}\ntype=SYSCALL msg=audit(1.2:3): arch=c000003e comm=\"exe\" exe={exe} key=(null)\n"
+            )
+        };
+        assert!(seen(&call("\"/usr/bin/radsort\"")));
+        assert!(seen(&call(
+            "2F7573722F62696E2F726164736F7274202864656C6574656429"
+        )));
+        assert!(!seen(&call("\"/usr/bin/runc\"")));
+        let other = call("\"/usr/bin/radsort\"")
+            .replace("SYSCALL msg=audit(1.2:3)", "SYSCALL msg=audit(1.2:4)");
+        assert!(!seen(&other), "of another event");
     }
 
     #[test]
