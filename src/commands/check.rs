@@ -5,6 +5,7 @@
 //! or copied from are not written to. One file a subject; where a judgement is not simply "it worked", looking gives facts
 //! and a pure rule judges them.
 
+mod cleaners;
 mod confinement;
 mod disks;
 mod drops;

@@ -1,14 +1,17 @@
 //! Other programs in a drop directory: schedules and units that move or delete files there, other instances of radsort,
 //! and whatever waits for the same files. A file that somebody else takes is a file that radsort never sees.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::cleaners;
 use super::findings::{Findings, Verdict};
 use crate::config::settings::WatchSettings;
 
 /// Where machines are told to do things again and again.
-const PLACES: [&str; 12] = [
+const PLACES: [&str; 11] = [
     "/etc/crontab",
     "/etc/cron.d",
     "/etc/cron.hourly",
@@ -18,10 +21,11 @@ const PLACES: [&str; 12] = [
     "/etc/incron.d",
     "/var/spool/incron",
     "/etc/systemd/system",
-    "/etc/tmpfiles.d",
     "/etc/orthanc",
     "/etc/radsort",
 ];
+/// Where systemd-tmpfiles is told to make and to delete; a file hides those of its name in later places.
+const TMPFILES: [&str; 3] = ["/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d"];
 /// Larger files are no schedules, bytes.
 const LARGEST: u64 = 1 << 20;
 /// Words of a file that moves or deletes files.
@@ -59,7 +63,7 @@ fn files() -> Vec<PathBuf> {
             .is_ok_and(|it| it.is_file() && it.len() <= LARGEST)
     };
     let mut files = Vec::new();
-    for place in PLACES.map(PathBuf::from) {
+    for place in PLACES.iter().chain(&TMPFILES).map(PathBuf::from) {
         if small(&place) {
             files.push(place);
         } else {
@@ -67,8 +71,22 @@ fn files() -> Vec<PathBuf> {
             files.extend(entries.map(|entry| entry.path()).filter(|path| small(path)));
         }
     }
+    let (tmpfiles, mut files): (Vec<PathBuf>, Vec<PathBuf>) =
+        files.into_iter().partition(|file| is_tmpfiles(file));
+    files.extend(in_force(tmpfiles));
     files.sort();
     files
+}
+
+fn is_tmpfiles(file: &Path) -> bool {
+    TMPFILES.iter().any(|place| file.starts_with(place))
+}
+
+/// The first of each name.
+fn in_force(files: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut names = BTreeSet::new();
+    let is_first = |file: &PathBuf| names.insert(file.file_name().map(OsStr::to_owned));
+    files.into_iter().filter(is_first).collect()
 }
 
 /// The configuration that is being checked, its drop-ins, and radsort's own units.
@@ -84,12 +102,19 @@ fn is_own(file: &Path, config: &Path) -> bool {
 /// A schedule, unit or configuration that names the drop directory. The whole of it is judged: what is done there often
 /// stands on another line, or in another program.
 fn mentioned(what: &str, drop: &Path, file: &Path, text: &str) -> Option<Verdict> {
+    let text = text.replace("\\\n", " ");
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.starts_with('#'))
         .collect();
-    let first = lines.iter().find(|line| names(line, drop))?;
+    if is_tmpfiles(file) {
+        return cleaners::takes_by_age(&text, drop).then(|| from_above(what, file));
+    }
+    let Some(first) = lines.iter().find(|line| names(line, drop)) else {
+        let takes = lines.iter().any(|line| cleaners::takes(line, drop));
+        return takes.then(|| from_above(what, file));
+    };
     let is_mount = file
         .extension()
         .is_some_and(|it| it == "mount" || it == "automount");
@@ -105,9 +130,8 @@ fn mentioned(what: &str, drop: &Path, file: &Path, text: &str) -> Option<Verdict
         return Some(Verdict::ok(what, format!("also named in {file}")));
     }
     let takes = |line: &&str| TAKING.iter().any(|word| line.contains(word));
-    let cleans = file.starts_with("/etc/tmpfiles.d");
     let indexes = file.starts_with("/etc/orthanc") || first.starts_with("Path");
-    let message = if cleans || indexes || lines.iter().any(takes) {
+    let message = if indexes || lines.iter().any(takes) {
         format!(
             "{file} names this directory, and seems to move or delete files, or to wait for them"
         )
@@ -120,6 +144,19 @@ fn mentioned(what: &str, drop: &Path, file: &Path, text: &str) -> Option<Verdict
         "If it only brings files, all is well. Else let it work on another directory, or on what radsort has filed (`radsort \
          query --json`). Files that vanish before they are taken are counted: radsort_vanished_files_total.",
     ))
+}
+
+/// One that does not name the drop directory, and takes files out of it all the same.
+fn from_above(what: &str, file: &Path) -> Verdict {
+    Verdict::warning(
+        what,
+        format!(
+            "{} seems to move or delete files here: it works by a pattern, by age, or on a directory above",
+            file.display()
+        ),
+        "Let it spare this directory, or give radsort another one. Files that vanish before they are taken are counted: \
+         radsort_vanished_files_total.",
+    )
 }
 
 /// Whether a line names the directory or something in it, and not one whose name only begins alike.
@@ -259,6 +296,14 @@ mod tests {
                 "{verdict:?}"
             );
         }
+        for (file, text) in [
+            ("/etc/cron.daily/old", "find /srv \\\n  -mtime +1 -delete"),
+            ("/run/tmpfiles.d/x.conf", "d /srv 0770 root root 3d"),
+        ] {
+            let verdict = said(file, text).unwrap();
+            assert!(verdict.message.contains("a directory above"), "{verdict:?}");
+        }
+        assert_eq!(said("/etc/tmpfiles.d/x.conf", "d /srv/drop 0770"), None);
         let mount = said(
             "/etc/systemd/system/srv-drop.mount",
             "[Mount]\nWhat=server:/x\nWhere=/srv/drop",
@@ -272,6 +317,17 @@ mod tests {
         ] {
             assert_eq!(said("/etc/cron.d/x", text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_machines_administrator_says_of_temporary_files_hides_the_packages() {
+        let files = [
+            "/etc/tmpfiles.d/a.conf",
+            "/usr/lib/tmpfiles.d/a.conf",
+            "/usr/lib/tmpfiles.d/b.conf",
+        ];
+        let left = in_force(files.iter().map(PathBuf::from).collect());
+        assert_eq!(left, [files[0], files[2]].map(PathBuf::from));
     }
 
     #[test]
