@@ -204,8 +204,16 @@ fn a_library_without_the_marker_that_the_ledger_knows_gets_no_new_one() {
         .output()
         .unwrap();
     assert!(sorted.status.success(), "{sorted:?}");
-    // The share is not mounted: an empty directory is there instead.
+    // The share is not mounted: nothing is there, or an empty directory.
     fs::rename(machine.path("library"), machine.path("elsewhere")).unwrap();
+    let output = machine.setup(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("is not there, and the ledger knows"),
+        "{said}"
+    );
+    assert!(!machine.path("library").exists());
     fs::create_dir(machine.path("library")).unwrap();
     fs::set_permissions(machine.path("library"), fs::Permissions::from_mode(0o2750)).unwrap();
     let output = machine.setup(&[]);
@@ -231,7 +239,7 @@ fn directories_of_others_are_left_alone_and_the_commands_are_printed() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("nobody cannot write"), "{said}");
     assert!(said.contains("setfacl -R -m u:nobody:rwX"), "{said}");
-    assert!(said.contains("force group = nobody"), "{said}");
+    assert!(said.contains("force group = "), "{said}");
     let metadata = fs::metadata(&drop).unwrap();
     assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (0, 0o755));
     // What was made belongs to that user.
@@ -258,6 +266,131 @@ fn directories_below_a_drop_directory_are_tried_as_well() {
     assert!(said.contains("1 of the 1 directories below"), "{said}");
     assert!(said.contains("setfacl -R -m u:nobody:rwX"), "{said}");
     assert!(!said.contains("study"), "a name from below: {said}");
+}
+
+#[test]
+fn a_state_that_the_service_cannot_use_is_given_back_to_it_and_opened_to_nobody() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: this wants root");
+        return;
+    }
+    let machine = Machine::new("move");
+    let state = machine.path("state");
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("key"), "x").unwrap();
+    // As after a restore, and as others may have opened it.
+    for (owner, mode) in [(0, 0o700), (65_534, 0o770)] {
+        chown(&state, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(&state, fs::Permissions::from_mode(mode)).unwrap();
+        let output = machine.setup_for("nobody", &[]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let command = format!("chmod -R u=rwX,go= {}\n", state.display());
+        assert!(
+            said.contains("chown -R nobody:") && said.contains(&command),
+            "{said}"
+        );
+        for opening in ["setfacl", "chgrp", "g+", "smb.conf"] {
+            assert!(!said.contains(opening), "{said}");
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_user_is_told_that_this_wants_root_and_nothing_else() {
+    let machine = Machine::new("move");
+    let setup = [env!("CARGO_BIN_EXE_radsort"), "setup", "--user", "root"];
+    let command = if rustix::process::geteuid().is_root() {
+        let as_nobody = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ];
+        [&as_nobody[..], &setup].concat()
+    } else {
+        setup.to_vec()
+    };
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .arg("--config")
+        .arg(&machine.config)
+        .output();
+    let Ok(output) = output else {
+        eprintln!("skipped: there is no setpriv here");
+        return;
+    };
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("setup wants root"), "{said}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn the_file_that_the_service_cannot_read_is_the_one_that_is_named() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: this wants root");
+        return;
+    }
+    let machine = Machine::new("observe");
+    let more = machine.path("conf.d/10.toml");
+    fs::create_dir(more.parent().unwrap()).unwrap();
+    fs::write(&more, "").unwrap();
+    fs::set_permissions(&more, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = machine.setup_for("nobody", &[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("chmod g+r {}\n", more.display())),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_library_that_is_a_link_is_to_be_named_itself() {
+    let machine = Machine::new("observe");
+    let there = machine.path("there").display().to_string();
+    fs::create_dir(&there).unwrap();
+    std::os::unix::fs::symlink(&there, machine.path("library")).unwrap();
+    let output = machine.setup(&[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("[library] path = {there:?}")),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_a_unit_cannot_hold_and_what_nobody_makes_is_left_to_a_person() {
+    let machine = Machine::new("observe");
+    let text = fs::read_to_string(&machine.config).unwrap();
+    let socket = machine.path("gone/c.sock");
+    fs::write(
+        &machine.config,
+        format!("{text}[control]\nsocket = {socket:?}\n"),
+    )
+    .unwrap();
+    let output = machine.setup(&[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("\"/run/radsort-ward3/control.sock\""),
+        "{said}"
+    );
+
+    let drop_in = machine.path("units/radsort@ward3.service.d/10-setup.conf");
+    fs::remove_file(&drop_in).unwrap();
+    fs::write(
+        &machine.config,
+        text.replace("/drop\"", "/dr\\nop\"\nname = \"x\""),
+    )
+    .unwrap();
+    let output = machine.setup(&[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("a unit cannot hold"), "{said}");
+    assert!(!drop_in.exists());
 }
 
 /// Root may do anything on a local disk; a user who is not in a directory's group is treated as many shares treat everybody.

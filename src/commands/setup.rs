@@ -76,9 +76,17 @@ pub struct SetupArgs {
 pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
     // Directories above a library, and drop-ins, are for everybody to pass and read, whatever root's umask is.
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    let account = Account::of(&args.user);
+    if let Ok(account) = &account
+        && !account.can_be_tried()
+    {
+        anyhow::bail!(
+            "setup wants root: only root can give directories to {}, and try them as that user (nothing was looked at)",
+            account.name
+        );
+    }
     let settings = args.config.load()?;
     let mut report = Report::new(args.json, args.dry_run);
-    let account = Account::of(&args.user);
     match &account {
         Ok(account) => {
             configuration(&settings, account, &mut report);
@@ -107,13 +115,19 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
 /// The service reads the configuration as its own user.
 fn configuration(settings: &Settings, account: &Account, report: &mut Report) {
     let read = account.run(|| config::load(&settings.source).map(drop));
-    if let Ok(Err(error @ ConfigError::Read { .. })) = read {
-        let source = in_shell(&settings.source);
+    if let Ok(Err(ConfigError::Read { path, source })) = read {
+        // It may be the directory of its drop-ins, which has to be entered as well.
+        let letters = if path.is_dir() { "rx" } else { "r" };
+        let name = &account.name;
         report.add(Step {
             state: State::ToDo,
             what: "configuration".into(),
-            message: format!("as {}: {error}", account.name),
-            commands: vec![format!("chmod o+r {source}")],
+            message: format!("{name} cannot read {}: {source}", path.display()),
+            commands: vec![format!(
+                "chgrp {} {path} && chmod g+{letters} {path}",
+                in_shell(account.group()),
+                path = in_shell(path)
+            )],
         });
     }
 }
@@ -135,6 +149,22 @@ fn units(args: &SetupArgs, settings: &Settings, report: &mut Report) -> anyhow::
     };
     let mounts = Mounts::of_this_machine();
     let granted = grants(settings, &unit);
+    let sources = [settings.source.as_path()].into_iter();
+    let mut paths = sources.chain(granted.iter().map(|grant| grant.path.as_path()));
+    if let Some(path) = paths.find(|path| !unit::can_be_written(path)) {
+        report.add(Step {
+            state: State::ToDo,
+            what: "drop-in".into(),
+            message: format!(
+                "{:?} has a character in its name that a unit cannot hold (a new line or the like): nothing was written; \
+                 give it another name",
+                path.to_string_lossy()
+            ),
+            commands: Vec::new(),
+        });
+        return Ok(());
+    }
+    control(settings, &unit, report);
     let systemd = systemd_version();
     let mut changed = false;
     let mut write = |folder: String, file: &str, text: &str| -> anyhow::Result<()> {
@@ -174,6 +204,29 @@ fn units(args: &SetupArgs, settings: &Settings, report: &mut Report) -> anyhow::
         }
     }
     Ok(())
+}
+
+/// The directory of the control socket: systemd makes the unit's own, the service makes its state, and nobody makes others.
+fn control(settings: &Settings, unit: &Unit, report: &mut Report) {
+    let socket = &settings.control.socket;
+    let parent = socket.parent().unwrap_or(Path::new("/"));
+    let own = unit.runtime();
+    if parent.is_dir() || parent == own || parent == settings.state {
+        return;
+    }
+    report.add(Step {
+        state: State::ToDo,
+        what: "control socket".into(),
+        message: format!(
+            "{} is not there, and nobody makes it: leave [control] socket out, or",
+            parent.display()
+        ),
+        commands: vec![format!(
+            "# in {}: [control] socket = {:?}",
+            settings.source.display(),
+            own.join("control.sock").to_string_lossy()
+        )],
+    });
 }
 
 /// Writes a drop-in if it is not as it should be; whether it was not.

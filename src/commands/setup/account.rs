@@ -50,13 +50,24 @@ impl Account {
         Some(name.to_owned())
     }
 
-    /// Runs `work` with this user's rights and no others, on a thread of its own. Only root can do that for others.
+    /// The name of its own group, or its number where it has no name.
+    pub fn group(&self) -> String {
+        Self::group_name(self.gid).unwrap_or_else(|| self.gid.to_string())
+    }
+
+    /// Whether things can be tried as this user: only root can do that for others.
+    pub fn can_be_tried(&self) -> bool {
+        let me = rustix::process::geteuid();
+        me.is_root() || me.as_raw() == self.uid
+    }
+
+    /// Runs `work` with this user's rights and no others, on a thread of its own.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         let me = rustix::process::geteuid();
         if me.as_raw() == self.uid {
             return Ok(work());
         }
-        if !me.is_root() {
+        if !self.can_be_tried() {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 format!("only root can try things as {}", self.name),

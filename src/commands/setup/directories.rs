@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD};
 
 use super::account::Account;
-use super::advice::{in_shell, letting_in};
+use super::advice::{giving_back, in_shell, letting_in, real};
 use super::unit::Mounts;
 use super::{Report, State, Step};
 use crate::commands::drop_tree::{DropTree, Owned};
@@ -42,13 +42,23 @@ impl Directories<'_> {
     /// Ledger, index and keys: for the service alone.
     pub fn state(&mut self) {
         let path = &self.settings.state;
-        self.directory("state", path, 0o700);
+        let is_usable = self.directory("state", path, 0o700);
+        let is_open = std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0);
+        if is_usable && is_open {
+            let message = format!(
+                "{} is open to others: it holds the key of the pseudonyms, and source paths",
+                path.display()
+            );
+            self.ask_for("state", message, giving_back(path, self.account));
+        }
     }
 
     /// The library with its marker; quarantine and duplicates where they lie elsewhere.
     pub fn destinations(&mut self) {
         let library = &self.settings.library;
-        if self.directory("library", &library.path, library.directory_mode) {
+        if !self.library_is_away()
+            && self.directory("library", &library.path, library.directory_mode)
+        {
             self.marker();
         }
         for (what, path) in [
@@ -61,15 +71,53 @@ impl Directories<'_> {
         }
     }
 
+    /// A library that the ledger knows by its marker, and without it now, is a share that is not mounted: nothing must be
+    /// made, or given to the service, in its place.
+    fn library_is_away(&mut self) -> bool {
+        let path = &self.settings.library.path;
+        let is_new = known_marker(&self.settings.state).is_none();
+        if is_new || !matches!(self.has_marker(), Ok(false)) {
+            return false;
+        }
+        let why = if std::fs::symlink_metadata(path).is_ok() {
+            "has no marker"
+        } else {
+            "is not there"
+        };
+        let message = format!(
+            "{} {why}, and the ledger knows a library that has one: is this the right directory, and is its share mounted? \
+             Nothing was made",
+            path.display()
+        );
+        let point = self.mounts.missing_for(path).map(in_shell);
+        let commands = point.map(|point| format!("mount {point}"));
+        self.ask_for("library", message, commands.into_iter().collect());
+        true
+    }
+
+    /// A server that squashes root may still show it to the service.
+    fn has_marker(&self) -> io::Result<bool> {
+        let marker = self.settings.library.path.join(MARKER);
+        let seen = marker.try_exists();
+        seen.or_else(|_| self.account.run(|| marker.try_exists())?)
+    }
+
+    /// Whether what `/etc/fstab` promises for a path is mounted.
+    fn is_mounted(&mut self, what: &str, path: &Path) -> bool {
+        let Some(point) = self.mounts.missing_for(path).map(in_shell) else {
+            return true;
+        };
+        self.ask_for(
+            what,
+            format!("{point} is not mounted"),
+            vec![format!("mount {point}")],
+        );
+        false
+    }
+
     /// A directory that the service writes to; whether it can be used now.
     fn directory(&mut self, what: &str, path: &Path, mode: u32) -> bool {
-        if let Some(point) = self.mounts.missing_for(path) {
-            let point = in_shell(point);
-            self.ask_for(
-                what,
-                format!("{point} is not mounted"),
-                vec![format!("mount {point}")],
-            );
+        if !self.is_mounted(what, path) {
             return false;
         }
         let wanted = format!(
@@ -101,11 +149,26 @@ impl Directories<'_> {
                 false
             }
             Ok(metadata) if !metadata.is_dir() => {
-                self.ask_for(
-                    what,
-                    format!("{} is no directory", path.display()),
-                    Vec::new(),
-                );
+                let leads = real(path);
+                if leads.is_dir() {
+                    let message = format!(
+                        "{} is a link: the configuration has to name the directory itself",
+                        path.display()
+                    );
+                    let key = match what {
+                        "library" | "state" => format!("[{what}] path"),
+                        _ => format!("[library] {what}"),
+                    };
+                    let line = format!(
+                        "# in {}: {key} = {:?}",
+                        self.settings.source.display(),
+                        leads.to_string_lossy()
+                    );
+                    self.ask_for(what, message, vec![line]);
+                } else {
+                    let message = format!("{} is no directory", path.display());
+                    self.ask_for(what, message, Vec::new());
+                }
                 false
             }
             Ok(metadata) => self.existing(what, path, &metadata, mode),
@@ -193,26 +256,20 @@ impl Directories<'_> {
         });
     }
 
-    /// The library's marker, made once. A library without the marker that the ledger knows is a share that is not mounted.
+    /// The library's marker, made once.
     fn marker(&mut self) {
         let library = &self.settings.library;
         let marker = library.path.join(MARKER);
-        let there = std::fs::symlink_metadata(&marker).is_ok();
-        let known = known_marker(&self.settings.state);
-        match (there, known) {
-            (false, Some(_)) => {
-                let message = format!(
-                    "{} has no marker, and the ledger knows a library that has one: is this the right directory, and \
-                     mounted? Nothing was made",
-                    library.path.display()
-                );
+        match self.has_marker() {
+            Err(error) => {
+                let message = format!("{}: {error}", marker.display());
                 self.ask_for("library", message, Vec::new());
             }
-            (true, _) => {
+            Ok(true) => {
                 let message = format!("{} is there", marker.display());
                 self.report.unchanged("library".into(), message);
             }
-            (false, None) => {
+            Ok(false) => {
                 if !self.report.dry_run {
                     let made = self
                         .account
@@ -241,13 +298,8 @@ impl Directories<'_> {
     fn drop_directory(&mut self, watch: &WatchSettings) {
         let what = format!("drop {}", watch.name);
         let path = &watch.path;
-        if let Some(point) = self.mounts.missing_for(path) {
-            let point = in_shell(point);
-            return self.ask_for(
-                &what,
-                format!("{point} is not mounted"),
-                vec![format!("mount {point}")],
-            );
+        if !self.is_mounted(&what, path) {
+            return;
         }
         let writes = watch.action == Action::Move;
         match std::fs::metadata(path) {
@@ -323,7 +375,7 @@ impl Directories<'_> {
             );
             let command = format!(
                 "find {} -type d -perm -1000 -exec chmod -t {{}} +",
-                in_shell(path)
+                in_shell(real(path))
             );
             return self.ask_for(what, message, vec![command]);
         }
@@ -407,6 +459,9 @@ impl Directories<'_> {
     }
 
     fn letting_in(&self, path: &Path, writes: bool) -> Vec<String> {
+        if path == self.settings.state {
+            return giving_back(path, self.account);
+        }
         letting_in(path, share_kind(path), writes, self.account)
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::unit::Unit;
+use super::advice::real;
+use super::unit::{Unit, is_hidden};
 use crate::config::Settings;
 use crate::config::settings::Action;
 use crate::metrics::textfile;
@@ -79,7 +80,20 @@ pub fn named(settings: &Settings, unit: &Unit) -> Vec<Grant> {
             needed: Needed::Not,
         });
     }
+    for grant in &mut grants {
+        grant.path = seen_at(&grant.path);
+    }
     grants
+}
+
+/// Where the service comes upon a directory: where its path leads, as systemd's mounts do. A link in a home is put in place
+/// like a directory there.
+pub fn seen_at(path: &Path) -> PathBuf {
+    if is_hidden(path) {
+        path.to_owned()
+    } else {
+        real(path)
+    }
 }
 
 fn destination(what: &str, path: &Path) -> Grant {
@@ -140,6 +154,20 @@ mod tests {
             writes,
             needed: if writes { Needed::ToStart } else { Needed::Not },
         }
+    }
+
+    #[test]
+    fn a_link_into_what_the_unit_hides_is_granted_where_it_leads() {
+        // Beside the sources: directories for temporary files are hidden themselves.
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let link = dir.path().join("drop");
+        std::os::unix::fs::symlink("/home/scan/in", &link).unwrap();
+        if is_hidden(&link) {
+            return eprintln!("SKIPPED: the sources lie in a home");
+        }
+        assert_eq!(seen_at(&link), Path::new("/home/scan/in"));
+        let of_home = Path::new("/home/scan/link");
+        assert_eq!(seen_at(of_home), of_home);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use super::OURS;
-use super::grants::{Grant, Needed};
+use super::grants::{Grant, Needed, seen_at};
 use crate::config::Settings;
 
 /// The units that belong to one configuration.
@@ -32,7 +32,8 @@ impl Unit {
             return None;
         }
         let name = config.file_stem()?.to_str()?.to_owned();
-        let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        // What systemd takes as it is in a unit's name.
+        let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':' | '@');
         if !name.chars().all(usual) {
             return None;
         }
@@ -198,7 +199,7 @@ pub fn retraining_drop_in(settings: &Settings, grants: &[Grant]) -> String {
     let grants: Vec<Grant> = grants
         .iter()
         .map(|grant| Grant {
-            writes: grant.path == settings.state,
+            writes: grant.path == seen_at(&settings.state),
             ..grant.clone()
         })
         .collect();
@@ -239,7 +240,8 @@ fn granting(path: &Path, writes: bool) -> String {
     }
 }
 
-fn is_hidden(path: &Path) -> bool {
+/// Whether the unit hides what lies there.
+pub fn is_hidden(path: &Path) -> bool {
     HIDDEN.iter().any(|hidden| path.starts_with(hidden))
 }
 
@@ -272,6 +274,12 @@ pub fn parts(drop_in: &str, one: &Path, other: &Path) -> bool {
     let by_one = one.ancestors().find(|path| granted(path));
     let by_other = other.ancestors().find(|path| granted(path));
     by_one.is_some() && by_other.is_some() && by_one != by_other
+}
+
+/// Whether a path can stand in a unit file: a new line would begin another setting.
+pub fn can_be_written(path: &Path) -> bool {
+    path.to_str()
+        .is_some_and(|text| !text.chars().any(char::is_control))
 }
 
 /// A path as unit files want it: in quotes, without specifiers. `-` before it: it may be missing.
@@ -348,6 +356,10 @@ mod tests {
         assert_eq!(
             of("/etc/radsort/ward-3.toml").unwrap(),
             "radsort@ward-3.service"
+        );
+        assert_eq!(
+            of("/etc/radsort/a:b@c.toml").unwrap(),
+            "radsort@a:b@c.service"
         );
         assert_eq!(of("/home/me/radsort.toml"), None);
         assert_eq!(of("/etc/radsort/a b.toml"), None);
