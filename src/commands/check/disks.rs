@@ -7,8 +7,9 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-use super::findings::Findings;
+use super::findings::{Findings, Verdict};
 use super::{Probe, may, probe_name, share_kind};
+use crate::commands::setup::advice::in_shell;
 use crate::commands::setup::directories::known_marker;
 use crate::config::Settings;
 use crate::filing::destinations::MARKER;
@@ -21,12 +22,17 @@ const SPACE: (u64, u64) = (256 << 20, 5 << 30);
 /// Library, quarantine and duplicates: can be written to, and have room.
 pub(super) fn check_destinations(settings: &Settings, findings: &mut Findings) {
     let library = &settings.library;
+    let away = away(settings);
+    findings.tell(away.clone());
     for (what, path) in [
         ("library", &library.path),
         ("quarantine", &library.quarantine),
         ("duplicates", &library.duplicates),
     ] {
         let below_library = path != &library.path && path.starts_with(&library.path);
+        if away.is_some() && path.starts_with(&library.path) {
+            continue;
+        }
         let existing = path
             .ancestors()
             .find(|dir| dir.exists())
@@ -34,21 +40,6 @@ pub(super) fn check_destinations(settings: &Settings, findings: &mut Findings) {
         if let Err(error) = try_writing(existing) {
             let advice = "The daemon's user must be able to make files and directories there.";
             findings.error(what, format!("{}: {error}", existing.display()), advice);
-            continue;
-        }
-        if what == "library"
-            && existing == path
-            && !path.join(MARKER).exists()
-            && known_marker(&settings.state).is_some()
-        {
-            findings.error(
-                what,
-                format!(
-                    "{}: its marker {MARKER} is not there, so this is not the library that the ledger knows: intake stops",
-                    path.display()
-                ),
-                "Mount the library there, or restore its marker from a backup. Files wait in the drop directories.",
-            );
             continue;
         }
         if existing == path || below_library {
@@ -73,6 +64,31 @@ pub(super) fn check_destinations(settings: &Settings, findings: &mut Findings) {
             check_space(what, existing, findings);
         }
     }
+}
+
+/// A library that is on record, and is not where the configuration says: whatever else is wrong there is of no account.
+fn away(settings: &Settings) -> Option<Verdict> {
+    let path = &settings.library.path;
+    // One that this user cannot look into may be there.
+    let is_missing = matches!(path.join(MARKER).try_exists(), Ok(false));
+    if !is_missing || known_marker(&settings.state).is_none() {
+        return None;
+    }
+    let shown = path.display();
+    let (message, advice) = if path.exists() {
+        (
+            format!(
+                "{shown}: its marker {MARKER} is not there, so this is not the library that the ledger knows: intake stops"
+            ),
+            "Mount the library there, or restore its marker from a backup. Files wait in the drop directories.",
+        )
+    } else {
+        (
+            format!("{shown} is on record, and is not there: intake stops"),
+            "Mount the share that it lies on; nothing is to be made in its place. Files wait in the drop directories.",
+        )
+    };
+    Some(Verdict::error("library", message, advice))
 }
 
 /// Makes a directory and a file in it, syncs, and removes both.
@@ -172,7 +188,10 @@ pub(super) fn check_state(settings: &Settings, running: bool, findings: &mut Fin
                 state.display(),
                 metadata.mode() & 0o7777
             ),
-            "Ledger and index hold source paths, which can hold names: chmod 0700.",
+            &format!(
+                "It holds source paths, which can hold names, and the key of the pseudonyms: chmod -R u=rwX,go= {}",
+                in_shell(state)
+            ),
         ),
         _ => {}
     }
@@ -240,8 +259,10 @@ fn bytes(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::unnecessary_debug_formatting)]
     use super::*;
+    use crate::filing::ledger::Ledger;
+    use crate::filing::record::Record;
 
     #[test]
     fn trying_to_write_leaves_nothing_behind() {
@@ -256,5 +277,34 @@ mod tests {
         assert_eq!(bytes(5 << 30), "5.0 GiB");
         assert_eq!(bytes(1 << 20), "1.0 MiB");
         assert_eq!(bytes(17), "17 bytes");
+    }
+
+    #[test]
+    fn a_library_on_record_that_is_not_there_is_to_be_mounted_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        let text = format!(
+            "[[watch]]\npath = {:?}\n[library]\npath = {:?}\n[state]\npath = {:?}\n",
+            at.join("drop"),
+            at.join("nas/library"),
+            at.join("state")
+        );
+        let file = at.join("x.toml");
+        let settings = crate::config::parse(&file, &[(file.clone(), text)]).unwrap();
+        assert_eq!(away(&settings), None, "a new site");
+        std::fs::create_dir(&settings.state).unwrap();
+        let (mut ledger, _) = Ledger::open(&settings.state).unwrap();
+        let marker = "0".repeat(32);
+        ledger.append_group(&[Record::Library { marker }]).unwrap();
+        drop(ledger);
+        let said = away(&settings).unwrap();
+        assert!(
+            said.message.contains("on record") && said.advice.contains("Mount the share"),
+            "{said:?}"
+        );
+        std::fs::create_dir_all(&settings.library.path).unwrap();
+        assert!(away(&settings).unwrap().message.contains(MARKER));
+        std::fs::write(settings.library.path.join(MARKER), "").unwrap();
+        assert_eq!(away(&settings), None);
     }
 }

@@ -12,7 +12,7 @@ use super::findings::{Findings, Verdict};
 use super::service::DropIn;
 use super::{Probe, may, probe_name, share_kind};
 use crate::commands::drop_tree::{DropTree, Owned};
-use crate::commands::setup::advice::in_shell;
+use crate::commands::setup::advice::{in_shell, real};
 use crate::config::Settings;
 use crate::config::settings::{Action, WatchMode, WatchSettings};
 use crate::watch::ShareKind;
@@ -112,7 +112,7 @@ fn check_taking(
         Ok(true) => findings.warning(
             what,
             format!("{path} ({notice}): own files are {own}; files of other owners cannot be taken at all (sticky directory)"),
-            "Take the sticky bit away (chmod -t), make the daemon's user the directory's owner, or set action = \"copy\".",
+            &format!("Take the sticky bit away (chmod -t {}), make the daemon's user the directory's owner, or set action = \"copy\".", in_shell(&watch.path)),
         ),
         Ok(false) => {
             // Only what is trusted keeps another owner when it is moved.
@@ -169,7 +169,7 @@ fn sticky_against_us(dir: &Path) -> io::Result<bool> {
 
 /// The directories below, where files arrive as well.
 fn below(watch: &WatchSettings, what: &str, tree: &DropTree) -> Vec<Verdict> {
-    let (path, shell) = (watch.path.display(), in_shell(&watch.path));
+    let (path, shell) = (watch.path.display(), in_shell(real(&watch.path)));
     let moves = watch.action == Action::Move;
     let mut said = Vec::new();
     if tree.closed > 0 {
@@ -252,16 +252,19 @@ fn judge_inotify(needed: &Inotify, allowed: &Inotify, queue: usize) -> Verdict {
         ]
         .into_iter()
         .find(|(_, needed, allowed)| *needed > allowed / share)
-        .map(|(name, ..)| name)
+        // Room for as many again, and never less than there is.
+        .map(|(name, needed, allowed)| {
+            let limit = format!("fs.inotify.{name}={}", (4 * needed).max(2 * allowed));
+            format!(
+                "sysctl -w {limit}, and for restarts of the machine: echo {limit} > /etc/sysctl.d/60-radsort-{name}.conf"
+            )
+        })
     };
-    if let Some(name) = scarce(1) {
-        let remedy = format!(
-            "Raise the limit: sysctl fs.inotify.{name}=… (and in /etc/sysctl.d/), or set mode = \"poll\"."
-        );
+    if let Some(raise) = scarce(1) {
+        let remedy = format!("Raise the limit: {raise}. Or set mode = \"poll\".");
         Verdict::error("inotify", message, remedy)
-    } else if let Some(name) = scarce(2) {
-        let remedy =
-            format!("Other programs of this user share the limit; raise fs.inotify.{name}.");
+    } else if let Some(raise) = scarce(2) {
+        let remedy = format!("Other programs of this user share the limit; raise it: {raise}");
         Verdict::warning("inotify", message, remedy)
     } else {
         Verdict::ok("inotify", message)
@@ -306,7 +309,11 @@ mod tests {
                 Level::Warning,
                 "fs.inotify.max_user_instances",
             ),
-            (site(1000, 2), Level::Error, "fs.inotify.max_user_instances"),
+            (
+                site(1000, 2),
+                Level::Error,
+                "sysctl -w fs.inotify.max_user_instances=12,",
+            ),
             (site(99, 128), Level::Error, "fs.inotify.max_user_watches"),
         ];
         for (allowed, level, name) in limits {

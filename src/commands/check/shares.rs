@@ -15,6 +15,7 @@ use super::findings::{Findings, Verdict};
 use super::{Probe, may, probe_name};
 use crate::commands::drop_tree::{DropTree, Lying, Owned, needed};
 use crate::commands::setup::account::Account;
+use crate::commands::setup::advice::{by_access_list, in_shell};
 use crate::config::settings::{Action, LibrarySettings, WatchSettings};
 use crate::watch::ShareKind;
 
@@ -30,7 +31,7 @@ pub(super) fn check_drop(watch: &WatchSettings, tree: &DropTree, findings: &mut 
     if let Ok(directory) = std::fs::metadata(&watch.path) {
         let allowed = may(&watch.path, needed(watch.action)).is_ok();
         findings.tell(group(
-            &what,
+            watch,
             Owned::of(&directory),
             &me,
             allowed,
@@ -44,7 +45,13 @@ pub(super) fn check_drop(watch: &WatchSettings, tree: &DropTree, findings: &mut 
         .filter(|file| !file.readable)
         .map(|file| file.owned)
         .collect();
-    findings.tell(unreadable(&what, &hidden, tree.files.len(), &me));
+    findings.tell(unreadable(
+        watch,
+        &hidden,
+        tree.files.len(),
+        &me,
+        Account::group_name,
+    ));
     if watch.action == Action::Move
         && let Ok(made) = Made::try_in(&watch.path)
     {
@@ -60,6 +67,7 @@ pub(super) fn check_library(library: &LibrarySettings, findings: &mut Findings) 
     if let Ok(directory) = std::fs::metadata(&library.path) {
         let group = rustix::process::getegid().as_raw();
         findings.tell(library_group(
+            &library.path,
             Owned::of(&directory),
             group,
             library.directory_mode,
@@ -86,7 +94,7 @@ impl Me {
 
 /// A group that would be let in, and we are not in it.
 fn group(
-    what: &str,
+    watch: &WatchSettings,
     directory: Owned,
     me: &Me,
     allowed: bool,
@@ -97,10 +105,15 @@ fn group(
     let gid = directory.gid;
     (!allowed && outside && open_to_group).then(|| {
         Verdict::error(
-            what,
+            &format!("watch {}", watch.name),
             format!("the directory belongs to group {gid}, and this user is not a member"),
             match name_of(gid) {
-                Some(name) => format!("usermod -aG {name} radsort, then restart the service: groups are read at its start."),
+                // Whoever is in root's group may read much that is no business of radsort's.
+                _ if gid == 0 => format!("Let the service in by an access list: {}", letting_in(watch)),
+                Some(name) => format!(
+                    "usermod -aG {} radsort, then restart the service: groups are read at its start.",
+                    in_shell(name)
+                ),
                 None => format!(
                     "This machine has no name for group {gid}; give it one and let the service in: groupadd -g {gid} NAME, \
                      usermod -aG NAME radsort, then restart the service: groups are read at its start."
@@ -128,8 +141,20 @@ fn future(what: &str, now: SystemTime, files: &[Lying]) -> Option<Verdict> {
     ))
 }
 
+/// The command that lets the service into a drop directory, whoever owns what lies there. One that moves files out needs to
+/// write: an entry of its own in the list outranks what a group lets it do.
+fn letting_in(watch: &WatchSettings) -> String {
+    by_access_list(&watch.path, watch.action == Action::Move, "radsort")
+}
+
 /// Why files cannot be read: their writer's umask, or their group.
-fn unreadable(what: &str, hidden: &[Owned], of: usize, me: &Me) -> Option<Verdict> {
+fn unreadable(
+    watch: &WatchSettings,
+    hidden: &[Owned],
+    of: usize,
+    me: &Me,
+    name_of: impl Fn(u32) -> Option<String>,
+) -> Option<Verdict> {
     if hidden.is_empty() {
         return None;
     }
@@ -143,40 +168,59 @@ fn unreadable(what: &str, hidden: &[Owned], of: usize, me: &Me) -> Option<Verdic
         .filter(|file| file.mode & 0o040 != 0 && !me.groups.contains(&file.gid))
         .map(|file| file.gid)
         .collect();
+    let list = letting_in(watch);
     let advice = if umask == hidden.len() {
-        "Their sender's umask hides them from everybody else: UMask=0027 in its unit (Samba: create mask = 0640), and a \
-         common group; or a default ACL on the directory: setfacl -R -m u:radsort:rX -m d:u:radsort:rX DIRECTORY."
-            .to_owned()
+        format!(
+            "Their sender's umask hides them from everybody else: UMask=0027 in its unit (Samba: create mask = 0640), and a \
+             common group; or an access list: {list}"
+        )
     } else if foreign.is_empty() {
-        "Let the senders write group-readable files and make the daemon a member of that group, or give the directory a \
-         default ACL."
-            .to_owned()
+        format!(
+            "Let the senders write group-readable files and make the daemon a member of that group, or give the directory an \
+             access list: {list}"
+        )
     } else {
         let groups: Vec<String> = foreign.iter().map(u32::to_string).collect();
+        // Nobody joins root's group for that.
+        let joined = foreign.iter().filter(|gid| **gid != 0);
+        let join: Vec<String> = joined
+            .filter_map(|gid| Some(in_shell(name_of(*gid)?)))
+            .collect();
+        let join = if join.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "usermod -aG {} radsort, then restart the service. Or ",
+                join.join(",")
+            )
+        };
         format!(
-            "They belong to group {}, of which this user is no member: make it one and restart the service, or set the \
-             setgid bit on the directory (chmod g+s) so that new files get the directory's group.",
+            "They belong to group {}, of which this user is no member. {join}by an access list: {list}",
             groups.join(", ")
         )
     };
-    Some(Verdict::warning(what, message, advice))
+    let what = format!("watch {}", watch.name);
+    Some(Verdict::warning(&what, message, advice))
 }
 
 /// Filed files get a group; is it the one that the library was given?
-fn library_group(library: Owned, my_group: u32, directory_mode: u32) -> Vec<Verdict> {
+fn library_group(path: &Path, library: Owned, my_group: u32, directory_mode: u32) -> Vec<Verdict> {
     let mut said = Vec::new();
     if library.gid != my_group && library.mode & 0o2000 == 0 && library.mode & 0o070 != 0 {
         said.push(Verdict::warning(
             "library",
             format!("it belongs to group {}, but what is filed there gets group {my_group}", library.gid),
-            "Set the setgid bit, so that new folders and files get the library's group: chmod g+s on the library.",
+            format!(
+                "Set the setgid bit, so that new folders and files get the library's group: chmod g+s {}",
+                in_shell(path)
+            ),
         ));
     }
     if directory_mode & 0o050 != 0 && library.mode & 0o055 == 0 {
         said.push(Verdict::warning(
             "library",
             format!("its own mode is {:04o}: nobody else gets in, although directory-mode is {directory_mode:04o}", library.mode),
-            "It was made under a narrow umask: chmod g+rx on the library.",
+            format!("It was made under a narrow umask: chmod g+rx {}", in_shell(path)),
         ));
     }
     said
@@ -337,6 +381,15 @@ mod tests {
         Owned { uid, gid, mode }
     }
 
+    fn watch(action: &str) -> WatchSettings {
+        let text = format!(
+            "[[watch]]\npath = \"/srv/X ray\"\naction = {action:?}\n[library]\npath = \"/lib\"\n[state]\npath = \"/state\"\n"
+        );
+        let path = std::path::PathBuf::from("/x.toml");
+        let settings = crate::config::parse(&path, &[(path.clone(), text)]).unwrap();
+        settings.watches[0].clone()
+    }
+
     fn me() -> Me {
         Me {
             uid: 990,
@@ -422,51 +475,67 @@ mod tests {
 
     #[test]
     fn a_group_that_we_are_not_in_is_named_only_when_it_is_what_is_missing() {
+        let named = |_| Some("rad iology".to_owned());
+        let judged = |directory, allowed, name_of: fn(u32) -> Option<String>| {
+            group(&watch("move"), directory, &me(), allowed, name_of)
+        };
         let directory = owned(1000, 500, 0o2770);
-        let named = |_| Some("scanners".to_owned());
-        let verdict = group("watch x", directory, &me(), false, |_| None).unwrap();
+        let verdict = judged(directory, false, |_| None).unwrap();
         assert!(verdict.advice.contains("groupadd -g 500"), "{verdict:?}");
-        let verdict = group("watch x", directory, &me(), false, named).unwrap();
-        assert!(verdict.advice.contains("-aG scanners"), "{verdict:?}");
-        assert!(verdict.message.contains("group 500") && verdict.advice.contains("usermod"));
-        assert_eq!(
-            group("watch x", directory, &me(), true, named),
-            None,
-            "an ACL lets us in"
+        let verdict = judged(directory, false, named).unwrap();
+        assert!(verdict.message.contains("group 500"), "{verdict:?}");
+        assert!(
+            verdict.advice.contains("usermod -aG 'rad iology' radsort"),
+            "{verdict:?}"
         );
-        assert_eq!(
-            group("watch x", owned(1000, 990, 0o2770), &me(), false, named),
-            None
-        );
-        assert_eq!(
-            group("watch x", owned(1000, 500, 0o700), &me(), false, named),
-            None
-        );
+        assert_eq!(judged(directory, true, named), None, "an ACL lets us in");
+        assert_eq!(judged(owned(1000, 990, 0o2770), false, named), None);
+        assert_eq!(judged(owned(1000, 500, 0o700), false, named), None);
+        let of_root = judged(owned(0, 0, 0o2770), false, named).unwrap();
+        assert!(!of_root.advice.contains("usermod"), "{of_root:?}");
+        assert!(of_root.advice.contains("setfacl"), "{of_root:?}");
     }
 
     #[test]
     fn unreadable_files_are_put_down_to_umask_or_group() {
-        let advice = |files: &[Owned]| unreadable("watch x", files, 9, &me()).unwrap().advice;
-        assert!(advice(&[owned(1, 1, 0o600), owned(1, 1, 0o620)]).contains("umask"));
-        assert!(advice(&[owned(1, 77, 0o640)]).contains("group 77"));
-        assert_eq!(unreadable("watch x", &[], 9, &me()), None);
+        let named = |_| Some("scanners".to_owned());
+        let advice = |action: &str, files: &[Owned]| {
+            unreadable(&watch(action), files, 9, &me(), named)
+                .unwrap()
+                .advice
+        };
+        let umask = [owned(1, 1, 0o600), owned(1, 1, 0o620)];
+        let said = advice("copy", &umask);
+        assert!(
+            said.contains("umask") && said.contains("-m u:radsort:rX '/srv/X ray'"),
+            "{said}"
+        );
+        let said = advice("move", &umask);
+        assert!(said.contains("-m u:radsort:rwX '/srv/X ray'"), "{said}");
+        let said = advice("move", &[owned(1, 77, 0o640)]);
+        assert!(said.contains("group 77"), "{said}");
+        assert!(said.contains("usermod -aG scanners radsort"), "{said}");
+        let said = advice("move", &[owned(0, 0, 0o640)]);
+        assert!(
+            !said.contains("usermod") && said.contains("setfacl"),
+            "{said}"
+        );
+        assert_eq!(unreadable(&watch("move"), &[], 9, &me(), named), None);
     }
 
     #[test]
     fn a_library_that_hands_its_group_down_or_is_ours_is_well() {
-        assert_eq!(library_group(owned(990, 990, 0o750), 990, 0o2750), []);
-        assert_eq!(library_group(owned(990, 500, 0o2750), 990, 0o2750), []);
+        let judged = |library, mode| library_group(Path::new("/the lib"), library, 990, mode);
+        assert_eq!(judged(owned(990, 990, 0o750), 0o2750), []);
+        assert_eq!(judged(owned(990, 500, 0o2750), 0o2750), []);
+        let said = judged(owned(990, 500, 0o750), 0o2750);
+        assert!(said[0].advice.ends_with("chmod g+s '/the lib'"), "{said:?}");
+        let said = judged(owned(990, 990, 0o700), 0o2750);
         assert!(
-            library_group(owned(990, 500, 0o750), 990, 0o2750)[0]
-                .advice
-                .contains("g+s")
+            said[0].advice.ends_with("chmod g+rx '/the lib'"),
+            "{said:?}"
         );
-        assert!(
-            library_group(owned(990, 990, 0o700), 990, 0o2750)[0]
-                .advice
-                .contains("g+rx")
-        );
-        assert_eq!(library_group(owned(990, 990, 0o700), 990, 0o700), []);
+        assert_eq!(judged(owned(990, 990, 0o700), 0o700), []);
     }
 
     #[test]
