@@ -88,8 +88,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             disks::check_state(&settings, running, &mut findings);
             service::check_log(&settings, &mut findings);
             metrics::check_textfile(&settings, &mut findings);
+            metrics::check_listen(&settings, drop_in.as_ref(), &mut findings);
             confinement::check(&mut findings);
             programs::check(&settings.runtime, &mut findings);
+            programs::check_alert(&settings.alert.command, &mut findings);
             gpu::check(&settings.runtime, &mut findings);
             model::check_jail(&settings, &mut findings);
             model::check_model(&settings, &mut findings);

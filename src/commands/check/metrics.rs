@@ -1,9 +1,12 @@
-//! Figures for monitoring: whether the file for node_exporter can be written.
+//! Figures for monitoring: whether the file for node_exporter can be written, and whether the unit lets a port be opened.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
 use super::findings::{Findings, Verdict};
+use super::service::DropIn;
 use crate::config::Settings;
 use crate::config::settings::TextFile;
 use crate::metrics::textfile::{self, NODE_EXPORTER};
@@ -18,6 +21,31 @@ pub(super) fn check_textfile(settings: &Settings, findings: &mut Findings) {
     });
     let tried = tried.as_ref().map(|(file, may)| (file.as_path(), may));
     findings.tell([judge(wanted, tried)]);
+}
+
+/// A port for HTTP: the packaged unit has no network.
+pub(super) fn check_listen(settings: &Settings, unit: Option<&DropIn>, findings: &mut Findings) {
+    if let (Some(address), Some(unit)) = (settings.metrics.listen, unit) {
+        let service = unit.service();
+        let shown = Command::new("systemctl")
+            .args(["show", "--property=PrivateNetwork", service])
+            .output();
+        let text = shown.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+        findings.tell(judge_listen(address, service, &text.unwrap_or_default()));
+    }
+}
+
+fn judge_listen(address: SocketAddr, service: &str, shown: &str) -> Option<Verdict> {
+    (shown.trim() == "PrivateNetwork=yes").then(|| {
+        Verdict::warning(
+            "metrics port",
+            format!("[metrics] listen = \"{address}\", but {service} has no network: nobody can get there"),
+            format!(
+                "install -D -m 644 /usr/share/radsort/systemd/metrics-port.conf \
+                 /etc/systemd/system/{service}.d/30-metrics-port.conf && systemctl daemon-reload && systemctl restart {service}"
+            ),
+        )
+    })
 }
 
 fn judge(wanted: &TextFile, tried: Option<(&Path, &io::Result<()>)>) -> Verdict {
@@ -53,6 +81,21 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::findings::Level;
     use super::*;
+
+    #[test]
+    fn a_port_of_a_unit_without_network_is_a_warning() {
+        let judged = |shown| {
+            judge_listen(
+                "127.0.0.1:9464".parse().unwrap(),
+                "radsort@x.service",
+                shown,
+            )
+        };
+        let said = judged("PrivateNetwork=yes\n").unwrap();
+        assert!(said.advice.contains("/radsort@x.service.d/30-"), "{said:?}");
+        assert_eq!(judged("PrivateNetwork=no\n"), None);
+        assert_eq!(judged(""), None, "it could not be asked");
+    }
 
     #[test]
     fn a_directory_that_cannot_be_written_to_is_told_with_what_to_do() {

@@ -1,10 +1,13 @@
 //! Whether what has to be executed may be: a `noexec` mount lets nothing be loaded from it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{Access, StatVfsMountFlags};
 
 use super::findings::{Findings, Verdict};
+use super::may;
+use crate::commands::setup::advice::in_shell;
 use crate::config::settings::RuntimeSettings;
 
 /// The program itself (the decoders start it anew) and ONNX Runtime's library.
@@ -19,6 +22,35 @@ pub(super) fn check(settings: &RuntimeSettings, findings: &mut Findings) {
         .iter()
         .filter_map(|(what, path)| Some((*what, path.as_path(), is_noexec(path)?)));
     findings.tell(looked.filter_map(|(what, path, noexec)| judge(what, path, noexec)));
+}
+
+/// The command that is to tell somebody: it is missed only when it is needed.
+pub(super) fn check_alert(command: &[String], findings: &mut Findings) {
+    findings.tell(command.first().and_then(|program| {
+        let path = Path::new(program);
+        let is_file = std::fs::metadata(path).map(|metadata| metadata.is_file());
+        let tried = match is_file {
+            Ok(false) => Err(io::Error::other("it is no file")),
+            Ok(true) => may(path, Access::EXEC_OK),
+            Err(error) => Err(error),
+        };
+        judge_alert(path, tried)
+    }));
+}
+
+fn judge_alert(path: &Path, tried: io::Result<()>) -> Option<Verdict> {
+    let error = tried.err()?;
+    let (message, shell) = (format!("{}: {error}", path.display()), in_shell(path));
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("Nobody is told of anything until it can be run: chmod a+rx {shell}")
+        }
+        _ => {
+            "Nobody is told of anything until it is there: install it, or correct [alert] command."
+                .to_owned()
+        }
+    };
+    Some(Verdict::warning("alert command", message, advice))
 }
 
 /// `None` where nothing is.
@@ -47,6 +79,20 @@ mod tests {
         let verdict = judge("program", Path::new("/home/x/radsort"), true).unwrap();
         assert!(verdict.message.contains("/home/x/radsort") && verdict.message.contains("noexec"));
         assert_eq!(judge("program", Path::new("/usr/bin/radsort"), false), None);
+    }
+
+    #[test]
+    fn an_alert_command_that_cannot_be_run_is_a_warning() {
+        let judged =
+            |kind: io::ErrorKind| judge_alert(Path::new("/x/tell us"), Err(kind.into())).unwrap();
+        let closed = judged(io::ErrorKind::PermissionDenied);
+        assert!(
+            closed.advice.contains("chmod a+rx '/x/tell us'"),
+            "{closed:?}"
+        );
+        let missing = judged(io::ErrorKind::NotFound);
+        assert!(missing.advice.contains("install it"), "{missing:?}");
+        assert_eq!(judge_alert(Path::new("/x"), Ok(())), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rustix::fs::Access;
 use super::findings::{Findings, Verdict};
 use super::may;
 use crate::commands::setup::UNITS;
-use crate::commands::setup::grants::{Grant, named};
+use crate::commands::setup::grants::{Grant, named, seen_at};
 use crate::commands::setup::unit::{self, Unit, grants_exactly};
 use crate::config::Settings;
 use crate::config::settings::LogTarget;
@@ -45,18 +45,14 @@ pub(super) fn check_control(settings: &Settings, findings: &mut Findings) -> boo
         return true;
     }
     let parent = socket.parent().unwrap_or(Path::new("/"));
+    let unit = Unit::of(&settings.source, None);
+    let own = unit.map_or_else(|| "/run/radsort".into(), |unit| unit.runtime());
     match (
         may(parent, Access::WRITE_OK | Access::EXEC_OK),
         parent.exists(),
     ) {
         (Ok(()), _) => findings.ok("control socket", socket.display()),
-        // systemd makes /run/radsort, the daemon makes its state directory.
-        (Err(_), false) if parent.starts_with("/run") || parent == settings.state => {
-            findings.ok(
-                "control socket",
-                format!("{} (its directory is made at the start)", socket.display()),
-            );
-        }
+        (Err(_), false) => findings.tell([judge_socket(socket, &own, &settings.state)]),
         (Err(error), _) => findings.error(
             "control socket",
             format!("{}: {error}", parent.display()),
@@ -64,6 +60,29 @@ pub(super) fn check_control(settings: &Settings, findings: &mut Findings) -> boo
         ),
     }
     false
+}
+
+/// A control socket whose directory is not there now. systemd makes the unit's `own`, the daemon makes its state, and nobody
+/// makes others.
+fn judge_socket(socket: &Path, own: &Path, state: &Path) -> Verdict {
+    let what = "control socket";
+    let parent = socket.parent().unwrap_or(Path::new("/"));
+    if parent == own || parent == state {
+        let message = format!("{} (its directory is made at the start)", socket.display());
+        return Verdict::ok(what, message);
+    }
+    Verdict::error(
+        what,
+        format!(
+            "{} does not exist, and nobody makes it: of the directories in /run, the unit has {} alone",
+            parent.display(),
+            own.display()
+        ),
+        format!(
+            "Leave [control] socket out, or set it to {:?}.",
+            own.join("control.sock").to_string_lossy()
+        ),
+    )
 }
 
 /// What `radsort setup` has written for a unit.
@@ -93,10 +112,15 @@ pub(super) fn drop_in(settings: &Settings) -> Option<DropIn> {
 }
 
 impl DropIn {
+    /// The unit's name.
+    pub(super) fn service(&self) -> &str {
+        self.unit.service()
+    }
+
     /// Whether the service has to copy what could be renamed here.
     pub(super) fn parts(&self, drop: &Path, library: &Path) -> bool {
         let text = self.text.as_deref();
-        text.is_some_and(|text| unit::parts(text, drop, library))
+        text.is_some_and(|text| unit::parts(text, &seen_at(drop), &seen_at(library)))
     }
 }
 
@@ -148,6 +172,24 @@ mod tests {
     use super::*;
     use crate::commands::check::findings::Level;
     use crate::commands::setup::grants::Needed;
+
+    #[test]
+    fn only_the_units_own_directory_and_the_state_are_made_at_the_start() {
+        let judged = |socket: &str| {
+            let (own, state) = (Path::new("/run/radsort"), Path::new("/srv/state"));
+            judge_socket(Path::new(socket), own, state)
+        };
+        assert_eq!(judged("/run/radsort/c.sock").level, Level::Ok);
+        assert_eq!(judged("/srv/state/c.sock").level, Level::Ok);
+        for elsewhere in ["/run/foo/c.sock", "/run/radsort/more/c.sock", "/c/c.sock"] {
+            let verdict = judged(elsewhere);
+            assert!(
+                verdict.level == Level::Error
+                    && verdict.advice.contains("\"/run/radsort/control.sock\""),
+                "{verdict:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_drop_in_that_is_missing_or_older_than_the_configuration_is_a_warning() {
