@@ -89,7 +89,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             service::check_log(&settings, &mut findings);
             metrics::check_textfile(&settings, &mut findings);
             metrics::check_listen(&settings, drop_in.as_ref(), &mut findings);
-            confinement::check(&mut findings);
+            confinement::check(&settings, &mut findings);
             programs::check(&settings.runtime, &mut findings);
             programs::check_alert(&settings.alert.command, &mut findings);
             gpu::check(&settings.runtime, &mut findings);

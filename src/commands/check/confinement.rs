@@ -11,6 +11,8 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use super::findings::{Findings, Level, Verdict};
+use crate::commands::setup::advice::{in_shell, real};
+use crate::config::Settings;
 
 /// Where denials are written, beside the kernel's own buffer.
 const LOGS: [&str; 4] = [
@@ -45,8 +47,13 @@ const NAMES: [&str; 14] = [
 const PROGRAM: [&str; 2] = ["radsort", "726164736F7274"];
 
 /// What can be seen of it.
-pub(super) fn check(findings: &mut Findings) {
-    findings.tell(judge(&Facts::now()));
+pub(super) fn check(settings: &Settings, findings: &mut Findings) {
+    let drops = settings.watches.iter().map(|watch| &watch.path);
+    let paths = [&settings.library.path, &settings.state]
+        .into_iter()
+        .chain(drops);
+    let words: Vec<String> = paths.map(|path| in_shell(real(path))).collect();
+    findings.tell(judge(&Facts::now(), &words.join(" ")));
 }
 
 #[derive(Default)]
@@ -111,7 +118,8 @@ fn kernel_buffer() -> Option<String> {
     Some(text)
 }
 
-fn judge(facts: &Facts) -> Vec<Verdict> {
+/// `directories`: the configuration's, as words of a shell command.
+fn judge(facts: &Facts, directories: &str) -> Vec<Verdict> {
     let Facts {
         selinux,
         apparmor,
@@ -135,11 +143,14 @@ fn judge(facts: &Facts) -> Vec<Verdict> {
     }
     for (denial, times) in &denials {
         let advice = if denial.starts_with("SELinux") {
-            "`ausearch -m avc | audit2why` explains each. Directories that were moved into place get their types back by \
-             restorecon -R; others want one that the service may use (semanage-fcontext(8)), a share its context= mount option \
-             or a boolean."
+            format!(
+                "`ausearch -m avc | audit2why` explains each. Directories that were moved into place get their types back: \
+                 restorecon -R -v {directories}. Others want one that the service may use (semanage-fcontext(8)), a share its \
+                 context= mount option or a boolean."
+            )
         } else {
             "Allow it in /etc/apparmor.d/local/ for that profile and reload it (apparmor_parser -r); `aa-logprof` proposes lines."
+                .to_owned()
         };
         let level = if denial.contains("(permissive)") {
             Level::Ok
@@ -227,6 +238,10 @@ mod tests {
     const APPARMOR: &str = "audit: type=1400 audit(1.2:3): apparmor=\"DENIED\" operation=\"open\" class=\"file\" \
         profile=\"/usr/bin/radsort\" name=\"/srv/Kwiatkowska.dcm\" pid=7 comm=\"radsort\" requested_mask=\"r\" denied_mask=\"r\"";
 
+    fn judged(facts: &Facts) -> Vec<Verdict> {
+        judge(facts, "/srv/in")
+    }
+
     fn facts(log: Option<&str>) -> Facts {
         Facts {
             selinux: Some(true),
@@ -238,7 +253,7 @@ mod tests {
     #[test]
     fn denials_are_counted_by_kind_and_name_no_file() {
         let log = format!("{AVC}\n{APPARMOR}\n{AVC}\nsomething comm=\"radsort\" else\n");
-        let said = judge(&facts(Some(&log)));
+        let said = judged(&facts(Some(&log)));
         let texts: Vec<_> = said.iter().map(|it| it.message.as_str()).collect();
         assert_eq!(
             texts,
@@ -251,19 +266,23 @@ mod tests {
             said.iter()
                 .all(|it| it.level == Level::Warning && !it.advice.is_empty())
         );
+        assert!(
+            said[1].advice.contains("restorecon -R -v /srv/in."),
+            "{said:?}"
+        );
         assert!(!format!("{said:?}").contains("Kwiat"));
     }
 
     #[test]
     fn others_denials_are_not_ours() {
         let log = AVC.replace("filer", "httpd");
-        assert_eq!(judge(&facts(Some(&log))).len(), 1);
-        assert_eq!(judge(&facts(Some(&log)))[0].level, Level::Ok);
+        assert_eq!(judged(&facts(Some(&log))).len(), 1);
+        assert_eq!(judged(&facts(Some(&log)))[0].level, Level::Ok);
     }
 
     #[test]
     fn threads_and_decoders_are_known_by_name_or_program() {
-        let seen = |log: &str| judge(&facts(Some(log)))[0].level == Level::Warning;
+        let seen = |log: &str| judged(&facts(Some(log)))[0].level == Level::Warning;
         for name in [
             "look:ward",
             "tidy",
@@ -294,12 +313,12 @@ mod tests {
 
     #[test]
     fn a_log_that_is_closed_to_this_user_is_said_and_no_warning() {
-        let said = judge(&facts(None));
+        let said = judged(&facts(None));
         assert!(
             said[0].level == Level::Ok && said[0].message.contains("cannot read"),
             "{said:?}"
         );
-        assert!(judge(&Facts::default()).is_empty(), "neither is there");
+        assert!(judged(&Facts::default()).is_empty(), "neither is there");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::cleaners;
 use super::findings::{Findings, Verdict};
+use crate::commands::setup::advice::real;
 use crate::config::settings::WatchSettings;
 
 /// Where machines are told to do things again and again.
@@ -43,11 +44,17 @@ const TAKING: [&str; 8] = [
 /// Everything that has to do with one drop directory.
 pub(super) fn check(watch: &WatchSettings, config: &Path, findings: &mut Findings) {
     let what = format!("watch {}", watch.name);
+    // Others may name it by where its link leads.
+    let mut names = vec![watch.path.clone(), real(&watch.path)];
+    names.dedup();
     for file in files() {
         if let Ok(text) = std::fs::read_to_string(&file)
             && !is_own(&file, config)
         {
-            findings.tell(mentioned(&what, &watch.path, &file, &text));
+            let found = names
+                .iter()
+                .find_map(|drop| mentioned(&what, drop, &file, &text));
+            findings.tell(found);
         }
     }
     findings.tell(in_temporary(&what, &watch.path));
