@@ -12,6 +12,7 @@ use anyhow::Context;
 
 use crate::config::Settings;
 use crate::domain::placement::RootId;
+use crate::filing::checkpoint;
 use crate::filing::destinations::Destinations;
 use crate::filing::filer::Filer;
 use crate::filing::recover::RecoverReport;
@@ -25,6 +26,10 @@ use crate::telemetry::Event;
 
 /// How long a share may take to answer before the others go on without it.
 const SHARE_ANSWERS: Duration = Duration::from_secs(5);
+
+/// What is said when the ledger is empty although there was one.
+const LEDGER_GONE: &str = "the ledger is gone: a new one was begun, and nothing is on record of what was filed before; stop \
+    radsort and restore the state directory from a backup if that was not meant";
 
 /// The state of one installation. Its directory's lock is held: there is one of these at a time.
 pub struct State {
@@ -65,19 +70,30 @@ impl State {
                 torn.display()
             );
         }
-        let lost = opened.report.new && dir.join("key").exists();
         let secrets = Arc::new(Secrets::open(dir, opened.report.new)?);
         progress("opening the index");
         let (index, start) = Index::start(dir, |records| {
             progress(&format!("indexing: {records} records"));
         })?;
-        if let Start::Rebuilt { why, records } = start
-            && records > 0
+        let mut had_records = checkpoint::exists(dir);
+        if let Start::Rebuilt {
+            why,
+            records,
+            had_records: in_index,
+        } = start
         {
-            tracing::warn!(
-                event = %Event::IndexRebuilt,
-                "the index was built anew from {records} records of the ledger: {why}"
-            );
+            had_records |= in_index;
+            if records > 0 {
+                tracing::warn!(
+                    event = %Event::IndexRebuilt,
+                    "the index was built anew from {records} records of the ledger: {why}"
+                );
+            }
+        }
+        // A key alone is no sign: a first start that fails leaves one.
+        let lost = opened.report.new && had_records;
+        if lost {
+            tracing::error!(event = %Event::LedgerGone, "{LEDGER_GONE}");
         }
         let index = Arc::new(index);
         let destinations = Arc::new(Destinations::new(
@@ -121,10 +137,7 @@ impl State {
     pub async fn recover(&self) -> anyhow::Result<Vec<String>> {
         let mut alarms = Vec::new();
         if self.lost {
-            let what = "the ledger is gone: a new one was begun, and nothing is on record of what was filed before; stop \
-                radsort and restore the state directory from a backup if that was not meant";
-            tracing::error!(event = %Event::LedgerGone, "{what}");
-            alarms.push(what.to_owned());
+            alarms.push(LEDGER_GONE.to_owned());
         }
         for (name, path) in self.roots.all() {
             let report = self.recover_share(&name, path).await?;

@@ -78,7 +78,7 @@ pub fn open_index(settings: &Settings) -> anyhow::Result<Index> {
     let bar = spinner("reading the ledger");
     let (index, start) = Index::start(&settings.state, |records| bar.set_position(records))?;
     bar.finish_and_clear();
-    if let Start::Rebuilt { why, records } = start {
+    if let Start::Rebuilt { why, records, .. } = start {
         eprintln!("the index has been built anew from {records} records: {why}");
     }
     Ok(index)

@@ -77,12 +77,7 @@ fn through_daemon(client: &mut Client, bar: &ProgressBar) -> anyhow::Result<(u64
 
 fn directly(settings: &Settings, bar: &ProgressBar) -> anyhow::Result<(u64, Summary)> {
     access::become_owner_of(&settings.state)?;
-    let mut records = 0;
-    let told = |folded| {
-        records = folded;
-        bar.set_position(folded);
-    };
-    let (index, _) = Index::start_anew(&settings.state, "asked for".to_owned(), told)?;
+    let (index, records) = Index::start_anew(&settings.state, |folded| bar.set_position(folded))?;
     let roots = access::destinations(settings);
     let summary = verify_rebuilt(&index, &roots)?;
     index.close()?;

@@ -71,6 +71,11 @@ pub fn write(state: &Path, reached: Reached, replay: &Replay) -> io::Result<()> 
     fs::rename(&new, path(state))
 }
 
+/// Whether an earlier run has written one down: its ledger was a long one.
+pub fn exists(state: &Path) -> bool {
+    path(state).exists()
+}
+
 /// What an earlier run has written down, if it is whole and by this version.
 pub fn read(state: &Path) -> Option<(Reached, Replay)> {
     let bytes = fs::read(path(state)).ok()?;

@@ -19,6 +19,8 @@ pub enum Start {
         why: String,
         /// Records of the ledger.
         records: u64,
+        /// The index before it knew records: there was a ledger that had some.
+        had_records: bool,
     },
 }
 
@@ -32,31 +34,38 @@ impl Index {
     ///
     /// `progress` is told how many records have been folded.
     pub fn start(state: &Path, mut progress: impl FnMut(u64)) -> Result<(Self, Start), IndexError> {
+        let mut had_records = false;
         let caught_up = Self::open(&index_dir(state)).and_then(|index| {
+            had_records = index.cursor()?.is_some();
             let records = index.catch_up(state, &mut progress)?;
             Ok((index, Start::CaughtUp { records }))
         });
         match caught_up {
             Err(err) if err.asks_for_rebuild() => {
-                Self::start_anew(state, err.to_string(), progress)
+                let (index, records) = Self::start_anew(state, progress)?;
+                let rebuilt = Start::Rebuilt {
+                    why: err.to_string(),
+                    records,
+                    had_records,
+                };
+                Ok((index, rebuilt))
             }
             result => result,
         }
     }
 
-    /// Builds the index of a state directory anew.
+    /// Builds the index of a state directory anew; gives how many records the ledger has.
     pub fn start_anew(
         state: &Path,
-        why: String,
         mut progress: impl FnMut(u64),
-    ) -> Result<(Self, Start), IndexError> {
+    ) -> Result<(Self, u64), IndexError> {
         let ledger = Ledger::read(state, None).map_err(IndexError::ledger)?;
         let mut records = 0;
         let index = Self::rebuild(&index_dir(state), ledger, |folded| {
             records = folded;
             progress(folded);
         })?;
-        Ok((index, Start::Rebuilt { why, records }))
+        Ok((index, records))
     }
 
     /// Folds what the ledger has behind the cursor, and returns how many records that were. A ledger that has no such
