@@ -7,16 +7,16 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::Action;
 use crate::engine::Engine;
 use crate::filing::record::Fate;
 use crate::ingest::{Drop, Ending, Told, ingest};
-use crate::metrics::Retry;
+use crate::metrics::{Metrics, Retry};
 use crate::telemetry::Event;
-use crate::watch::{Settled, Verdict, Watcher};
+use crate::watch::{Settled, Verdict, WatchStatus, Watcher};
 
 /// How long a file that cannot be taken is left alone.
 const RETRY_FILE: Duration = Duration::from_mins(1);
@@ -35,6 +35,13 @@ pub async fn tend(
     permits: usize,
     stop: CancellationToken,
 ) {
+    let metrics = Arc::clone(engine.metrics());
+    metrics.begin(&drop.settings.name);
+    tokio::spawn(count_vanished(
+        metrics,
+        drop.settings.name.clone(),
+        watcher.subscribe(),
+    ));
     let permits = permits.max(1);
     let (all, deciding) = (
         Arc::new(Semaphore::new(permits + FILING)),
@@ -68,6 +75,23 @@ pub async fn tend(
     }
     under_way.close();
     under_way.wait().await;
+}
+
+/// Counts files that go away before they are taken, until the watcher ends.
+async fn count_vanished(
+    metrics: Arc<Metrics>,
+    watch: String,
+    mut status: channel::Receiver<WatchStatus>,
+) {
+    let mut counted = 0;
+    loop {
+        let vanished = status.borrow_and_update().vanished;
+        (counted..vanished).for_each(|_| metrics.vanished(&watch));
+        counted = vanished;
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// What keeps all files of a drop directory waiting, as it was said last.
@@ -131,7 +155,8 @@ impl Intake {
                 self.pause("failed", trouble.to_string());
             }
             Ending::Changed => engine.metrics().retried(watch, Retry::Changed),
-            Ending::Gone => engine.metrics().vanished(watch),
+            // Counted when it does not turn up under another name.
+            Ending::Gone => {}
             Ending::AlreadyTaken => self.goes_on(),
         }
         self.watcher.finished(settled.path, verdict);
@@ -202,7 +227,8 @@ fn verdict_of(ending: &Ending, action: Action, dry_run: bool, settled: &Settled)
         {
             Verdict::Stays(settled.fingerprint)
         }
-        Ending::Done(_) | Ending::Gone => Verdict::Gone,
+        Ending::Done(_) => Verdict::Gone,
+        Ending::Gone => Verdict::Vanished,
         Ending::AlreadyTaken => Verdict::Stays(settled.fingerprint),
         Ending::Changed => Verdict::Again,
         Ending::CannotTake(why) => Verdict::Hold {

@@ -121,6 +121,8 @@ pub enum Retry {
 }
 
 impl Retry {
+    const ALL: [Self; 4] = [Self::Changed, Self::CannotTake, Self::Held, Self::Failed];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Changed => "changed",
@@ -138,6 +140,8 @@ const BUCKETS: [f64; 16] = [
 ];
 /// Beyond so many categories the others are counted together: bundles come and go while the service runs.
 const MOST_CATEGORIES: usize = 200;
+/// How a run of the alert command ends.
+const OUTCOMES: [&str; 2] = ["ok", "failed"];
 /// What one-off passes are called together: each has a watch of its own, named by a hash.
 const PASSES: &str = "sort";
 
@@ -166,13 +170,17 @@ impl Metrics {
             // Seen with 0 before the first file, so that rates can be computed from the first.
             drop(stages.get_or_create(&vec![("stage", stage.as_str().to_owned())]));
         }
+        let alerts = Counters::default();
+        for outcome in OUTCOMES {
+            drop(alerts.get_or_create(&vec![("outcome", outcome.to_owned())]));
+        }
         let mut metrics = Self {
             registry: registry(&site),
             site,
             files: Counters::default(),
             retries: Counters::default(),
             vanished: Counters::default(),
-            alerts: Counters::default(),
+            alerts,
             stages,
             categories: Mutex::default(),
             recent: RecentFiles::open(state),
@@ -204,6 +212,15 @@ impl Metrics {
             metrics.stages.clone(),
         );
         metrics
+    }
+
+    /// A drop directory is tended from now on. Its counters are seen with 0 before anything happens: `increase()` knows only what
+    /// comes after the first value.
+    pub fn begin(&self, watch: &str) {
+        for why in Retry::ALL {
+            drop(self.retries.get_or_create(&retry_labels(watch, why)));
+        }
+        drop(self.vanished.get_or_create(&watch_labels(watch)));
     }
 
     /// Counts a file that has its fate, and what it took.
@@ -278,22 +295,18 @@ impl Metrics {
 
     /// Counts a file that has to be looked at again.
     pub fn retried(&self, watch: &str, why: Retry) {
-        let labels = vec![
-            ("watch", watch_label(watch)),
-            ("reason", why.as_str().to_owned()),
-        ];
-        self.retries.get_or_create(&labels).inc();
+        self.retries.get_or_create(&retry_labels(watch, why)).inc();
     }
 
     /// Counts a file that went away by itself.
     pub fn vanished(&self, watch: &str) {
-        let labels = vec![("watch", watch_label(watch))];
-        self.vanished.get_or_create(&labels).inc();
+        self.vanished.get_or_create(&watch_labels(watch)).inc();
     }
 
     /// Counts a run of the alert command.
     pub fn alerted(&self, worked: bool) {
-        let outcome = if worked { "ok" } else { "failed" };
+        let [ok, failed] = OUTCOMES;
+        let outcome = if worked { ok } else { failed };
         self.alerts
             .get_or_create(&vec![("outcome", outcome.to_owned())])
             .inc();
@@ -335,6 +348,17 @@ pub fn site_of(config: &Path) -> String {
 fn registry(site: &str) -> Registry {
     let label = (Cow::from("site"), Cow::from(site.to_owned()));
     Registry::with_prefix_and_labels("radsort", std::iter::once(label))
+}
+
+fn watch_labels(watch: &str) -> Labels {
+    vec![("watch", watch_label(watch))]
+}
+
+fn retry_labels(watch: &str, why: Retry) -> Labels {
+    vec![
+        ("watch", watch_label(watch)),
+        ("reason", why.as_str().to_owned()),
+    ]
 }
 
 /// The drop directory's name; one-off passes have one together.

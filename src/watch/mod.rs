@@ -15,6 +15,7 @@ mod scan;
 pub mod share;
 mod status;
 mod thread;
+mod vanished;
 
 use std::fs::File;
 use std::io;
@@ -68,8 +69,10 @@ pub struct Settled {
 /// What became of a settled file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was filed or is no longer there.
+    /// It was filed.
     Gone,
+    /// It is no longer there, and nobody here took it.
+    Vanished,
     /// It stays where it is, in this state: it is not offered again unless it changes.
     Stays(Fingerprint),
     /// It changed under way: it settles again.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Verdict;
 use super::look::Outcome;
+use super::vanished::Vanished;
 use crate::domain::settle::{Hint, Look, Moment, Rules, Settling, Sight, Step};
 use crate::domain::{Fingerprint, RelPath};
 
@@ -186,6 +187,7 @@ pub struct Queue {
     generation: u64,
     counts: Counts,
     missed: u64,
+    vanished: Vanished,
 }
 
 impl Queue {
@@ -205,6 +207,7 @@ impl Queue {
             generation: 0,
             counts: Counts::default(),
             missed: 0,
+            vanished: Vanished::default(),
         }
     }
 
@@ -254,9 +257,17 @@ impl Queue {
         std::mem::take(&mut self.missed)
     }
 
+    /// How many files went away before they were taken, since the last call.
+    pub fn take_vanished(&mut self, now: Moment) -> u64 {
+        let files = self.files.values();
+        let known = files.map(|file| file.machine.sight().fingerprint);
+        self.vanished.take(now, known)
+    }
+
     /// When the next file's time is up.
     pub fn next_timer(&self) -> Option<Moment> {
-        self.timers.first().map(|(moment, _)| *moment)
+        let timer = self.timers.first().map(|(moment, _)| *moment);
+        timer.into_iter().chain(self.vanished.next()).min()
     }
 
     /// Files whose time is up, at most `limit`; each must be seen or be gone next.
@@ -333,6 +344,7 @@ impl Queue {
     fn seen_first(&mut self, now: Moment, seen: Seen) -> Errand {
         self.last_id += 1;
         let id = self.last_id;
+        self.vanished.found(&seen.sight.fingerprint);
         let machine = Settling::new(now, seen.sight, seen.rested);
         let since_us = self.waits_since(&seen);
         self.since.insert((since_us, id));
@@ -498,15 +510,15 @@ impl Queue {
     }
 
     /// There is no such file any more.
-    pub fn gone(&mut self, path: &RelPath) -> Errand {
+    pub fn gone(&mut self, now: Moment, path: &RelPath) -> Errand {
         self.left.remove(path);
         let Some(id) = self.ids.get(path).copied() else {
             return Errand::None;
         };
-        match self.files.get(&id).map(|file| &file.phase) {
-            Some(Phase::Offered { .. }) => Errand::TakeBack(id),
+        match self.files.get(&id) {
+            Some(file) if matches!(file.phase, Phase::Offered { .. }) => Errand::TakeBack(id),
             _ => {
-                self.forget(id);
+                self.vanishes(now, id);
                 Errand::None
             }
         }
@@ -540,6 +552,7 @@ impl Queue {
         };
         match verdict {
             Verdict::Gone => self.forget(id),
+            Verdict::Vanished => self.vanishes(now, id),
             Verdict::Stays(fingerprint) => {
                 // As it was when it settled: if anything was changed since, it is asked about once more.
                 let ctime_ns = self
@@ -607,6 +620,13 @@ impl Queue {
         .filter(|path| path.as_bytes().starts_with(&prefix))
         .cloned()
         .collect()
+    }
+
+    fn vanishes(&mut self, now: Moment, id: u64) {
+        if let Some(file) = self.files.get(&id) {
+            self.vanished.gone(now, &file.machine.sight().fingerprint);
+        }
+        self.forget(id);
     }
 
     fn forget(&mut self, id: u64) {

@@ -85,7 +85,7 @@ impl Play {
                 };
                 self.queue.seen(self.now, seen, |_| false)
             }
-            None => self.queue.gone(path),
+            None => self.queue.gone(self.now, path),
         };
         self.run(errand);
     }
@@ -272,7 +272,10 @@ fn a_file_has_waited_since_it_came_whatever_process_saw_it_first() {
             assert_eq!(queue.seen(Duration::ZERO, seen, |_| false), Errand::None);
         }
         for name in gone {
-            assert_eq!(queue.gone(&RelPath::new(*name).unwrap()), Errand::None);
+            assert_eq!(
+                queue.gone(Duration::ZERO, &RelPath::new(*name).unwrap()),
+                Errand::None
+            );
         }
         queue.oldest_us()
     };

@@ -56,7 +56,7 @@ pub struct WatchStatus {
     pub last_full_scan_us: Option<i64>,
     /// A complete scan is under way.
     pub scanning: bool,
-    /// Directories that could not be read in the last complete scan.
+    /// Directories that could not be read in the last complete scan, and those found since.
     pub unreadable: usize,
     /// Other filesystems mounted below, which are not entered.
     pub mounts: usize,
@@ -64,6 +64,8 @@ pub struct WatchStatus {
     pub links: usize,
     /// Files that scans found and no event had announced.
     pub missed: u64,
+    /// Files that went away before they were taken, and did not turn up under another name.
+    pub vanished: u64,
     /// Looks at files so far.
     pub looks: u64,
     /// The last error, for people; no path below the drop directory.

@@ -611,3 +611,27 @@ async fn a_bug_in_the_inspector_costs_a_look_and_not_the_watch() {
     assert_eq!(next_name(&watcher).await, "good");
     until(&watcher, |status| status.held == 5).await;
 }
+
+#[tokio::test]
+async fn a_file_that_is_taken_away_has_vanished_and_one_that_is_renamed_has_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let watcher = watch(&settings(dir.path(), HOUR)).await;
+    fs::create_dir(dir.path().join("study")).unwrap();
+    // Short, so that they wait.
+    for name in ["gone", "renamed", "moved"] {
+        fs::write(dir.path().join(name), &toy(100)[..50]).unwrap();
+    }
+    until(&watcher, |status| status.waiting == 3).await;
+    fs::rename(dir.path().join("renamed"), dir.path().join("r.dcm")).unwrap();
+    fs::rename(dir.path().join("moved"), dir.path().join("study/m.dcm")).unwrap();
+    fs::remove_file(dir.path().join("gone")).unwrap();
+    let status = until(&watcher, |status| status.vanished > 0).await;
+    assert_eq!((status.vanished, status.waiting), (1, 2));
+    // Taken away after it was given out.
+    fs::write(dir.path().join(".late"), toy(100)).unwrap();
+    fs::rename(dir.path().join(".late"), dir.path().join("late")).unwrap();
+    let late = next(&watcher).await;
+    fs::remove_file(dir.path().join("late")).unwrap();
+    watcher.finished(late.path, Verdict::Vanished);
+    until(&watcher, |status| status.vanished == 2).await;
+}

@@ -249,6 +249,7 @@ impl IoThread {
         self.scan();
         self.hand_out_looks();
         self.react_to_missed();
+        self.status.vanished += self.queue.take_vanished(self.now());
         self.sleep_until()
     }
 
@@ -362,7 +363,7 @@ impl IoThread {
                 self.see(path, sight_of(&stat), origin);
             }
             Ok(_) => {
-                let errand = self.queue.gone(&path);
+                let errand = self.queue.gone(self.now(), &path);
                 self.run_errand(errand);
             }
             Err(error) => {
