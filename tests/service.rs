@@ -293,6 +293,43 @@ fn exit_codes_say_what_is_wrong() {
 }
 
 #[test]
+fn what_keeps_the_service_from_starting_is_one_line_for_programs_with_its_event() {
+    let site = Site::with(
+        "",
+        "[log]\ntarget = \"json\"\n[model]\nbundle = \"/nonexistent/bundle\"\n",
+    );
+    let output = site.run(&["run"]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines = said.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["fields"].clone()
+    });
+    let failed: Vec<_> = lines.filter(|line| line["event"] == "failed").collect();
+    let [failed] = failed.as_slice() else {
+        panic!("{said}");
+    };
+    assert_eq!(failed["exit_status"], 78, "{failed}");
+    let why = failed["message"].as_str().unwrap();
+    assert!(why.contains("/nonexistent/bundle"), "{why}");
+}
+
+/// There was nothing in it, so nothing is lost.
+#[test]
+fn a_first_start_that_fails_leaves_no_ledger_that_could_be_missed() {
+    let site = Site::with("", "[model]\nbundle = \"/nonexistent/bundle\"\n");
+    assert_eq!(site.run(&["run"]).status.code(), Some(78));
+    assert!(site.state.join("key").exists(), "it did not come that far");
+    site.configure("", "");
+    let mut daemon = site.start();
+    site.put("1.dcm", &common::Mould::new(88).bytes(&common::uid(1)));
+    let status = daemon.wait_total(1);
+    assert_eq!(status["errors"].as_array().unwrap().len(), 0, "{status}");
+    let log = daemon.stop();
+    assert!(!log.contains("ledger-gone"), "{log}");
+}
+
+#[test]
 fn what_the_configuration_names_wrongly_is_for_a_person_and_what_may_be_mounted_later_is_not() {
     let site = Site::new();
     let not_mounted = site.dir.path().canonicalize().unwrap().join("not-mounted");

@@ -117,10 +117,15 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     } else {
         eprintln!("{words}");
     }
+    ExitCode::from(exit_status(error))
+}
+
+/// The exit code for an error: whether trying again makes sense.
+fn exit_status(error: &anyhow::Error) -> u8 {
     if error.chain().any(for_a_person::is_for_a_person) {
-        ExitCode::from(EXIT_CONFIG)
+        EXIT_CONFIG
     } else {
-        ExitCode::FAILURE
+        1
     }
 }
 

@@ -298,6 +298,16 @@ pub struct LogSettings {
     pub identifiers: LogIdentifiers,
 }
 
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            target: LogTarget::Auto,
+            identifiers: LogIdentifiers::Pseudonym,
+        }
+    }
+}
+
 /// Where log lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

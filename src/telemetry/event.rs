@@ -43,6 +43,7 @@ events! {
     Stopping = "stopping", "8d3dd444d8984279924655b6967a36f2", "The service is stopping.";
     Stopped = "stopped", "d2e83b7980e64c5bafd72c12375a6213", "The service has stopped.";
     Fatal = "fatal", "f6838b4100bc44b8967e52e364aea178", "The service stops so that a new process can start afresh.";
+    Failed = "failed", "2ef8d914da64539bab859ea452cbb76a", "The service cannot start, or cannot go on.";
     ConfigReloaded = "config-reloaded", "3b56fbe34e364a5a93459003d64562c2", "A changed configuration is in force.";
     ConfigRefused = "config-refused", "71d032b2009f4ed2aeb386581a3a9b02", "A changed configuration was refused.";
     ModelChanged = "model-changed", "7977b2adae4f43b28744c8ea45d159d3", "Another model is in force.";
