@@ -96,6 +96,7 @@ impl Answers {
     fn watch_status(tended: &Tended, metrics: &Metrics) -> WatchStatus {
         let now = tended.watcher.status();
         let rates = metrics.rates(&tended.settings.name);
+        let in_the_way = in_the_way(&now);
         let (state, why) = match now.state {
             watch::WatchState::Starting | watch::WatchState::Online => (WatchState::Online, None),
             watch::WatchState::Offline { why, .. } => (WatchState::Offline, Some(why)),
@@ -109,19 +110,7 @@ impl Answers {
             watch::Notices::Polling => Some(None),
             watch::Notices::PollingBecause(why) => Some(Some(why.clone())),
         };
-        let held: Vec<String> = now
-            .held_because
-            .iter()
-            .map(|(why, count)| format!("{count} files: {why}"))
-            .collect();
-        let why = why
-            .or((!held.is_empty()).then(|| held.join("; ")))
-            .or(now
-                .last_error
-                .map(|error| format!("not all of it can be read: {error}")))
-            .or((now.unreadable > 0)
-                .then(|| format!("{} of its entries cannot be read", now.unreadable)))
-            .or(polling.clone().flatten());
+        let why = why.or(in_the_way).or(polling.clone().flatten());
         // While intake is paused, what is held waits for that, and not for permission.
         let (waiting, cannot_take) = match state {
             WatchState::Held => (now.under_way + now.held, 0),
@@ -143,6 +132,7 @@ impl Answers {
             in_flight: now.in_flight as u64,
             oldest_waiting_us: now.oldest_us,
             cannot_take: cannot_take as u64,
+            unreadable: now.unreadable as u64,
             given_back: 0,
             last_scan_us: now.last_full_scan_us,
             counts: BTreeMap::new(),
@@ -151,6 +141,21 @@ impl Answers {
             drift: rates.drift,
         }
     }
+}
+
+/// Everything that keeps some of its files from being taken.
+fn in_the_way(now: &watch::WatchStatus) -> Option<String> {
+    let held = now.held_because.iter();
+    let mut why: Vec<String> = held
+        .map(|(why, count)| format!("{count} files: {why}"))
+        .collect();
+    if let Some(error) = &now.last_error {
+        why.push(format!("not all of it can be read: {error}"));
+    }
+    if now.unreadable > 0 {
+        why.push(format!("{} of its entries cannot be read", now.unreadable));
+    }
+    (!why.is_empty()).then(|| why.join("; "))
 }
 
 /// What the next file would come upon: nothing can be filed.
@@ -507,4 +512,20 @@ async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -
     tokio::task::spawn_blocking(job)
         .await
         .map_err(|error| Refusal::new(Code::Failed, format!("a task died: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reason_does_not_hide_another() {
+        let mut now = watch::WatchStatus::default();
+        assert_eq!(in_the_way(&now), None);
+        now.unreadable = 1;
+        now.held_because = BTreeMap::from([("radsort may not read it".to_owned(), 2)]);
+        let why = in_the_way(&now);
+        let expected = "2 files: radsort may not read it; 1 of its entries cannot be read";
+        assert_eq!(why.as_deref(), Some(expected));
+    }
 }

@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::{Daemon, Mould, PATIENCE, Site, uid};
 use dicom_core::VR;
@@ -396,7 +397,7 @@ fn the_manuals_alert_command_leaves_one_whole_message_for_the_mailing_unit() {
     let state = tempfile::tempdir().unwrap();
     let script = script.replace("/var/lib/radsort", state.path().to_str().unwrap());
     for turn in ["begins", "over"] {
-        let output = std::process::Command::new("sh")
+        let output = Command::new("sh")
             .args(["-c", &script])
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -481,6 +482,94 @@ fn a_file_costs_one_line_of_the_log_which_says_everything_but_who_it_is() {
     let record = classified["record"].as_str().unwrap();
     let shown = site.ok(&["show", record]);
     assert!(shown.contains("1.2.826.0.1.3680043.10.777."), "{shown}");
+}
+
+#[test]
+fn what_may_not_be_read_is_told_everywhere_and_its_end_too() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: this wants root");
+    }
+    let site = Site::with("", "[log]\ntarget = \"json\"\n");
+    let open = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let somebody = |path: &Path, mode| {
+        std::os::unix::fs::chown(path, Some(65_534), Some(65_534)).unwrap();
+        open(path, mode);
+    };
+    let mould = Mould::new(89);
+    let closed = site.drop.join("Kwiatkowska");
+    fs::create_dir(&closed).unwrap();
+    fs::write(closed.join("1.dcm"), mould.bytes(&uid(1))).unwrap();
+    somebody(&closed, 0o700);
+    let unreadable = site.drop.join("Zbyslawa.dcm");
+    fs::write(&unreadable, mould.bytes(&uid(2))).unwrap();
+    somebody(&unreadable, 0o000);
+
+    // Root's leave to read everything is taken from it.
+    let run = site.command(&["run"]);
+    let mut command = Command::new("setpriv");
+    command
+        .arg("--bounding-set=-dac_override,-dac_read_search")
+        .arg(run.get_program())
+        .args(run.get_args());
+    for (name, value) in run.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        return eprintln!("SKIPPED: there is no setpriv here");
+    }
+    let mut daemon = site.spawn_command(command);
+    daemon.wait_ready();
+    let status = daemon.wait_until("both are told", |status| {
+        let watch = &status["watches"][0];
+        watch["cannot_take"] == 1 && watch["unreadable"] == 1
+    });
+    let why = status["watches"][0]["why"].as_str().unwrap();
+    assert!(
+        why.contains("1 files: radsort may not read it")
+            && why.contains("1 of its entries cannot be read"),
+        "{why}"
+    );
+    wait_served(&site, &mut daemon);
+    let figures = get(&site, "/metrics").1;
+    let gauge = |name: &str| sum(&figures, name, &["watch=\"drop\""]);
+    assert_eq!(gauge("radsort_unreadable_entries{"), 1.0);
+    assert_eq!(gauge("radsort_untakeable_files{"), 1.0);
+    // Seen with 0 before anything happens.
+    for counter in [
+        "radsort_vanished_files_total{",
+        "radsort_retries_total{",
+        "radsort_alert_runs_total{",
+    ] {
+        assert!(figures.contains(counter), "{counter}: {figures}");
+    }
+    daemon.wait_heard("the line for the service manager", |heard| {
+        heard
+            .iter()
+            .any(|line| line.contains("FILES THAT MAY NOT BE TAKEN: 1; UNREADABLE ENTRIES: 1;"))
+    });
+    for event in ["share-unreadable", "cannot-take"] {
+        daemon.wait_logged(event);
+    }
+    open(&closed, 0o777);
+    open(&unreadable, 0o666);
+    daemon.wait_total(2);
+    daemon.wait_logged("no longer: drop: 1 of its entries");
+    daemon.wait_logged("no longer: drop: files cannot be taken");
+    let log = daemon.stop();
+    let begun = lines(&log)
+        .iter()
+        .filter(|line| line["fields"]["state"] == "begins")
+        .count();
+    assert_eq!(begun, 2, "once each: {log}");
+    assert!(
+        !log.contains("Kwiatkowska") && !log.contains("Zbyslawa"),
+        "{log}"
+    );
 }
 
 #[test]

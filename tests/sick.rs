@@ -233,8 +233,8 @@ fn with_a_fault_of_the_drop(refused: &[&'static str], operation: &'static str, e
     let in_metrics = counts(&metrics, &["radsort_retries_total{", "watch=\"drop\""])
         || counts(&metrics, &["radsort_untakeable_files{"])
         || !counts(&metrics, &["radsort_watch_state{", "state=\"online\""]);
-    // What stops all of it is in the journal and in the metrics; what keeps a file or a folder waiting in one of them, unless
-    // it merely may not be read: that is no fault, and only `status` says it.
+    // What stops all of it is in the journal and in the metrics; what keeps a file or a folder waiting in one of them, though
+    // not yet where it merely may not be read: the journal has that when it is next looked at the status.
     let all_stands = state(&told, 0) != "online";
     assert!(
         if all_stands {

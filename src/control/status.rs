@@ -107,6 +107,9 @@ pub struct WatchStatus {
     /// Files that may not be taken (sticky directory, no permission).
     #[serde(default)]
     pub cannot_take: u64,
+    /// Folders (and files in them) that cannot be listed or looked at: what lies there is not seen.
+    #[serde(default)]
+    pub unreadable: u64,
     /// Files that were given back (`undo`, `quarantine release`) and not let go: they are not taken again until they change.
     #[serde(default)]
     pub given_back: u64,
@@ -461,6 +464,7 @@ pub(crate) mod tests {
             oldest_waiting_us: Some(9_000_000_000),
             in_flight: 0,
             cannot_take: 0,
+            unreadable: 0,
             given_back: 0,
             last_scan_us: None,
             counts: BTreeMap::from([("filed".into(), 5)]),

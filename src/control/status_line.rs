@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::status::{OBSERVED, Status, WatchState, age};
+use super::status::{OBSERVED, Status, WatchState, WatchStatus, age};
 
 impl Status {
     /// One line: what is wrong first, then what waits, what has been done, and what classifies.
@@ -27,6 +27,15 @@ impl Status {
         }
         if self.altered > 0 {
             parts.push("FILED FILES ALTERED".to_owned());
+        }
+        let sum = |of: fn(&WatchStatus) -> u64| self.watches.iter().map(of).sum::<u64>();
+        for (what, count) in [
+            ("FILES THAT MAY NOT BE TAKEN", sum(|it| it.cannot_take)),
+            ("UNREADABLE ENTRIES", sum(|it| it.unreadable)),
+        ] {
+            if count > 0 {
+                parts.push(format!("{what}: {count}"));
+            }
         }
         let online = self
             .watches
@@ -104,6 +113,21 @@ mod tests {
             "{}",
             status.line()
         );
+        (
+            status.watches[0].cannot_take,
+            status.watches[1].cannot_take,
+            status.watches[1].unreadable,
+        ) = (2, 1, 1);
+        assert!(
+            status.line().starts_with(
+                "FILES THAT MAY NOT BE TAKEN: 3; UNREADABLE ENTRIES: 1; 2 of 2 drop directories online; nothing waiting; "
+            ),
+            "{}",
+            status.line()
+        );
+        for it in &mut status.watches {
+            (it.cannot_take, it.unreadable) = (0, 0);
+        }
         let north = &mut status.watches[0];
         (north.state, north.waiting, north.oldest_waiting_us) =
             (WatchState::Offline, 4, Some(40_000_000));

@@ -163,6 +163,11 @@ fn watches(registry: &mut Registry, status: &Status) {
         &|it| Some(it.cannot_take as f64),
     );
     each(
+        "unreadable_entries",
+        "Folders, and files in them, that cannot be listed or looked at: what lies there is not seen",
+        &|it| Some(it.unreadable as f64),
+    );
+    each(
         "given_back_files",
         "Files that were given back and not let go: not taken again until they change",
         &|it| Some(it.given_back as f64),

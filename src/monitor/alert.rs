@@ -95,6 +95,7 @@ mod tests {
         };
         Change {
             condition,
+            log: true,
             over,
             tell: true,
         }

@@ -47,9 +47,14 @@ impl Condition {
     /// How long it must have lasted before it is news.
     fn patience(&self) -> Duration {
         match self.event {
-            Event::CannotTake | Event::FilesWait => LASTING,
+            Event::CannotTake | Event::ShareUnreadable | Event::FilesWait => LASTING,
             _ => Duration::ZERO,
         }
+    }
+
+    /// The journal has it at once, however long the command is not bothered: who looks there looks for this.
+    fn is_logged_at_once(&self) -> bool {
+        matches!(self.event, Event::CannotTake | Event::ShareUnreadable)
     }
 
     /// How often it has happened, where that is what counts: each time more is news again, and it is never over.
@@ -85,6 +90,13 @@ pub fn conditions(status: &Status, limits: &AlertSettings) -> BTreeMap<Key, Cond
                 Event::CannotTake,
                 format!("{name}: files cannot be taken: {why}"),
             );
+        }
+        if watch.unreadable > 0 && watch.state == WatchState::Online {
+            let message = format!(
+                "{name}: {} of its entries cannot be read: files there are not seen; `radsort check` says what is missing",
+                watch.unreadable
+            );
+            plain(Event::ShareUnreadable, message);
         }
         if let Some(since) = watch.oldest_waiting_us {
             let waits = Duration::from_micros(u64::try_from(status.now_us - since).unwrap_or(0));
@@ -197,6 +209,8 @@ pub struct Change {
     pub condition: Condition,
     /// It is over.
     pub over: bool,
+    /// Whether it is news for the journal.
+    pub log: bool,
     /// Whether the alert command is to be told, too: at most once in a while for the same thing.
     pub tell: bool,
 }
@@ -215,6 +229,8 @@ struct Standing {
     seen: Instant,
     /// Once it has been said: how often it had happened then.
     said: Option<f64>,
+    /// It has lasted long enough for the command.
+    lasts: bool,
     told: bool,
 }
 
@@ -234,18 +250,20 @@ impl Latch {
                 since: now,
                 seen: now,
                 said: None,
+                lasts: false,
                 told: false,
             });
             (standing.condition, standing.seen) = (condition, now);
-            if now.duration_since(standing.since) < standing.condition.patience()
-                || standing.said.is_some_and(|said| said >= times)
-            {
-                continue;
-            }
+            let lasts = now.duration_since(standing.since) >= standing.condition.patience();
+            let begins_to_last = lasts && !std::mem::replace(&mut standing.lasts, lasts);
+            let news = standing.said.is_none_or(|said| said < times);
             let last = self.told.get(&key);
-            let tell = last.is_none_or(|last| now.duration_since(*last) >= every);
-            if standing.said.is_some() && !tell {
-                // It has happened again: said when the command may hear of it again.
+            let tell = (begins_to_last || (lasts && news))
+                && last.is_none_or(|last| now.duration_since(*last) >= every);
+            let begins =
+                standing.said.is_none() && (lasts || standing.condition.is_logged_at_once());
+            if !begins && !tell {
+                // What has happened again is said when the command may hear of it again.
                 continue;
             }
             if tell {
@@ -256,6 +274,7 @@ impl Latch {
             changes.push(Change {
                 condition: standing.condition.clone(),
                 over: false,
+                log: news,
                 tell,
             });
         }
@@ -265,6 +284,7 @@ impl Latch {
                 changes.push(Change {
                     condition: standing.condition.clone(),
                     over: true,
+                    log: true,
                     tell: standing.told,
                 });
             }
@@ -306,12 +326,13 @@ mod tests {
         let mut stuck = watch("east");
         (stuck.state, stuck.drift) = (WatchState::Online, None);
         stuck.why = Some("2 files: no permission to move it".into());
-        stuck.cannot_take = 2;
+        (stuck.cannot_take, stuck.unreadable) = (2, 1);
         let hours = |hours: i64| hours * 3_600_000_000;
         (status.now_us, stuck.oldest_waiting_us) = (hours(9), Some(hours(6)));
         let mut waits = stuck.clone();
         (waits.name, waits.cannot_take, waits.oldest_waiting_us) =
             ("busy".into(), 0, Some(hours(8)));
+        waits.unreadable = 0;
         for watch in [&mut bad, &mut hangs, &mut gone] {
             (watch.cannot_take, watch.oldest_waiting_us) = (0, None);
         }
@@ -345,6 +366,7 @@ mod tests {
             of(Event::ShareOffline, "west"),
             of(Event::DiskLow, "library"),
             of(Event::CannotTake, "east"),
+            of(Event::ShareUnreadable, "east"),
             of(Event::FilesWait, "east"),
             of(Event::NotOnGpu, "model"),
             of(Event::ConfigRefused, "configuration"),
@@ -421,12 +443,12 @@ mod tests {
     }
 
     #[test]
-    fn files_that_cannot_be_taken_are_news_when_they_stay_so() {
+    fn files_that_wait_are_news_when_they_stay_so() {
         let (mut latch, start) = (Latch::default(), Instant::now());
         let mut at = |minutes, found| {
             shape(&latch.update(start + Duration::from_mins(minutes), EVERY, found))
         };
-        let stuck = || found(Event::CannotTake, None);
+        let stuck = || found(Event::FilesWait, None);
         assert_eq!(at(0, stuck()), []);
         assert_eq!(at(9, stuck()), []);
         assert_eq!(at(10, BTreeMap::new()), [], "what was not said is not over");
@@ -435,6 +457,26 @@ mod tests {
         assert_eq!(at(21, stuck()), [(false, true)]);
         assert_eq!(at(30, stuck()), []);
         assert_eq!(at(31, BTreeMap::new()), [(true, true)]);
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_logged_at_once_and_told_when_it_stays_so() {
+        for event in [Event::CannotTake, Event::ShareUnreadable] {
+            let (mut latch, start) = (Latch::default(), Instant::now());
+            let mut at = |minutes, found| -> Vec<(bool, bool, bool)> {
+                let changes = latch.update(start + Duration::from_mins(minutes), EVERY, found);
+                let shape = changes.iter().map(|it| (it.over, it.log, it.tell));
+                shape.collect()
+            };
+            let closed = || found(event, None);
+            assert_eq!(at(0, closed()), [(false, true, false)]);
+            assert_eq!(at(9, closed()), []);
+            assert_eq!(at(10, BTreeMap::new()), [(true, true, false)]);
+            assert_eq!(at(11, closed()), [(false, true, false)]);
+            assert_eq!(at(21, closed()), [(false, false, true)]);
+            assert_eq!(at(60, closed()), []);
+            assert_eq!(at(61, BTreeMap::new()), [(true, true, true)]);
+        }
     }
 
     #[test]

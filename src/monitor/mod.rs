@@ -100,7 +100,9 @@ impl Monitor {
         let settings = self.engine.settings();
         let found = conditions(status, &settings.alert);
         for change in latch.update(Instant::now(), settings.alert.every, found) {
-            log(&change);
+            if change.log {
+                log(&change);
+            }
             if change.tell {
                 self.alerts.tell(&settings.alert, &settings.source, &change);
             }
@@ -206,7 +208,6 @@ fn log(change: &Change) {
         (
             Event::IntakePaused
             | Event::ShareOffline
-            | Event::CannotTake
             | Event::NotOnGpu
             | Event::ConfigRefused
             | Event::Missing

@@ -61,6 +61,14 @@ impl IoThread {
         );
         if !partial.is_done() {
             if self.scan_slice(&mut partial, Occasion::Expected) {
+                if partial.is_done() {
+                    // Counted at once; a full scan soon finds out whether it is still so.
+                    let unreadable = std::mem::take(&mut partial.passed_over).unreadable;
+                    if unreadable > 0 {
+                        self.status.unreadable += unreadable;
+                        self.next_full = self.next_full.min(self.now() + RETRY_LATE);
+                    }
+                }
                 self.partial = partial;
             } else {
                 // The error has been noted. If the directory is still there, all of it is scanned after a while.
@@ -134,13 +142,14 @@ impl IoThread {
         self.status.unreadable = unreadable;
         self.status.mounts = scan.passed_over.mounts;
         self.status.links = scan.passed_over.links;
+        let took = now.saturating_sub(began);
         let pause = if self.polling() {
-            self.setup
-                .settings
-                .poll_interval
-                .max(now.saturating_sub(began))
+            self.setup.settings.poll_interval.max(took)
         } else if failed > 0 {
-            RETRY_LATE.max(now.saturating_sub(began))
+            RETRY_LATE.max(took)
+        } else if unreadable > 0 {
+            // No event tells that a directory may be read from now on. It may stay closed for good: a tenth of the time at most.
+            RETRY_LATE.max(10 * took)
         } else {
             let pause = self.interval;
             self.interval = (2 * self.interval).min(SCAN_LATE);
