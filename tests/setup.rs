@@ -352,6 +352,7 @@ fn a_library_that_is_a_link_is_to_be_named_itself() {
     let there = machine.path("there").display().to_string();
     fs::create_dir(&there).unwrap();
     std::os::unix::fs::symlink(&there, machine.path("library")).unwrap();
+    std::os::unix::fs::symlink("away", machine.path("drop")).unwrap();
     let output = machine.setup(&[]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -359,6 +360,8 @@ fn a_library_that_is_a_link_is_to_be_named_itself() {
         said.contains(&format!("[library] path = {there:?}")),
         "{said}"
     );
+    // A drop directory may be one; what it leads to is not made.
+    assert!(said.contains("/away, which is not there"), "{said}");
 }
 
 #[test]

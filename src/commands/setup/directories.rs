@@ -303,6 +303,11 @@ impl Directories<'_> {
         }
         let writes = watch.action == Action::Move;
         match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+                let (shown, leads) = (path.display(), real(path));
+                let message = format!("{shown} leads to {}, which is not there", leads.display());
+                self.ask_for(&what, message, Vec::new());
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let wanted = format!(
                     "{} (group {}, {DROP_MODE:04o}): members of the group may drop files",
