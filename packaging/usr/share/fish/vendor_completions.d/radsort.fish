@@ -158,16 +158,21 @@ complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "reject" -d 'Labels that wait are forgotten; their files stay where they are'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "look" -d 'Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so'
 complete -c radsort -n "__fish_radsort_using_subcommand labels; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample help" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample help" -f -a "sample" -d 'Draw files uniformly from everything filed, keep the list, and write a page of pictures to go through'
-complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample left help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample left help" -f -a "sample" -d 'Draw files uniformly from everything filed, keep the list, and write a page of pictures to go through'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample left help" -f -a "left" -d 'Say how much of each audit is still to be judged. One that was given up in the middle promises nothing: people begin with what is easy'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and not __fish_seen_subcommand_from sample left help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l seed -d 'The same seed draws the same files. Default: drawn at random' -r
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l out -d 'Where the page goes, as `radsort-audit-LIST.html`' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l open -d 'Open the page in a browser'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -l json -d 'One JSON object: the list, the page, and each file in the order in which they were drawn'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from sample" -s h -l help -d 'Print help'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from left" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from left" -l json -d 'One JSON object an audit, with its files that are left'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from left" -s h -l help -d 'Print help'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "sample" -d 'Draw files uniformly from everything filed, keep the list, and write a page of pictures to go through'
+complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "left" -d 'Say how much of each audit is still to be judged. One that was given up in the middle promises nothing: people begin with what is easy'
 complete -c radsort -n "__fish_radsort_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c radsort -n "__fish_radsort_using_subcommand undo" -l since -d 'All that were filed from this time on: 2h, 7d, today, 2026-11-23, RFC 3339…' -r
 complete -c radsort -n "__fish_radsort_using_subcommand undo" -l model -d 'All that were filed with this bundle: its name, version, or both' -r
@@ -353,6 +358,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_su
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "reject" -d 'Labels that wait are forgotten; their files stay where they are'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from labels" -f -a "look" -d 'Look at the library now. Files that were put in, and missing ones, are recorded when two looks have seen them so'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from audit" -f -a "sample" -d 'Draw files uniformly from everything filed, keep the list, and write a page of pictures to go through'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from audit" -f -a "left" -d 'Say how much of each audit is still to be judged. One that was given up in the middle promises nothing: people begin with what is easy'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "list" -d 'List the bundles with what they were found to be worth'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "show" -d 'Show everything that a bundle says about itself'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "promote" -d 'Try a bundle, then use it from now on'
