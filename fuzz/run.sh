@@ -30,8 +30,10 @@ one() {
 	[ -n "$executions" ] || executions=$(sed -n 's/^#\([0-9]*\): .*/\1/p' "$log" | tail -1)
 	edges=$(grep -ao 'cov: [0-9]*' "$log" | tail -1 | cut -d' ' -f2)
 	result=clean
-	if [ -n "$known" ] && [ $code -eq 70 ]; then
-		result="only timeouts, as known"
+	# What was passed over does not show in the exit status.
+	timeouts=$(grep -ao 'oom/timeout/crash: [0-9/]*' "$log" | tail -1 | cut -d/ -f4)
+	if [ -n "$known" ] && { [ $code -eq 70 ] || [ $code -eq 0 ]; } && [ "${timeouts:-0}" -gt 0 ]; then
+		result="$timeouts timeouts, as known"
 	elif [ $code -ne 0 ]; then
 		result="CRASHED, see $log"
 	fi
