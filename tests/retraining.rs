@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use common::Site;
 use serde_json::Value;
-use training::{images, images_with, last_line, site, text, weights};
+use training::{images, images_with, last_line, put_all, site, text, weights};
 
 /// How many radiographs of something else a report says are kept from being filed.
 fn kept_back(report: &Value) -> u64 {
@@ -304,14 +304,7 @@ fn what_people_corrected_by_hand_is_learned_from_the_site_itself() {
     let site = site();
     let images = images(&site, 140, 15);
     let mut daemon = site.start();
-    let mut count = 0;
-    for file in common::files(&images) {
-        if file.extension().is_some_and(|it| it == "dcm") {
-            fs::copy(&file, site.drop.join(format!("{count}.dcm"))).unwrap();
-            count += 1;
-        }
-    }
-    daemon.wait_total(count);
+    daemon.wait_total(put_all(&site, &images));
     // People agree with everything but the lateral fusions, which this site calls growing rods, and the other way round.
     let mut confirmed = vec!["confirm".to_owned()];
     let mut moved = 0;
@@ -401,14 +394,7 @@ fn a_folder_that_people_add_to_the_library_becomes_a_category_that_the_service_f
     let site = site();
     let images = images(&site, 140, 25);
     let mut daemon = site.start();
-    let mut count = 0;
-    for file in common::files(&images) {
-        if file.extension().is_some_and(|it| it == "dcm") {
-            fs::copy(&file, site.drop.join(format!("{count}.dcm"))).unwrap();
-            count += 1;
-        }
-    }
-    daemon.wait_total(count);
+    daemon.wait_total(put_all(&site, &images));
     // What the model takes for lateral fusions are casts at this site, says a person who makes a folder for them.
     let casts = site.library.join("lateral-cast");
     fs::create_dir_all(&casts).unwrap();

@@ -10,9 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::Settings;
 use crate::control::client::Client;
+use crate::control::protocol::{Reply, Request};
 use crate::domain::Placement;
 use crate::domain::placement::RootId;
 use crate::index::Index;
+use crate::index::entry::Story;
 use crate::index::start::Start;
 
 /// Where the packages put the configuration.
@@ -69,6 +71,40 @@ impl Access {
             Some(client) => Ok(Self::Daemon(client)),
             None => Ok(Self::Direct(Box::new(open_index(settings)?))),
         }
+    }
+
+    /// Everything on record of what a person names: a UID, a path or a record id.
+    pub fn stories(
+        &mut self,
+        roots: &[(RootId, PathBuf)],
+        what: &str,
+    ) -> anyhow::Result<Vec<Story>> {
+        let mut stories = Vec::new();
+        match self {
+            Self::Daemon(client) => {
+                for reply in client.request(&Request::Show {
+                    what: what.to_owned(),
+                })? {
+                    if let Reply::Story(story) = reply? {
+                        stories.push(*story);
+                    }
+                }
+            }
+            Self::Direct(index) => {
+                for entry in index.resolve(roots, what)? {
+                    stories.push(index.story_of(entry)?);
+                }
+            }
+        }
+        Ok(stories)
+    }
+
+    /// Ends it in good order.
+    pub fn close(self) -> anyhow::Result<()> {
+        if let Self::Direct(index) = self {
+            index.close()?;
+        }
+        Ok(())
     }
 }
 

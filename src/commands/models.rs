@@ -322,13 +322,18 @@ fn prune(settings: &Settings, keep: usize, dry_run: bool, json: bool) -> anyhow:
     Ok(())
 }
 
+/// Where a training under way, or an interrupted one, keeps what is its own, below the state directory.
+pub const TRAINING: &str = "retrain/run";
+/// What it was told, in there.
+pub const TOLD: &str = "run.json";
+
 /// The folder of the bundle that an interrupted training (or one under way) goes on from.
 fn interrupted(state: &Path) -> anyhow::Result<Option<PathBuf>> {
     #[derive(serde::Deserialize)]
     struct Run {
         bundle: PathBuf,
     }
-    let file = state.join("retrain/run/run.json");
+    let file = state.join(TRAINING).join(TOLD);
     let text = match std::fs::read(&file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         text => text.with_context(|| file.display().to_string())?,

@@ -206,12 +206,12 @@ fn units(args: &SetupArgs, settings: &Settings, report: &mut Report) -> anyhow::
     Ok(())
 }
 
-/// The directory of the control socket: systemd makes the unit's own, the service makes its state, and nobody makes others.
+/// The directory of the control socket, which may be one that nobody makes.
 fn control(settings: &Settings, unit: &Unit, report: &mut Report) {
     let socket = &settings.control.socket;
     let parent = socket.parent().unwrap_or(Path::new("/"));
     let own = unit.runtime();
-    if parent.is_dir() || parent == own || parent == settings.state {
+    if parent.is_dir() || unit::is_made_at_start(parent, &own, &settings.state) {
         return;
     }
     report.add(Step {

@@ -10,9 +10,9 @@ use anyhow::bail;
 use super::access::{self, Access, ConfigArg};
 use super::row::Row;
 use super::when;
-use crate::config::Settings;
+
 use crate::config::settings::Action;
-use crate::control::protocol::{Reply, Request};
+
 use crate::domain::placement::RootId;
 use crate::domain::{CategoryId, Dossier, Instance, Pending, Placement, Prediction};
 use crate::filing::record::{Intent, Label, Record};
@@ -44,7 +44,9 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let settings = args.config.load()?;
     let roots = access::roots(&settings);
     let what = access::designation(&args.what)?;
-    let stories = stories(&settings, &roots, &what)?;
+    let mut access = Access::open(&settings)?;
+    let stories = access.stories(&roots, &what)?;
+    access.close()?;
     if stories.is_empty() {
         bail!("no record of {what}");
     }
@@ -56,32 +58,6 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn stories(
-    settings: &Settings,
-    roots: &[(RootId, PathBuf)],
-    what: &str,
-) -> anyhow::Result<Vec<Story>> {
-    let mut stories = Vec::new();
-    match Access::open(settings)? {
-        Access::Daemon(mut client) => {
-            for reply in client.request(&Request::Show {
-                what: what.to_owned(),
-            })? {
-                if let Reply::Story(story) = reply? {
-                    stories.push(*story);
-                }
-            }
-        }
-        Access::Direct(index) => {
-            for entry in index.resolve(roots, what)? {
-                stories.push(index.story_of(entry)?);
-            }
-            index.close()?;
-        }
-    }
-    Ok(stories)
 }
 
 fn json(story: &Story, roots: &[(RootId, PathBuf)]) -> anyhow::Result<serde_json::Value> {

@@ -7,10 +7,7 @@ use std::time::Duration;
 use super::fragment::{Located, Section};
 use super::read::finish;
 use super::settings::{AlertSettings, MetricsSettings, TextFile};
-use super::units;
-
-const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_hours(24);
+use super::units::{self, DAY, SECOND};
 
 /// `[metrics]`, with the places of its paths.
 pub struct Metrics {

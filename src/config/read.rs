@@ -9,13 +9,10 @@ use super::monitoring;
 use super::overlap::{self, Named, Places};
 #[allow(clippy::wildcard_imports)]
 use super::settings::*;
-use super::units;
+use super::units::{self, DAY, SECOND};
 use super::watches::{Watch, same_names, watch};
 use crate::domain::CategoryId;
 use crate::domain::decision::ViewThresholds;
-
-const DAY: Duration = Duration::from_hours(24);
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Every key of every section, to say where a misplaced one belongs. `[review.categories]` is free.
 pub const KEYS: &[(&str, &[&str])] = &[

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// What many limits are made of.
+pub const SECOND: Duration = Duration::from_secs(1);
+/// Likewise.
+pub const DAY: Duration = Duration::from_hours(24);
+
 /// The known word that a person most likely meant.
 pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let plain = word.to_lowercase().replace('_', "-");

@@ -6,10 +6,7 @@ use std::time::Duration;
 use super::fragment::{Located, Place, Problems, Section};
 use super::read::finish;
 use super::settings::{Action, Executables, Media, NonDicom, OtherDicom, WatchMode, WatchSettings};
-use super::units;
-
-const DAY: Duration = Duration::from_hours(24);
-const SECOND: Duration = Duration::from_secs(1);
+use super::units::{self, DAY, SECOND};
 
 /// One `[[watch]]`, with the places of what must not contradict.
 pub struct Watch {

@@ -151,16 +151,14 @@ impl Desk {
     fn held(&self, entry: &Entry) -> anyhow::Result<GivenBack> {
         let story = self.index.story(&entry.id)?;
         let history = story.into_iter().flat_map(|story| story.history);
-        let mut held = Err("its record does not say where it went".to_owned());
-        for told in history {
-            match told.record {
-                Record::Undone { held: Some(it), .. } | Record::Released { held: Some(it), .. } => {
-                    held = Ok((entry.id.clone(), it));
-                }
-                _ => {}
-            }
-        }
-        Ok(held)
+        let held = history.rev().find_map(|told| match told.record {
+            Record::Undone { held, .. } | Record::Released { held, .. } => held,
+            _ => None,
+        });
+        Ok(match held {
+            Some(held) => Ok((entry.id.clone(), held)),
+            None => Err("its record does not say where it went".to_owned()),
+        })
     }
 
     fn old_place(&self, item: &Item) -> String {

@@ -38,7 +38,8 @@ impl Vanished {
 
     /// How many have not turned up again in time, since the last call; `known` are the files that are there.
     pub fn take(&mut self, now: Moment, known: impl Iterator<Item = Fingerprint>) -> u64 {
-        if std::mem::take(&mut self.fresh) {
+        // Whoever renames a file is mostly seen to do both at once: then there is nothing to look for among all files.
+        if std::mem::take(&mut self.fresh) && !self.missing.is_empty() {
             known.for_each(|file| self.found(&file));
         }
         let before = self.missing.len();

@@ -71,3 +71,15 @@ pub fn weights(bundle: &Path, file: &str) -> Vec<f32> {
         })
         .collect()
 }
+
+/// Copies every image of a folder and those below into the drop directory, under a number; how many there were.
+pub fn put_all(site: &Site, images: &Path) -> u64 {
+    let mut count = 0;
+    for file in common::files(images) {
+        if file.extension().is_some_and(|it| it == "dcm") {
+            fs::copy(&file, site.drop.join(format!("{count}.dcm"))).unwrap();
+            count += 1;
+        }
+    }
+    count
+}

@@ -12,7 +12,7 @@ use super::super::access::{self, Access, ConfigArg};
 use super::super::query::{ignore_closed_pipe, write_json};
 use super::super::when;
 use crate::config::Settings;
-use crate::control::protocol::{AuditList, Reply, Request};
+use crate::control::protocol::AuditList;
 use crate::domain::placement::RootId;
 use crate::filing::record::RecordId;
 use crate::index::entry::Entry;
@@ -120,32 +120,16 @@ fn audits(settings: &Settings, lists: Vec<AuditList>) -> anyhow::Result<Vec<Audi
             left: Vec::new(),
         };
         for id in list.files {
-            match entry(&mut access, &id)? {
+            let story = access.stories(&roots, &id.0)?.pop();
+            match story.map(|story| story.entry) {
                 Some(entry) if entry.label.is_some() => audit.judged += 1,
                 entry => audit.left.push(Left::new(id, entry, &roots)),
             }
         }
         audits.push(audit);
     }
-    if let Access::Direct(index) = access {
-        index.close()?;
-    }
+    access.close()?;
     Ok(audits)
-}
-
-fn entry(access: &mut Access, id: &RecordId) -> anyhow::Result<Option<Entry>> {
-    match access {
-        Access::Daemon(client) => {
-            let mut found = None;
-            for reply in client.request(&Request::Show { what: id.0.clone() })? {
-                if let Reply::Story(story) = reply? {
-                    found = Some(story.entry);
-                }
-            }
-            Ok(found)
-        }
-        Access::Direct(index) => Ok(index.get(id)?),
-    }
 }
 
 impl Left {

@@ -62,12 +62,11 @@ pub(super) fn check_control(settings: &Settings, findings: &mut Findings) -> boo
     false
 }
 
-/// A control socket whose directory is not there now. systemd makes the unit's `own`, the daemon makes its state, and nobody
-/// makes others.
+/// A control socket whose directory is not there now; `own`: the unit's in `/run`.
 fn judge_socket(socket: &Path, own: &Path, state: &Path) -> Verdict {
     let what = "control socket";
     let parent = socket.parent().unwrap_or(Path::new("/"));
-    if parent == own || parent == state {
+    if unit::is_made_at_start(parent, own, state) {
         let message = format!("{} (its directory is made at the start)", socket.display());
         return Verdict::ok(what, message);
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::labelled::Source;
 use super::super::labels;
+use super::super::models::{TOLD, TRAINING};
 use super::Plan;
 use crate::config::Settings;
 use crate::model::Bundle;
@@ -33,13 +34,12 @@ struct Run {
     bundle: PathBuf,
 }
 
-const RUN: &str = "run.json";
 const LABELS: &str = "labels.csv";
 
 impl RunFolder {
     /// A new training in the place of any that was interrupted.
     pub(super) fn begin(settings: &Settings, plan: &Plan, in_use: &Bundle) -> anyhow::Result<Self> {
-        let dir = settings.state.join("retrain/run");
+        let dir = settings.state.join(TRAINING);
         let lock = lock(&dir)?;
         // A mistyped path must not cost an interrupted training.
         let named = [&plan.source.from, &plan.source.labels, &plan.init.weights];
@@ -89,8 +89,8 @@ impl RunFolder {
         // By rename: a run.json that is there is whole.
         let part = dir.join("run.part");
         fs::write(&part, &text)
-            .and_then(|()| fs::rename(&part, dir.join(RUN)))
-            .with_context(|| dir.join(RUN).display().to_string())?;
+            .and_then(|()| fs::rename(&part, dir.join(TOLD)))
+            .with_context(|| dir.join(TOLD).display().to_string())?;
         Ok(Self {
             dir,
             run,
@@ -100,8 +100,8 @@ impl RunFolder {
 
     /// The training that was interrupted.
     pub(super) fn resume(state: &Path) -> anyhow::Result<Self> {
-        let dir = state.join("retrain/run");
-        let file = dir.join(RUN);
+        let dir = state.join(TRAINING);
+        let file = dir.join(TOLD);
         if !file.exists() {
             bail!("there is no interrupted training in {}", dir.display());
         }

@@ -267,6 +267,12 @@ pub fn grants_exactly(drop_in: &str, grants: &[Grant]) -> bool {
             .all(|line| ways.iter().flatten().any(|way| way == line))
 }
 
+/// Whether a directory need not be there before the start: systemd makes the unit's own in `/run`, the service makes its
+/// state, and nobody makes others.
+pub fn is_made_at_start(dir: &Path, runtime: &Path, state: &Path) -> bool {
+    dir == runtime || dir == state
+}
+
 /// Whether a drop-in parts two directories that are written to: each granted by itself is a mount of its own in the
 /// service's eyes, and nothing can be renamed from one into the other.
 pub fn parts(drop_in: &str, one: &Path, other: &Path) -> bool {
