@@ -141,7 +141,11 @@ impl Intake {
             Ending::CannotTake(why) => {
                 engine.metrics().retried(watch, Retry::CannotTake);
                 // The source path may hold a name: it stands in `status`' counts and the debug log only as a count.
-                tracing::warn!(event = %Event::CannotTake, watch, reason = "cannot-take", "a file cannot be taken: {why}");
+                if settled.refused.as_ref() == Some(why) {
+                    tracing::debug!(watch, "a file still cannot be taken: {why}");
+                } else {
+                    tracing::warn!(event = %Event::CannotTake, watch, reason = "cannot-take", "a file cannot be taken: {why}");
+                }
                 engine.note_error(&format!("{watch}: a file cannot be taken: {why}"));
             }
             Ending::Held(reason) => {

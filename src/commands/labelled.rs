@@ -161,6 +161,7 @@ pub fn load_outside(
         origin: LabelOrigin::CompleteCsv,
         confidence: None,
         digest: None,
+        audits: Vec::new(),
     };
     let rows = Rows {
         rows: rows::files_below(folder)?.into_iter().map(row).collect(),
@@ -201,14 +202,9 @@ fn prepare(
         threads: decoders.count,
     };
     let mut terminal = Terminal::default();
-    let mut dataset = loader.load(&rows.rows, |done| {
+    let dataset = loader.load(rows, |done| {
         terminal.progress("preparing images", done, rows.rows.len());
     });
-    for (why, count) in &rows.left_out {
-        *dataset.left_out.entry(why.clone()).or_default() += count;
-    }
-    dataset.unknown.clone_from(&rows.unknown);
-    dataset.audits.clone_from(&rows.audits);
     if let Some(cache) = cache.filter(|cache| cache.exists()) {
         bound_cache(&cache, CACHE_LIMIT).context("the cache of prepared pictures")?;
     }

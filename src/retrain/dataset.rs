@@ -1,7 +1,7 @@
 //! Labelled files as pictures: decoded by the jailed decoders that `run` uses, and kept in a cache, so that a second run
 //! decodes nothing.
 //!
-//! The cache is keyed by the file's digest, the way of rendering and the preprocessing version. It holds pixels,
+//! The cache is keyed by the file's digest, the way of rendering, the preprocessing version and the program's. It holds pixels,
 //! pseudonyms and technical header fields, and is readable by its owner only.
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audits::Audits;
 use super::judging::outcome::{Circumstances, LabelOrigin};
-use super::rows::{Row, Unknown};
+use super::rows::{Row, Rows, Unknown};
 use crate::decode::pool::{DecodeError, Pool};
 use crate::decode::{Content, Decoded, PREPROCESSING_VERSION, RenderSpec};
 use crate::domain::decision::HeaderView;
@@ -25,7 +25,7 @@ use crate::domain::{CategoryId, Pseudonym};
 use crate::filing::record::Digest;
 
 /// Raised when the cache holds something else.
-const CACHE_VERSION: u32 = 3;
+const CACHE_VERSION: u32 = 4;
 
 /// One labelled image as the networks get it.
 #[derive(Clone, Debug)]
@@ -142,6 +142,32 @@ impl Dataset {
     }
 }
 
+/// An image, and whether it came from the cache.
+type Loaded = (Example, bool);
+
+/// A file that is not among the images.
+struct LeftOut {
+    why: String,
+    /// What is said of the others holds without it as well: the service would not file it, or it is there already.
+    harmless: bool,
+}
+
+impl LeftOut {
+    fn harmless(why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            harmless: true,
+        }
+    }
+
+    fn unknown(why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            harmless: false,
+        }
+    }
+}
+
 /// Makes a pseudonym of (Patient ID, issuer).
 pub type Pseudonyms<'a> = &'a (dyn Fn(&str, &str) -> Pseudonym + Sync);
 
@@ -191,10 +217,55 @@ pub fn is_placeholder(patient_id: &str) -> bool {
 
 impl Loader<'_> {
     /// Loads every file; `done` hears how many are finished. A file that cannot be used is left out and counted.
-    pub fn load(&self, rows: &[Row], mut done: impl FnMut(usize)) -> Dataset {
+    pub fn load(&self, rows: &Rows, done: impl FnMut(usize)) -> Dataset {
+        let mut dataset = Dataset {
+            specs: self.specs.to_vec(),
+            left_out: rows.left_out.clone(),
+            unknown: rows.unknown.clone(),
+            audits: rows.audits.clone(),
+            ..Dataset::default()
+        };
+        // Of each image's bytes, its category.
+        let mut seen: HashMap<Digest, Option<usize>> = HashMap::new();
+        let mut audits_of_each = Vec::new();
+        for (row, loaded) in rows.rows.iter().zip(self.each(&rows.rows, done)) {
+            let taken = loaded.and_then(|(example, from_cache)| match seen.get(&example.digest) {
+                None => Ok((example, from_cache)),
+                Some(category) if *category == example.category => {
+                    Err(LeftOut::harmless("the same file again"))
+                }
+                Some(_) => Err(LeftOut::unknown(
+                    "the same file under another category as well",
+                )),
+            });
+            match taken {
+                Ok((example, from_cache)) => {
+                    seen.insert(example.digest.clone(), example.category);
+                    dataset.from_cache += usize::from(from_cache);
+                    dataset.examples.push(example);
+                    audits_of_each.push(&row.audits);
+                }
+                Err(LeftOut { why, harmless }) => {
+                    *dataset.left_out.entry(why).or_default() += 1;
+                    if !harmless {
+                        dataset.audits.lose(&row.audits);
+                        if row.origin == LabelOrigin::CompleteCsv {
+                            dataset.audits.lacks_one();
+                        }
+                    }
+                }
+            }
+        }
+        for (example, audits) in dataset.examples.iter_mut().zip(audits_of_each) {
+            example.origin = dataset.audits.origin(example.origin, audits);
+        }
+        dataset
+    }
+
+    /// Every file, in the rows' order, on all threads.
+    fn each(&self, rows: &[Row], mut done: impl FnMut(usize)) -> Vec<Result<Loaded, LeftOut>> {
         let next = AtomicUsize::new(0);
-        let mut loaded: Vec<Option<Result<(Example, bool), String>>> =
-            rows.iter().map(|_| None).collect();
+        let mut loaded: Vec<Option<Result<Loaded, LeftOut>>> = rows.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
             let (sender, receiver) = channel();
             for _ in 0..self.threads.max(1) {
@@ -215,38 +286,12 @@ impl Loader<'_> {
                 done(count + 1);
             }
         });
-        let mut dataset = Dataset {
-            specs: self.specs.to_vec(),
-            ..Dataset::default()
-        };
-        let mut seen: HashMap<Digest, Option<usize>> = HashMap::new();
-        for result in loaded.into_iter().flatten() {
-            let leave_out = |dataset: &mut Dataset, why: String| {
-                *dataset.left_out.entry(why).or_default() += 1;
-            };
-            match result {
-                Err(why) => leave_out(&mut dataset, why),
-                Ok((example, from_cache)) => match seen.get(&example.digest) {
-                    Some(category) if *category == example.category => {
-                        leave_out(&mut dataset, "the same file again".into());
-                    }
-                    Some(_) => leave_out(
-                        &mut dataset,
-                        "the same file under another category as well".into(),
-                    ),
-                    None => {
-                        seen.insert(example.digest.clone(), example.category);
-                        dataset.from_cache += usize::from(from_cache);
-                        dataset.examples.push(example);
-                    }
-                },
-            }
-        }
-        dataset
+        // A thread that panics has ended the scope with its panic: nothing is missing.
+        loaded.into_iter().flatten().collect()
     }
 
-    fn one(&self, row: &Row) -> Result<(Example, bool), String> {
-        let unreadable = |_: io::Error| "cannot be read".to_owned();
+    fn one(&self, row: &Row) -> Result<Loaded, LeftOut> {
+        let unreadable = |_: io::Error| LeftOut::unknown("cannot be read");
         let file = File::options()
             .read(true)
             .custom_flags(
@@ -256,7 +301,7 @@ impl Loader<'_> {
             .map_err(unreadable)?;
         let about = file.metadata().map_err(unreadable)?;
         if !about.is_file() {
-            return Err("not a regular file".into());
+            return Err(LeftOut::unknown("not a regular file"));
         }
         let digest = Digest::of_file(&file).map_err(unreadable)?;
         if row
@@ -264,7 +309,9 @@ impl Loader<'_> {
             .as_ref()
             .is_some_and(|judged| *judged != digest.0)
         {
-            return Err("not the bytes any more that were judged (column `digest`)".into());
+            return Err(LeftOut::unknown(
+                "not the bytes any more that were judged (column `digest`)",
+            ));
         }
         let entry = self.cache.map(|cache| cache.join(self.key(&digest)));
         if let Some(kept) = entry.as_deref().and_then(|entry| self.recall(entry)) {
@@ -274,12 +321,12 @@ impl Loader<'_> {
             self.pool
                 .decode(&file, about.len(), self.specs)
                 .map_err(|error| match error {
-                    DecodeError::Fault(fault) => fault.reason.code().to_owned(),
-                    DecodeError::Io(_) => "cannot be read".into(),
-                    DecodeError::Unavailable(_) => "no decoder".into(),
+                    DecodeError::Fault(fault) => LeftOut::harmless(fault.reason.code()),
+                    DecodeError::Io(_) => LeftOut::unknown("cannot be read"),
+                    DecodeError::Unavailable(_) => LeftOut::unknown("no decoder"),
                 })?;
         let Content::Radiograph { header } = &decoded.inspection.content else {
-            return Err("no radiograph".into());
+            return Err(LeftOut::harmless("no radiograph"));
         };
         let kept = Kept {
             about: self.about(header),
@@ -313,7 +360,9 @@ impl Loader<'_> {
 
     /// The cache's name for a file rendered this way.
     fn key(&self, digest: &Digest) -> PathBuf {
-        let way = serde_json::to_vec(&(PREPROCESSING_VERSION, CACHE_VERSION, self.specs))
+        // Another release may decode what this one could not, or decode it better.
+        let release = env!("CARGO_PKG_VERSION");
+        let way = serde_json::to_vec(&(PREPROCESSING_VERSION, CACHE_VERSION, release, self.specs))
             .unwrap_or_default();
         let way = blake3::hash(&way).to_hex();
         PathBuf::from(&way[..16])
@@ -507,6 +556,7 @@ mod tests {
             origin: LabelOrigin::Csv,
             confidence: None,
             digest: None,
+            audits: Vec::new(),
         };
         let of_hospital = |patient| pseudonym(patient, "HOSPITAL").0;
         let about = About {

@@ -58,6 +58,8 @@ pub struct Row {
     pub confidence: Option<f32>,
     /// BLAKE3 of the bytes that were judged, where the list says so: a file that holds others now is another one.
     pub digest: Option<String>,
+    /// The audits that it was drawn for, by their lists' names.
+    pub audits: Vec<String>,
 }
 
 /// What was found, and what was passed over, by reason.
@@ -69,7 +71,7 @@ pub struct Rows {
     pub left_out: BTreeMap<String, usize>,
     /// Those of them that are said to be of a category which the bundle does not know.
     pub unknown: BTreeMap<CategoryId, Unknown>,
-    /// How much of each audit was judged.
+    /// How much of each audit was judged, files that cannot be used among it.
     pub audits: Audits,
 }
 
@@ -193,6 +195,7 @@ fn gather(dir: &Path, category: Option<usize>, found: &mut Rows) -> Result<(), R
                 origin: LabelOrigin::Adopted,
                 confidence: None,
                 digest: None,
+                audits: Vec::new(),
             });
         } else {
             found.leave_out("not a regular file");
@@ -270,8 +273,8 @@ pub fn from_csv(
         HashMap::new()
     };
     let mut found = Rows::default();
-    let mut audits = Vec::new();
     for line in lines {
+        let said = origin_of(line.origin.as_deref().unwrap_or(""), complete);
         let name = line.category.trim();
         let place = categories
             .iter()
@@ -279,7 +282,9 @@ pub fn from_csv(
         let neither = name.is_empty() || NEITHER.contains(&name);
         if place.is_none() && !neither {
             found.leave_out(format!("{name:?} is no category"));
-            let said = origin_of(line.origin.as_deref().unwrap_or(""), complete);
+            if said == LabelOrigin::CompleteCsv {
+                found.audits.lacks_one();
+            }
             if let (Ok(id), true) = (CategoryId::parse(name), said != LabelOrigin::Untouched) {
                 let unknown = found.unknown.entry(id).or_default();
                 unknown.files += 1;
@@ -295,32 +300,25 @@ pub fn from_csv(
         };
         let Some(path) = path else {
             found.leave_out("no file has this SOP Instance UID");
+            if said == LabelOrigin::CompleteCsv {
+                found.audits.lacks_one();
+            }
             continue;
         };
-        audits.push(line.audit.map(|told| found.audits.count(&told)));
+        let audits = found.audits.count(line.audit.as_deref().unwrap_or(""));
         found.rows.push(Row {
             path,
             category: place,
             patient: line.patient.filter(|patient| !patient.is_empty()),
-            origin: origin_of(line.origin.as_deref().unwrap_or(""), complete),
+            origin: said,
             confidence: line.confidence,
             // Only radsort's own lists say where a label is from, and their digests are BLAKE3.
             digest: line
                 .digest
                 .filter(|digest| !digest.is_empty() && line.origin.is_some())
                 .map(|digest| digest.to_ascii_lowercase()),
+            audits,
         });
-    }
-    for (row, audits) in found.rows.iter_mut().zip(audits) {
-        row.origin = match (row.origin, audits) {
-            // Also what was judged before it was drawn: an error that is known already is one of the sample's all the same.
-            (origin, Some(audits)) if found.audits.any_finished(&audits) => match origin {
-                LabelOrigin::Untouched => origin,
-                _ => LabelOrigin::Audit,
-            },
-            (LabelOrigin::Audit, Some(_)) => LabelOrigin::UnfinishedAudit,
-            (origin, _) => origin,
-        };
     }
     Ok(found)
 }
@@ -446,10 +444,11 @@ mod tests {
             let rows = rows.join("\n").replace("ID", &id);
             fs::write(&list, format!("path,category,origin,audit\n{rows}\n")).unwrap();
             let found = from_csv(&list, &categories(), true, no_files).unwrap();
-            let origins: Vec<_> = found.rows.iter().map(|row| row.origin).collect();
+            let origin = |row: &Row| found.audits.origin(row.origin, &row.audits);
+            let origins: Vec<_> = found.rows.iter().map(origin).collect();
             (origins, found.audits.in_words())
         };
-        use LabelOrigin::{Audit, Correction, UnfinishedAudit};
+        use LabelOrigin::{Audit, CompleteCsv, Correction, Csv, UnfinishedAudit};
         let whole = [
             "a.dcm,ID,audit,X/2",
             "b.dcm,ID,correction,X/2",
@@ -464,6 +463,10 @@ mod tests {
         assert_eq!(origins(&unknown).0, [UnfinishedAudit]);
         assert_eq!(origins(&["a.dcm,ID,audit,unknown"]).0, [UnfinishedAudit]);
         assert_eq!(origins(&["a.dcm,ID,audit,"]).0, [Audit]);
+        // The same of a list that is said to be complete.
+        let complete = ["a.dcm,ID,,", "b.dcm,neither,,"];
+        assert_eq!(origins(&complete).0, [CompleteCsv, CompleteCsv]);
+        assert_eq!(origins(&["a.dcm,ID,,", "b.dcm,chest,,"]).0, [Csv]);
     }
 
     #[test]
@@ -488,6 +491,7 @@ mod tests {
                 origin: LabelOrigin::Audit,
                 confidence: None,
                 digest: None,
+                audits: Vec::new(),
             }
         );
         assert_eq!(
@@ -507,6 +511,7 @@ mod tests {
             origin,
             confidence,
             digest: None,
+            audits: Vec::new(),
         };
         let rows = Rows {
             rows: vec![

@@ -64,6 +64,8 @@ pub struct Settled {
     pub truncated: bool,
     /// It lies in a folder (below the drop directory) that holds a DICOMDIR, or below one.
     pub media: bool,
+    /// Why it could not be taken when it was offered last: it is tried again and again, and told once.
+    pub refused: Option<String>,
 }
 
 /// What became of a settled file.

@@ -62,6 +62,8 @@ struct Candidate {
     generation: u64,
     /// A scan found it that should have found nothing new, and no event has come since.
     unannounced: bool,
+    /// Why it could not be taken when it was offered last.
+    refused: Option<String>,
 }
 
 impl Candidate {
@@ -125,6 +127,8 @@ pub struct Ready {
     pub seen_us: i64,
     /// It is short and has been for longer than the limit.
     pub truncated: bool,
+    /// Why it could not be taken when it was offered last.
+    pub refused: Option<String>,
 }
 
 /// What the caller must do about a file.
@@ -358,6 +362,7 @@ impl Queue {
             phase: Phase::Looking,
             generation: self.generation,
             unannounced: seen.origin == Origin::Scan { expected: false },
+            refused: None,
         };
         *self.counts.of(file.class()) += 1;
         self.files.insert(id, file);
@@ -394,6 +399,10 @@ impl Queue {
             }
             Phase::Held { until, .. } => {
                 if is_event || changed || now >= *until {
+                    // Somebody has done something about it: what is wrong now is news.
+                    if is_event || changed {
+                        file.refused = None;
+                    }
                     file.machine = Settling::new(now, seen.sight, Duration::ZERO);
                     self.settle(now, id, seen.sight, hint)
                 } else {
@@ -474,6 +483,7 @@ impl Queue {
                     fingerprint,
                     seen_us: file.seen_us,
                     truncated,
+                    refused: file.refused.clone(),
                 };
                 self.set(
                     id,
@@ -488,6 +498,7 @@ impl Queue {
     }
 
     fn hold(&mut self, now: Moment, id: u64, reason: String, retry_after: Duration) -> Errand {
+        self.change(id, |file| file.refused = Some(reason.clone()));
         self.set(
             id,
             Phase::Held {

@@ -343,8 +343,11 @@ async fn a_held_file_is_shown_and_comes_again_when_something_happens_to_it() {
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o666);
     fs::set_permissions(&file, permissions).unwrap();
     let settled = next(&watcher).await;
+    assert_eq!(settled.refused, None, "what is wrong now is news");
     watcher.finished(settled.path.clone(), hold(Duration::from_millis(1)));
-    assert_eq!(next(&watcher).await.path, settled.path);
+    let again = next(&watcher).await;
+    assert_eq!(again.path, settled.path);
+    assert_eq!(again.refused.as_deref(), Some("no permission to move it"));
 }
 
 #[tokio::test]

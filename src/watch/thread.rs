@@ -460,6 +460,7 @@ impl IoThread {
             settled_us: now_us(),
             truncated: ready.truncated,
             media,
+            refused: ready.refused,
         };
         self.offers().ready.insert(ready.id, settled);
         self.setup.shared.wake.notify_waiters();
