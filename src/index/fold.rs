@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::filing::record::{Intent, Position, Record, RecordId};
+use crate::filing::record::{Position, Record, RecordId};
 
 use super::entry::{self, Entry, Packer, State, Story, Told};
 use super::store::{Part, Trees, hash};
@@ -37,23 +37,22 @@ impl<'a> Changes<'a> {
 
     /// Folds one record. A record that does not fit what came before it (about an id that nobody opened, say)
     /// changes nothing: the ledger is the truth, and the index must not stop at it.
-    pub(super) fn fold(&mut self, time_us: i64, record: &Record) -> Result<(), IndexError> {
-        let told = || Told {
-            time_us,
-            record: record.clone(),
-        };
-        match record {
+    pub(super) fn fold(&mut self, time_us: i64, record: Record) -> Result<(), IndexError> {
+        let told = Told { time_us, record };
+        match &told.record {
             Record::Intent(intent) => {
-                self.opened.insert(intent.id.clone(), told());
+                self.opened.insert(intent.id.clone(), told);
             }
             Record::Observed(intent) => {
-                let story = vec![told()];
-                self.replace(&Entry::new(intent, None, false, time_us), &story)?;
+                let entry = Entry::new(intent, None, false, time_us);
+                self.replace(&entry, &[told])?;
             }
             Record::Filed { id, to } | Record::Quarantined { id, to } => {
-                if let Some((began, intent)) = self.take_open(id)? {
-                    let entry = Entry::new(&intent, to.as_ref(), true, time_us);
-                    self.replace(&entry, &[began, told()])?;
+                if let Some(began) = self.take_open(id)?
+                    && let Record::Intent(intent) = &began.record
+                {
+                    let entry = Entry::new(intent, to.as_ref(), true, time_us);
+                    self.replace(&entry, &[began, told])?;
                 }
             }
             Record::Abandoned { id, .. } => {
@@ -70,33 +69,26 @@ impl<'a> Changes<'a> {
                     fingerprint: *fingerprint,
                     ..Entry::adopted(id, at, digest, time_us)
                 };
-                self.replace(&entry.with_instance(instance.as_deref()), &[told()])?;
-            }
-            Record::Released { id, .. } => {
-                self.amend(id, told(), |entry| entry.state = State::Released)?;
-            }
-            Record::Undone { id, .. } => {
-                self.amend(id, told(), |entry| entry.state = State::Undone)?;
+                let entry = entry.with_instance(instance.as_deref());
+                self.replace(&entry, &[told])?;
             }
             // Missing also ends an intent of which neither source nor target could be found after a crash.
             Record::Missing { id } => match self.take_open(id)? {
-                Some((began, intent)) => {
-                    let mut entry = Entry::new(&intent, None, true, time_us);
-                    entry.state = State::Missing;
-                    self.replace(&entry, &[began, told()])?;
+                Some(began) => {
+                    if let Record::Intent(intent) = &began.record {
+                        let mut entry = Entry::new(intent, None, true, time_us);
+                        entry.state = State::Missing;
+                        self.replace(&entry, &[began, told])?;
+                    }
                 }
-                None => self.amend(id, told(), |entry| entry.state = State::Missing)?,
+                None => self.amend(told)?,
             },
-            Record::Moved { id, to } => self.amend(id, told(), |entry| entry.move_to(to))?,
-            Record::Label(label) => {
-                self.amend(&label.id, told(), |entry| entry.labelled(time_us, label))?;
-            }
-            Record::Judged { id, accepted, by } => {
-                self.amend(id, told(), |entry| entry.judged(time_us, *accepted, *by))?;
-            }
-            Record::LetGo { id, .. } => {
-                self.amend(id, told(), |entry| entry.state = State::LetGo)?;
-            }
+            Record::Released { .. }
+            | Record::Undone { .. }
+            | Record::Moved { .. }
+            | Record::Label(_)
+            | Record::Judged { .. }
+            | Record::LetGo { .. } => self.amend(told)?,
             Record::Library { .. }
             | Record::Promoted { .. }
             | Record::Checkpoint { .. }
@@ -151,7 +143,8 @@ impl<'a> Changes<'a> {
         }
     }
 
-    fn take_open(&mut self, id: &RecordId) -> Result<Option<(Told, Box<Intent>)>, IndexError> {
+    /// The intent of an id, which is closed now.
+    fn take_open(&mut self, id: &RecordId) -> Result<Option<Told>, IndexError> {
         let told = match self.opened.remove(id) {
             Some(told) => told,
             None => match self.get::<Told>(Part::Open, id.0.as_bytes())? {
@@ -162,29 +155,32 @@ impl<'a> Changes<'a> {
         // An earlier group may have opened it, too.
         self.writes
             .insert((Part::Open, id.0.as_bytes().to_vec()), None);
-        Ok(match &told.record {
-            Record::Intent(intent) => {
-                let intent = intent.clone();
-                Some((told, intent))
-            }
-            _ => None,
-        })
+        Ok(matches!(told.record, Record::Intent(_)).then_some(told))
     }
 
     /// Changes an entry and adds to its story; an id that is not known changes nothing.
-    fn amend(
-        &mut self,
-        id: &RecordId,
-        told: Told,
-        change: impl FnOnce(&mut Entry),
-    ) -> Result<(), IndexError> {
-        let Some(mut entry) = self.get::<Entry>(Part::Entries, id.0.as_bytes())? else {
+    fn amend(&mut self, told: Told) -> Result<(), IndexError> {
+        let time_us = told.time_us;
+        let (id, change): (_, &dyn Fn(&mut Entry)) = match &told.record {
+            Record::Missing { id } => (id, &|entry| entry.state = State::Missing),
+            Record::Released { id, .. } => (id, &|entry| entry.state = State::Released),
+            Record::Undone { id, .. } => (id, &|entry| entry.state = State::Undone),
+            Record::LetGo { id, .. } => (id, &|entry| entry.state = State::LetGo),
+            Record::Moved { id, to } => (id, &|entry| entry.move_to(to)),
+            Record::Label(label) => (&label.id, &|entry| entry.labelled(time_us, label)),
+            Record::Judged { id, accepted, by } => {
+                (id, &|entry| entry.judged(time_us, *accepted, *by))
+            }
+            _ => return Ok(()),
+        };
+        let key = id.0.as_bytes().to_vec();
+        let Some(mut entry) = self.get::<Entry>(Part::Entries, &key)? else {
             return Ok(());
         };
-        let mut history = self
-            .get::<Vec<Told>>(Part::Stories, id.0.as_bytes())?
-            .unwrap_or_default();
         change(&mut entry);
+        let mut history = self
+            .get::<Vec<Told>>(Part::Stories, &key)?
+            .unwrap_or_default();
         history.push(told);
         self.replace(&entry, &history)
     }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use super::fold::Changes;
 use super::store::{OpenFault, Trees};
@@ -13,6 +14,9 @@ use super::{IndexError, REBUILD_BATCH, Result};
 use crate::filing::record::{Position, Record};
 
 const CURRENT: &str = "current";
+
+/// What reading a ledger gives: where the record ends, when it was written, microseconds since the Unix epoch, and what it is.
+pub(super) type Line<E> = std::result::Result<(Position, i64, Record), E>;
 
 /// The generation that counts; the inner error says why there is none that could be believed.
 pub(super) fn current(dir: &Path) -> Result<std::result::Result<PathBuf, String>> {
@@ -73,11 +77,11 @@ pub(super) fn remove_others(dir: &Path, keep: &Path) -> Result<()> {
 /// Folds the whole ledger into a new generation and waits until it is on the disk.
 pub(super) fn build<E>(
     dir: &Path,
-    ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+    ledger: impl IntoIterator<Item = Line<E>, IntoIter: Send>,
     mut progress: impl FnMut(u64),
 ) -> Result<Trees>
 where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
     super::create(dir)?;
     let trees = Trees::open(dir).map_err(|fault| match fault {
@@ -91,32 +95,42 @@ where
     Ok(trees)
 }
 
+/// The ledger is read on a thread of its own, one or two groups ahead.
 fn fold_all<E>(
     trees: &Trees,
-    ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+    ledger: impl IntoIterator<Item = Line<E>, IntoIter: Send>,
     progress: &mut impl FnMut(u64),
 ) -> Result<()>
 where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    let mut changes = Changes::new(trees);
-    let mut folded = 0u64;
-    for record in ledger {
-        let (position, time_us, record) = record.map_err(IndexError::ledger)?;
-        changes.fold(time_us, &record)?;
-        changes.reached(&position)?;
-        folded += 1;
-        if folded.is_multiple_of(REBUILD_BATCH as u64) {
+    let mut ledger = ledger.into_iter();
+    let mut folded = 0;
+    std::thread::scope(|scope| {
+        let (sender, groups) = sync_channel(2);
+        scope.spawn(move || {
+            loop {
+                let group: Vec<Line<E>> = ledger.by_ref().take(REBUILD_BATCH).collect();
+                // Whoever waits for no more has failed, and says so.
+                if group.is_empty() || sender.send(group).is_err() {
+                    return;
+                }
+            }
+        });
+        for group in groups {
+            let mut changes = Changes::new(trees);
+            folded += group.len() as u64;
+            for line in group {
+                let (position, time_us, record) = line.map_err(IndexError::ledger)?;
+                changes.fold(time_us, record)?;
+                changes.reached(&position)?;
+            }
             changes.seal()?;
-            trees.batch(&changes)?;
-            changes = Changes::new(trees);
+            trees.write(&changes)?;
             progress(folded);
         }
-    }
-    changes.seal()?;
-    trees.batch(&changes)?;
-    progress(folded);
-    Ok(())
+        Ok(())
+    })
 }
 
 fn all(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {

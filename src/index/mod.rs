@@ -171,11 +171,11 @@ impl Index {
     /// `progress` is told how many records have been folded.
     pub fn rebuild<E>(
         dir: &Path,
-        ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+        ledger: impl IntoIterator<Item = generation::Line<E>, IntoIter: Send>,
         progress: impl FnMut(u64),
     ) -> Result<Self>
     where
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         let lock = lock(dir)?;
         create(dir)?;
@@ -189,11 +189,11 @@ impl Index {
     /// The same for an index that is open: readers see the old one until the new one is complete, writers wait.
     pub fn reindex<E>(
         &self,
-        ledger: impl IntoIterator<Item = std::result::Result<(Position, i64, Record), E>>,
+        ledger: impl IntoIterator<Item = generation::Line<E>, IntoIter: Send>,
         progress: impl FnMut(u64),
     ) -> Result<()>
     where
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         let _writing = self.write_lock();
         let next = generation::next(&self.dir)?;
@@ -232,7 +232,7 @@ impl Index {
         };
         let mut changes = Changes::new(&trees);
         for (position, time_us, record) in group.iter().filter(|(position, ..)| new(position)) {
-            changes.fold(*time_us, record)?;
+            changes.fold(*time_us, record.clone())?;
             changes.reached(position)?;
         }
         if changes.writes.is_empty() {

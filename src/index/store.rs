@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
-use sled::{Batch, Db, Tree};
+use sled::{Db, Tree};
 
 use super::fold::Changes;
 use super::{IndexError, entry, untouched};
@@ -20,6 +20,9 @@ const CACHE: u64 = 8 << 20;
 /// How often sled hands what is new to the kernel, milliseconds. Its threads wake up for that also when nothing is new, twice a
 /// second unless told otherwise; what a kill takes with it is folded from the ledger again.
 const FLUSH_EVERY_MS: u64 = 5_000;
+
+/// More threads than that only get in each other's way.
+const MOST_WRITERS: usize = 4;
 
 /// The trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,19 +182,31 @@ impl Trees {
         }
     }
 
-    /// Writes a group, tree by tree: for an index that nobody uses before it is complete.
-    pub(super) fn batch(&self, changes: &Changes<'_>) -> Result<(), IndexError> {
-        let mut batches: Vec<Batch> = Part::ALL.iter().map(|_| Batch::default()).collect();
-        for ((part, key), value) in &changes.writes {
-            match value {
-                Some(value) => batches[*part as usize].insert(key.as_slice(), value.as_slice()),
-                None => batches[*part as usize].remove(key.as_slice()),
-            }
-        }
-        for (tree, batch) in self.parts.iter().zip(batches) {
-            tree.apply_batch(batch)?;
-        }
-        Ok(())
+    /// Writes a group key by key, on all cores: for an index that nobody uses before it is complete. (A batch is all or
+    /// nothing, and for that sled lets one thread write at a time.)
+    pub(super) fn write(&self, changes: &Changes<'_>) -> Result<(), IndexError> {
+        let writes: Vec<_> = changes.writes.iter().collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = writes.len().div_ceil(cores.min(MOST_WRITERS)).max(1);
+        std::thread::scope(|scope| {
+            let write = |writes: &[(&(Part, Vec<u8>), &Option<Vec<u8>>)]| {
+                for ((part, key), value) in writes {
+                    match value {
+                        Some(value) => self.tree(*part).insert(key, value.as_slice())?,
+                        None => self.tree(*part).remove(key)?,
+                    };
+                }
+                Ok::<(), IndexError>(())
+            };
+            let writers: Vec<_> = writes
+                .chunks(share)
+                .map(|writes| scope.spawn(move || write(writes)))
+                .collect();
+            writers.into_iter().try_for_each(|writer| {
+                let done = writer.join();
+                done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })
     }
 
     /// The checksum as it was when the last changes were written.
