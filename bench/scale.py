@@ -99,10 +99,10 @@ def long_records():
             shell(example("long_ledger"), site.state, str(count))
             half = (time.time_ns() // 1000 - first) // 2
             ledger = size_of(os.path.join(site.state, "ledger"))
-            before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-            # It says, rightly, that none of these files is there; what counts is the index.
-            subprocess.run([PROGRAM, "reindex", "--config", site.config], capture_output=True)
-            rebuild = time.perf_counter() - began
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            # It says, rightly, that none of these files is there; what counts is the index. (The CPU-seconds are of both.)
+            said = subprocess.run([PROGRAM, "reindex", "--json", "--config", site.config], capture_output=True)
+            rebuild = json.loads(said.stdout)["seconds"]
             cpu = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before.ru_utime
             index = sum(size_of(entry.path) for entry in os.scandir(site.state) if entry.name.startswith("index") and entry.is_dir())
             began = time.perf_counter()

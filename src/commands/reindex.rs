@@ -1,6 +1,7 @@
 //! `radsort reindex`: deletes the index and builds it again from the ledger.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
@@ -24,7 +25,7 @@ Examples:
 
 Exit status: 0 when the index has been built and a person need look at nothing, 1 otherwise (see `radsort verify`).")]
 pub struct ReindexArgs {
-    /// As one JSON object: records, and differences from the folders by kind.
+    /// As one JSON object: records, the seconds that building took, and differences from the folders by kind.
     #[arg(long)]
     pub json: bool,
     /// Which configuration.
@@ -36,18 +37,20 @@ pub struct ReindexArgs {
 pub fn run(args: &ReindexArgs) -> anyhow::Result<ExitCode> {
     let settings = args.config.load()?;
     let bar = access::spinner("folding records");
-    let (records, summary) = match Client::connect(&settings.control.socket)? {
+    let (Built { records, took }, summary) = match Client::connect(&settings.control.socket)? {
         Some(mut client) => through_daemon(&mut client, &bar)?,
         None => directly(&settings, &bar)?,
     };
     bar.finish_and_clear();
+    let seconds = took.as_secs_f64();
     if args.json {
+        let differences = &summary.differences;
         println!(
             "{}",
-            serde_json::json!({ "records": records, "differences": summary.differences })
+            serde_json::json!({ "records": records, "seconds": seconds, "differences": differences })
         );
     } else {
-        println!("the index has been built from {records} records");
+        println!("the index has been built from {records} records in {seconds:.1} s");
         verify::print_summary(&summary);
     }
     Ok(if summary.is_bad() {
@@ -57,7 +60,14 @@ pub fn run(args: &ReindexArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn through_daemon(client: &mut Client, bar: &ProgressBar) -> anyhow::Result<(u64, Summary)> {
+/// An index that has been built.
+struct Built {
+    records: u64,
+    took: Duration,
+}
+
+fn through_daemon(client: &mut Client, bar: &ProgressBar) -> anyhow::Result<(Built, Summary)> {
+    let began = Instant::now();
     let mut records = 0;
     for reply in client.request(&Request::Reindex {})? {
         match reply? {
@@ -66,20 +76,23 @@ fn through_daemon(client: &mut Client, bar: &ProgressBar) -> anyhow::Result<(u64
             _ => {}
         }
     }
+    let took = began.elapsed();
     let mut summary = Summary::default();
     for reply in client.request(&Request::Verify { digests: false })? {
         if let Reply::Verified(verified) = reply? {
             summary = verified;
         }
     }
-    Ok((records, summary))
+    Ok((Built { records, took }, summary))
 }
 
-fn directly(settings: &Settings, bar: &ProgressBar) -> anyhow::Result<(u64, Summary)> {
+fn directly(settings: &Settings, bar: &ProgressBar) -> anyhow::Result<(Built, Summary)> {
     access::become_owner_of(&settings.state)?;
+    let began = Instant::now();
     let (index, records) = Index::start_anew(&settings.state, |folded| bar.set_position(folded))?;
+    let took = began.elapsed();
     let roots = access::destinations(settings);
     let summary = verify_rebuilt(&index, &roots)?;
     index.close()?;
-    Ok((records, summary))
+    Ok((Built { records, took }, summary))
 }
