@@ -61,7 +61,7 @@ rm -rf "$tree"
 mkdir -p "$tree/usr/bin" "$tree/usr/lib/radsort" "$tree/usr/share/radsort/models" "$tree/usr/share/doc/radsort"
 cp "$program" "$tree/usr/bin/radsort"
 strip --strip-unneeded "$tree/usr/bin/radsort"
-cp -r packaging/etc packaging/usr "$tree/"
+cp -r packaging/usr "$tree/"
 # What people may have forgotten to make anew is made anew; `make test` complains about it.
 "$program" packaging-files --out "$tree" >/dev/null
 find "$tree/usr/share/man" -type f -exec gzip -9n {} +

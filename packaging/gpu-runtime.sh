@@ -5,6 +5,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 wheels=${1:-} out=${2:-}
+out=${out%/}
 list=${GPU_RUNTIME_SHA256:-$here/gpu-runtime.sha256}
 if [ ! -d "$wheels" ] || [ -z "$out" ]; then
     echo "usage: gpu-runtime.sh DIR-OF-WHEELS OUT   (make gpu-runtime WHEELS=DIR OUT=DIR)" >&2

@@ -112,9 +112,10 @@ impl Answers {
         };
         let why = why.or(in_the_way).or(polling.clone().flatten());
         // While intake is paused, what is held waits for that, and not for permission.
-        let (waiting, cannot_take) = match state {
-            WatchState::Held => (now.under_way + now.held, 0),
-            _ => (now.under_way, now.held),
+        let cannot_take = if state == WatchState::Held {
+            0
+        } else {
+            now.held
         };
         WatchStatus {
             name: now.name,
@@ -128,7 +129,7 @@ impl Answers {
             },
             state,
             why,
-            waiting: waiting as u64,
+            waiting: (now.under_way + now.held) as u64,
             in_flight: now.in_flight as u64,
             oldest_waiting_us: now.oldest_us,
             cannot_take: cannot_take as u64,
@@ -162,8 +163,8 @@ fn in_the_way(now: &watch::WatchStatus) -> Option<String> {
 fn hold(watch: &mut WatchStatus, why: &str) {
     watch.state = WatchState::Held;
     watch.why = Some(why.to_owned());
-    // It waits for that, and not for permission.
-    watch.waiting += std::mem::take(&mut watch.cannot_take);
+    // What waits, waits for that, and not for permission.
+    watch.cannot_take = 0;
 }
 
 impl Answers {

@@ -267,6 +267,9 @@ fn ending_of(error: &io::Error) -> Ending {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ending::Gone,
         io::ErrorKind::PermissionDenied => Ending::CannotTake("no permission to read it".into()),
         io::ErrorKind::InvalidInput => Ending::CannotTake(error.to_string()),
+        io::ErrorKind::WouldBlock => {
+            Ending::CannotTake("another program holds it (a lease)".into())
+        }
         _ => Ending::CannotTake(format!("it cannot be read: {error}")),
     }
 }

@@ -11,8 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::Action;
+use crate::domain::placement::RootId;
 use crate::engine::Engine;
 use crate::filing::record::Fate;
+use crate::filing::request::HoldReason;
 use crate::ingest::{Drop, Ending, Told, ingest};
 use crate::metrics::{Metrics, Retry};
 use crate::telemetry::Event;
@@ -140,13 +142,11 @@ impl Intake {
             }
             Ending::CannotTake(why) => {
                 engine.metrics().retried(watch, Retry::CannotTake);
-                // The source path may hold a name: it stands in `status`' counts and the debug log only as a count.
-                if settled.refused.as_ref() == Some(why) {
-                    tracing::debug!(watch, "a file still cannot be taken: {why}");
-                } else {
-                    tracing::warn!(event = %Event::CannotTake, watch, reason = "cannot-take", "a file cannot be taken: {why}");
-                }
-                engine.note_error(&format!("{watch}: a file cannot be taken: {why}"));
+                self.refused(&settled, why);
+            }
+            Ending::Held(reason) if self.concerns_few(reason).await => {
+                engine.metrics().retried(watch, Retry::CannotTake);
+                self.refused(&settled, &reason.to_string());
             }
             Ending::Held(reason) => {
                 engine.metrics().retried(watch, Retry::Held);
@@ -169,6 +169,30 @@ impl Intake {
         }
     }
 
+    /// Tells of a file that cannot be taken: once, until it can, or until something about it changes. The source path may
+    /// hold a name: it stands in `status`' counts and in the log only as a count.
+    fn refused(&self, settled: &Settled, why: &str) {
+        let watch = self.drop.settings.name.as_str();
+        if settled.refused.as_deref() == Some(why) {
+            tracing::debug!(watch, "a file still cannot be taken: {why}");
+        } else {
+            tracing::warn!(event = %Event::CannotTake, watch, reason = "cannot-take", "a file cannot be taken: {why}");
+        }
+        self.engine
+            .note_error(&format!("{watch}: a file cannot be taken: {why}"));
+    }
+
+    /// Whether most files can be filed all the same: the library is there, and only the quarantine's or the duplicates' own
+    /// disk is full, or read-only.
+    async fn concerns_few(&self, reason: &HoldReason) -> bool {
+        if !matches!(reason.root(), Some(RootId::Quarantine | RootId::Duplicates)) {
+            return false;
+        }
+        let destinations = Arc::clone(self.engine.state.filer.destinations());
+        let open = tokio::task::spawn_blocking(move || destinations.current().is_ok());
+        open.await.unwrap_or(false)
+    }
+
     /// Stops giving files out for a while, then tries again: with one trouble at a time, the next file shows whether it
     /// is over. Said once, however often it is tried.
     fn pause(&self, reason: &str, why: String) {
@@ -187,6 +211,7 @@ impl Intake {
     }
 
     fn goes_on(&self) {
+        self.watcher.goes_on();
         if self.trouble.ends() {
             let watch = self.drop.settings.name.as_str();
             tracing::info!(event = %Event::IntakeResumed, watch, "{watch}: intake goes on");

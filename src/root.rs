@@ -38,6 +38,9 @@ pub struct Root {
 /// So many directories are remembered as being on disk; beyond that some are synced once more.
 const REMEMBERED: usize = 10_000;
 
+/// How often an open is tried that the kernel asks to try again.
+const MOST_TRIES: u32 = 64;
+
 /// One name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -132,18 +135,21 @@ impl Root {
             .is_ok_and(|stat| stat.st_dev == self.device && stat.st_ino == self.inode)
     }
 
-    /// Opens something below the root with the given flags (`CLOEXEC` and `NOFOLLOW` are added).
+    /// Opens something below the root with the given flags (`CLOEXEC` and `NOFOLLOW` are added). `WouldBlock`: somebody holds
+    /// a lease on it (fcntl(2)), and with `NONBLOCK` it is not waited for.
     pub fn open_at(&self, path: &RelPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        // A rename elsewhere in the tree disturbed the walk: openat2(2) says to try again. A lease says the same.
+        let mut tries = 0;
         loop {
             match rustix::fs::openat2(&self.dir, path.as_bytes(), flags, mode, resolve) {
                 Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
                     return self.walk(path, flags, mode);
                 }
-                // A rename elsewhere in the tree disturbed the walk: openat2(2) says to try again.
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) if tries < MOST_TRIES => tries += 1,
+                Err(rustix::io::Errno::INTR) => {}
                 other => return Ok(other?),
             }
         }

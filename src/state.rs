@@ -3,6 +3,7 @@
 //! Everything that changes what is on record goes through here, with a daemon or without.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,16 @@ const SHARE_ANSWERS: Duration = Duration::from_secs(5);
 const LEDGER_GONE: &str = "the ledger is gone: a new one was begun, and nothing is on record of what was filed before; stop \
     radsort and restore the state directory from a backup if that was not meant";
 
+/// What is said when nothing is on record, and files lie in the library.
+const NOTHING_ON_RECORD: &str = "a new ledger and a new key were begun, though files lie in the library: if radsort has filed \
+    them, the state directory is not mounted, or was lost. Stop radsort, and mount it, or restore it from a backup; if a new \
+    site begins with these files, all is well";
+
+/// What is said when the index knew more than the ledger.
+const OLDER_LEDGER: &str = "the ledger is an older copy, or another one: what was recorded since is not on record any more. \
+    `radsort verify` lists the files that lie in the library without a record (docs/operate.md, an older ledger beside a \
+    newer library)";
+
 /// The state of one installation. Its directory's lock is held: there is one of these at a time.
 pub struct State {
     /// Where it lies.
@@ -47,8 +58,8 @@ pub struct State {
     pub roots: Roots,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// The ledger is empty although there was one.
-    lost: bool,
+    /// What is wrong with the ledger that was found.
+    alarms: Vec<&'static str>,
     /// The drop directories that are configured.
     tended: Vec<(String, PathBuf)>,
 }
@@ -62,6 +73,9 @@ impl State {
             .with_context(|| format!("the state directory {}", dir.display()))?;
         keep_private();
         progress("reading the ledger");
+        if let Some(path) = unusable(dir) {
+            return Err(NotOurs { path }.into());
+        }
         let opened = replay::open(dir)?;
         if let Some(torn) = &opened.report.torn {
             tracing::warn!(
@@ -76,13 +90,18 @@ impl State {
             progress(&format!("indexing: {records} records"));
         })?;
         let mut had_records = checkpoint::exists(dir);
+        let mut alarms = Vec::new();
         if let Start::Rebuilt {
             why,
             records,
             had_records: in_index,
+            other_ledger,
         } = start
         {
             had_records |= in_index;
+            if other_ledger && records > 0 {
+                alarms.push(OLDER_LEDGER);
+            }
             if records > 0 {
                 tracing::warn!(
                     event = %Event::IndexRebuilt,
@@ -91,9 +110,13 @@ impl State {
             }
         }
         // A key alone is no sign: a first start that fails leaves one.
-        let lost = opened.report.new && had_records;
-        if lost {
-            tracing::error!(event = %Event::LedgerGone, "{LEDGER_GONE}");
+        if opened.report.new && had_records {
+            alarms.push(LEDGER_GONE);
+        } else if opened.report.new && holds_files(&settings.library.path) {
+            alarms.push(NOTHING_ON_RECORD);
+        }
+        for alarm in &alarms {
+            tracing::error!(event = %Event::LedgerGone, "{alarm}");
         }
         let index = Arc::new(index);
         let destinations = Arc::new(Destinations::new(
@@ -123,7 +146,7 @@ impl State {
             secrets,
             roots,
             metrics,
-            lost,
+            alarms,
             tended: settings
                 .watches
                 .iter()
@@ -135,10 +158,7 @@ impl State {
     /// Finishes or undoes what an earlier run left open, in every drop directory that is there, and sweeps up
     /// unfinished copies. To be called once, before files are taken. Gives what a person should know.
     pub async fn recover(&self) -> anyhow::Result<Vec<String>> {
-        let mut alarms = Vec::new();
-        if self.lost {
-            alarms.push(LEDGER_GONE.to_owned());
-        }
+        let mut alarms: Vec<String> = self.alarms.iter().copied().map(str::to_owned).collect();
         for (name, path) in self.roots.all() {
             let report = self.recover_share(&name, path).await?;
             alarms.extend(report.alarm(&name));
@@ -234,6 +254,52 @@ impl State {
     }
 }
 
+/// Whether somebody's files lie in a library: anything but its marker, and what radsort itself makes at its start.
+fn holds_files(library: &Path) -> bool {
+    let entries = std::fs::read_dir(library).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    // The quarantine and the duplicates, where they usually lie.
+    let is_ours = |name: &OsStr| name == "_quarantine" || name == "_duplicates";
+    names.any(|name| !name.as_encoded_bytes().starts_with(b".") && !is_ours(&name))
+}
+
+/// Something in the state directory is closed to this user: root has made it, as a rule. Trying again changes nothing.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} may not be read or written by this user: root has made it, perhaps. What is in the state directory must belong to \
+     the service's user: `radsort setup` says by which command", .path.display()
+)]
+pub struct NotOurs {
+    path: PathBuf,
+}
+
+/// The first of what the service needs in a state directory that this user may not read and write.
+pub fn unusable(state: &Path) -> Option<PathBuf> {
+    use rustix::fs::{Access, AtFlags, CWD};
+    let closed = |path: &Path| {
+        let wanted = Access::READ_OK | Access::WRITE_OK;
+        let may = rustix::fs::accessat(CWD, path, wanted, AtFlags::EACCESS);
+        may == Err(rustix::io::Errno::ACCESS)
+    };
+    let mut folders = vec![state.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let path = entry.path();
+            if closed(&path) {
+                return Some(path);
+            }
+            // What trainings and audits leave can be much, and is looked at when it is needed.
+            let is_needed =
+                folder != state || matches!(entry.file_name().to_str(), Some("ledger" | "index"));
+            if is_needed && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            }
+        }
+    }
+    None
+}
+
 /// What this process makes from here on is for its user alone (sled has its own idea of permissions); what others are to
 /// read gets its mode set, whatever the umask.
 pub fn keep_private() {
@@ -266,11 +332,22 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Reads the list, if there is one.
+    /// Reads the list, if there is one. One that cannot be understood is put aside: it spares work, and is made anew.
     pub fn open(state: &Path) -> io::Result<Self> {
         let file = state.join("roots.json");
         let known = match std::fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(known) => known,
+                Err(error) => {
+                    let aside = file.with_extension("broken");
+                    std::fs::rename(&file, &aside)?;
+                    let (file, aside) = (file.display(), aside.display());
+                    tracing::warn!(
+                        "{file} is no list of radsort ({error}); it was put aside as {aside}"
+                    );
+                    BTreeMap::new()
+                }
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error),
         };

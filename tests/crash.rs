@@ -288,6 +288,10 @@ fn an_index_that_was_deleted_or_damaged_is_built_again_and_answers_the_same() {
     fs::remove_dir_all(&index).unwrap();
     assert_eq!(site.records(), before);
 
+    fs::remove_dir_all(&index).unwrap();
+    fs::write(&index, "no directory at all").unwrap();
+    assert_eq!(site.records(), before);
+
     for file in common::files(&index) {
         fs::write(file, "garbage, and not what sled wrote").unwrap();
     }
@@ -326,4 +330,57 @@ fn a_ledger_that_is_removed_under_the_running_service_stops_it_and_is_told() {
     let mut expected = [common::digest(&one), common::digest(&two)];
     expected.sort();
     assert_eq!(site.digests(), expected);
+}
+
+#[test]
+fn a_state_that_is_not_there_while_files_lie_in_the_library_is_told() {
+    let site = Site::new();
+    let mut daemon = site.start();
+    site.put("1.dcm", &Mould::new(24).bytes(&uid(1)));
+    daemon.wait_total(1);
+    daemon.stop();
+    let earlier = site.state.with_extension("earlier");
+    fs::rename(&site.state, &earlier).unwrap();
+    let mut daemon = site.start();
+    daemon.wait_until("it is told", |status| {
+        status["errors"].to_string().contains("a new ledger")
+    });
+    daemon.wait_logged("ledger-gone");
+    daemon.stop();
+    fs::remove_dir_all(&site.state).unwrap();
+    fs::rename(&earlier, &site.state).unwrap();
+    let mut daemon = site.start();
+    assert_eq!(daemon.status()["errors"], serde_json::json!([]));
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn an_older_copy_of_the_ledger_is_told() {
+    let site = Site::new();
+    let mut daemon = site.start();
+    site.put("1.dcm", &Mould::new(25).bytes(&uid(1)));
+    daemon.wait_total(1);
+    daemon.stop();
+    let (ledger, copy) = (site.state.join("ledger"), site.dir.path().join("copy"));
+    copy_folder(&ledger, &copy);
+    let mut daemon = site.start();
+    site.put("2.dcm", &Mould::new(25).bytes(&uid(2)));
+    daemon.wait_total(2);
+    daemon.stop();
+    fs::remove_dir_all(&ledger).unwrap();
+    copy_folder(&copy, &ledger);
+    let mut daemon = site.start();
+    daemon.wait_until("it is told", |status| {
+        status["errors"].to_string().contains("an older copy")
+    });
+    daemon.wait_total(1);
+    daemon.stop();
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in common::files(from) {
+        fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
 }

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Mould, RADSORT, Site, put, uid};
@@ -275,6 +275,64 @@ fn a_directory_swapped_for_a_link_leads_nowhere() {
     let mut expected: Vec<String> = inside.iter().map(|bytes| common::digest(bytes)).collect();
     expected.sort();
     assert_eq!(site.digests(), expected);
+    site.assert_verified();
+}
+
+/// Somebody who holds write leases (fcntl(2)) on files of his own, and takes each again that the kernel breaks.
+const LEASES: &str = "\
+import fcntl, os, signal, sys, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+files = [os.open(path, os.O_WRONLY) for path in sys.argv[1:]]
+for file in files:
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+while True:
+    for file in files:
+        try:
+            if fcntl.fcntl(file, fcntl.F_GETLEASE) != fcntl.F_WRLCK:
+                fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError:
+            pass
+    time.sleep(0.01)
+";
+
+#[test]
+fn leases_on_files_keep_nobody_elses_file_from_being_filed() {
+    let site = Site::new();
+    let mould = Mould::new(66);
+    let mine: Vec<_> = (0..8)
+        .map(|n| {
+            let path = site.drop.join(format!("leased-{n}.dcm"));
+            fs::write(&path, mould.bytes(&uid(100 + n))).unwrap();
+            path
+        })
+        .collect();
+    let holder = Command::new("python3")
+        .args(["-c", LEASES])
+        .args(&mine)
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut holder) = holder else {
+        return eprintln!("SKIPPED: there is no python3");
+    };
+    let mut said = String::new();
+    let mut lines = BufReader::new(holder.stdout.take().unwrap());
+    lines.read_line(&mut said).unwrap();
+    assert_eq!(said, "held\n");
+    let mut daemon = site.start();
+    for n in 0..8 {
+        site.put(&format!("{n}.dcm"), &mould.bytes(&uid(n)));
+    }
+    daemon.wait_total(8);
+    let status = daemon.wait_until("the leases are told", |status| {
+        let why = status["watches"][0]["why"].as_str();
+        why.is_some_and(|why| why.contains("a lease"))
+    });
+    assert_eq!(status["watches"][0]["state"], "online");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    daemon.wait_total(16);
+    daemon.stop();
     site.assert_verified();
 }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::setup::advice::in_shell;
+use super::setup::unit::Unit;
 use crate::config::Settings;
 use crate::control::client::Client;
 use crate::control::protocol::{Reply, Request};
@@ -158,6 +160,41 @@ pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
             owner.uid()
         )
     })
+}
+
+/// Root would run the service on another user's state.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} belongs to another user (id {owner}), and what root makes there keeps the service from starting. Start the service: \
+     `{start}`; or run this as that user: `setpriv --reuid {owner} --init-groups radsort run …`", state.display()
+)]
+pub struct StateOfAnother {
+    state: PathBuf,
+    owner: u32,
+    start: String,
+}
+
+/// Refuses to run the service as root where it has run as another user.
+pub fn refuse_as_root(settings: &Settings) -> Result<(), StateOfAnother> {
+    use std::os::unix::fs::MetadataExt;
+    let state = &settings.state;
+    let owner = std::fs::metadata(state).map_or(0, |metadata| metadata.uid());
+    if owner == 0 || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(StateOfAnother {
+        state: state.clone(),
+        owner,
+        start: starting(&settings.source),
+    })
+}
+
+/// The command that starts the service with this configuration.
+pub fn starting(config: &Path) -> String {
+    match Unit::of(config, None) {
+        Some(unit) => format!("systemctl start {}", unit.service()),
+        None => format!("radsort run --config {}", in_shell(config)),
+    }
 }
 
 /// Every root with its path: where files can lie, and where they came from.

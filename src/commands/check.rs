@@ -17,6 +17,7 @@ mod neighbours;
 mod programs;
 mod service;
 mod shares;
+mod state;
 
 use std::fs::File;
 use std::io;
@@ -82,10 +83,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 shares::check_drop(watch, &tree, &mut findings);
                 neighbours::check(watch, &settings.source, &mut findings);
             }
+            neighbours::check_sites(&settings, &mut findings);
             drops::check_inotify(&settings, &mut findings);
             disks::check_destinations(&settings, &mut findings);
             shares::check_library(&settings.library, &mut findings);
-            disks::check_state(&settings, running, &mut findings);
+            state::check(&settings, running, &mut findings);
             service::check_log(&settings, &mut findings);
             metrics::check_textfile(&settings, &mut findings);
             metrics::check_listen(&settings, drop_in.as_ref(), &mut findings);

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::access::StateOfAnother;
 use super::setup::unit::Mounts;
 use crate::config::ConfigError;
 use crate::control::ControlError;
@@ -13,10 +14,13 @@ use crate::filing::secrets::SecretsError;
 use crate::model::runtime::RuntimeError;
 use crate::model::store::StoreError;
 use crate::model::{BundleError, ModelError};
+use crate::state::NotOurs;
 
 /// Whether trying again changes nothing, until a person has changed the configuration, or what it names.
 pub fn is_for_a_person(cause: &(dyn Error + 'static)) -> bool {
     cause.is::<ConfigError>()
+        || cause.is::<NotOurs>()
+        || cause.is::<StateOfAnother>()
         || matches!(
             cause.downcast_ref(),
             Some(LedgerError::Newer { .. } | LedgerError::Corrupt { .. })

@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn generated() -> anyhow::Result<Vec<(PathBuf, String)>> {
     let mut files = vec![
         (
-            "etc/radsort/radsort.toml".into(),
+            "usr/share/radsort/radsort.toml".into(),
             packaged_configuration(CONFIGURATION)?,
         ),
         (

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::access::ConfigArg;
+use super::access::{self, ConfigArg};
 use crate::config::Settings;
 use crate::sys::heap;
 use crate::telemetry::Event;
@@ -47,6 +47,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+    access::refuse_as_root(&settings)?;
     heap::share_between_threads();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -7,6 +7,7 @@ pub(super) mod account;
 pub(super) mod advice;
 pub(super) mod directories;
 pub(super) mod grants;
+pub mod sites;
 mod textfile;
 pub(super) mod unit;
 
@@ -90,6 +91,14 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
     match &account {
         Ok(account) => {
             configuration(&settings, account, &mut report);
+            for shared in sites::shared_here(&settings) {
+                report.add(Step {
+                    state: State::ToDo,
+                    what: "several sites".into(),
+                    message: format!("{}. {}", shared.message(), shared.advice()),
+                    commands: Vec::new(),
+                });
+            }
             let mut directories = Directories {
                 settings: &settings,
                 account,

@@ -58,8 +58,9 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
             println!("null");
         }
         eprintln!(
-            "no daemon answers at {}: start it with `radsort run`",
-            socket.display()
+            "no daemon answers at {}: start it with `{}`",
+            socket.display(),
+            access::starting(&args.config.path())
         );
         return Ok(ExitCode::from(3));
     };

@@ -8,9 +8,10 @@ use super::judge::{self, Office};
 use super::when;
 use crate::control::protocol::{Reply, Request, Undo};
 
-/// Take filed files back to where they came from, with the name, mode, time and owner that they had.
+/// Take filed files back to where they came from, with the name, mode and time that they had.
 ///
-/// The owner is restored where the process may give files away (root, CAP_CHOWN); where it may not, that is told.
+/// A file that was renamed still has its owner. One that was copied belongs to the service's user, who may give nothing away
+/// (unless that is root): then it is told whose it was.
 ///
 /// Each is held there: it is not taken again until it changes, is dropped under another name, or is let go (--let-go,
 /// which also lets go what `quarantine release` gave back). Files that were copied,

@@ -22,7 +22,7 @@ pub enum ControlError {
     #[error("{} exists and is no socket: remove it, or set [control] socket to another path", .0.display())]
     NotASocket(PathBuf),
     /// The socket's path does not fit into a socket address.
-    #[error("{} is too long for a Unix socket (107 bytes): set [control] socket to a shorter path", .0.display())]
+    #[error("{} is too long for a Unix socket (107 bytes): set it to a shorter path ([control] socket, [metrics] socket)", .0.display())]
     PathTooLong(PathBuf),
     /// It cannot be made.
     #[error(

@@ -95,7 +95,7 @@ pub struct WatchStatus {
     /// Why not, when it is not.
     #[serde(default)]
     pub why: Option<String>,
-    /// Files seen that have no fate yet.
+    /// Files seen that have no fate yet, those that may not be taken among them.
     #[serde(default)]
     pub waiting: u64,
     /// Since when the oldest of them waits.
@@ -104,7 +104,7 @@ pub struct WatchStatus {
     /// Of these: being decoded, classified or filed.
     #[serde(default)]
     pub in_flight: u64,
-    /// Files that may not be taken (sticky directory, no permission).
+    /// Of the waiting: files that may not be taken (sticky directory, no permission).
     #[serde(default)]
     pub cannot_take: u64,
     /// Folders (and files in them) that cannot be listed or looked at: what lies there is not seen.

@@ -86,6 +86,18 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
+    /// Which root it is about; `None`: the ledger.
+    pub fn root(&self) -> Option<&RootId> {
+        match self {
+            Self::Offline(root, _)
+            | Self::DiskFull(root)
+            | Self::ReadOnly(root)
+            | Self::NotPermitted(root)
+            | Self::Trouble(root, _) => Some(root),
+            Self::Ledger(_) => None,
+        }
+    }
+
     /// What an error on a root means.
     pub fn of(root: &RootId, error: &io::Error) -> Self {
         let root = root.clone();

@@ -46,6 +46,17 @@ struct KeyFile {
     key: String,
 }
 
+fn failed(path: &Path, error: io::Error) -> SecretsError {
+    match error.kind() {
+        // No text at all.
+        io::ErrorKind::InvalidData => SecretsError::Damaged(path.to_owned()),
+        _ => SecretsError::Io {
+            path: path.to_owned(),
+            error,
+        },
+    }
+}
+
 /// The sub-keys.
 pub struct Secrets {
     id: String,
@@ -58,10 +69,7 @@ impl Secrets {
     /// used (the ledger is empty).
     pub fn open(state: &Path, may_create: bool) -> Result<Self, SecretsError> {
         let path = state.join("key");
-        let failed = |error| SecretsError::Io {
-            path: path.clone(),
-            error,
-        };
+        let failed = |error| failed(&path, error);
         let mut text = String::new();
         match File::open(&path) {
             Ok(mut file) => {
@@ -80,8 +88,24 @@ impl Secrets {
             }
             Err(error) => return Err(failed(error)),
         }
-        let damaged = || SecretsError::Damaged(path.clone());
-        let stored: KeyFile = serde_json::from_str(&text).map_err(|_| damaged())?;
+        Self::read(&path, &text)
+    }
+
+    /// Whether the key of a state directory is there and can be used; nothing is made or changed.
+    pub fn look(state: &Path) -> Result<(), SecretsError> {
+        let path = state.join("key");
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(SecretsError::Missing(path));
+            }
+            read => read.map_err(|error| failed(&path, error))?,
+        };
+        Self::read(&path, &text).map(drop)
+    }
+
+    fn read(path: &Path, text: &str) -> Result<Self, SecretsError> {
+        let damaged = || SecretsError::Damaged(path.to_owned());
+        let stored: KeyFile = serde_json::from_str(text).map_err(|_| damaged())?;
         let key = unhex(&stored.key).ok_or_else(damaged)?;
         let hkdf = Hkdf::<Sha256>::new(Some(stored.id.as_bytes()), &key);
         let sub_key = |purpose: &str| {

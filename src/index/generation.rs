@@ -4,7 +4,7 @@
 //! once. (sled writes snapshots and blobs by path, so an open database must never be renamed.)
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
@@ -26,10 +26,15 @@ pub(super) fn current(dir: &Path) -> Result<std::result::Result<PathBuf, String>
             Ok(Ok(dir.join(name)))
         }
         Ok(_) => Ok(Err(format!("{} names no database", path.display()))),
-        Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {
+        Err(err)
+            if matches!(
+                err.kind(),
+                ErrorKind::InvalidData | ErrorKind::IsADirectory | ErrorKind::NotADirectory
+            ) =>
+        {
             Ok(Err(format!("{} is damaged", path.display())))
         }
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+        Err(err) if err.kind() == ErrorKind::NotFound => {
             // Nothing there yet; whatever lies about belongs to a rebuild that did not finish.
             let first = next(dir)?;
             super::create(&first)?;

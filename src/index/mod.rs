@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath, Uid};
 use crate::filing::catalogue::{Catalogue, CatalogueError, Known};
+use crate::filing::ledger::Ledger;
 use crate::filing::record::{Digest, Intent, Position, Record, RecordId};
+use crate::telemetry::Event;
 
 pub use entry::{Entry, State, Story};
 pub use query::Query;
@@ -202,6 +204,22 @@ impl Index {
         // The old generation stays for its readers; the next start removes it.
         *self.trees.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trees);
         Ok(())
+    }
+
+    /// Does something, and once more with an index built anew if the database fails: after a disk was full for a moment
+    /// sled fails for good, also when there is room again.
+    fn mending<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        let error = match work() {
+            Err(error @ IndexError::Storage(_)) => error,
+            result => return result,
+        };
+        let Some(state) = self.dir.parent() else {
+            return Err(error);
+        };
+        tracing::warn!(event = %Event::IndexRebuilt, "the index failed ({error}), and is built anew from the ledger");
+        let ledger = Ledger::read(state, None).map_err(IndexError::ledger)?;
+        self.reindex(ledger, |_| {})?;
+        work()
     }
 
     fn begin(dir: &Path, trees: Trees, lock: File, boot_id: String) -> Result<Self> {
@@ -438,15 +456,16 @@ impl Index {
 
 impl Catalogue for Index {
     fn apply(&self, group: &[(Position, i64, Record)]) -> std::result::Result<(), CatalogueError> {
-        Ok(Index::apply(self, group)?)
+        // The group is in the ledger: an index that was built anew has it.
+        Ok(self.mending(|| Index::apply(self, group))?)
     }
 
     fn find_uid(&self, uid: &Uid) -> std::result::Result<Option<Known>, CatalogueError> {
-        Ok(Index::find_uid(self, uid)?)
+        Ok(self.mending(|| Index::find_uid(self, uid))?)
     }
 
     fn is_on_record(&self, at: &Placement) -> std::result::Result<bool, CatalogueError> {
-        Ok(Index::is_on_record(self, at)?)
+        Ok(self.mending(|| Index::is_on_record(self, at))?)
     }
 }
 
@@ -578,8 +597,14 @@ fn open_trusted(dir: &Path, boot_id: &str) -> Result<std::result::Result<Trees, 
 /// Removes a directory and the lock beside it, if they are there.
 fn remove(dir: &Path) -> Result<()> {
     let lock = beside(dir, "lock");
+    // Not a directory at all, where something else lay in the index's place.
+    let removed = if dir.is_file() {
+        std::fs::remove_file(dir)
+    } else {
+        std::fs::remove_dir_all(dir)
+    };
     for (path, removed) in [
-        (dir, std::fs::remove_dir_all(dir)),
+        (dir, removed),
         (&lock, std::fs::remove_file(&lock)),
     ] {
         match removed {

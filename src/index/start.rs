@@ -21,6 +21,8 @@ pub enum Start {
         records: u64,
         /// The index before it knew records: there was a ledger that had some.
         had_records: bool,
+        /// The last of them is not in the ledger: it is an older copy, or another one.
+        other_ledger: bool,
     },
 }
 
@@ -34,10 +36,12 @@ impl Index {
     ///
     /// `progress` is told how many records have been folded.
     pub fn start(state: &Path, mut progress: impl FnMut(u64)) -> Result<(Self, Start), IndexError> {
-        let mut had_records = false;
+        let (mut had_records, mut other_ledger) = (false, false);
         let caught_up = Self::open(&index_dir(state)).and_then(|index| {
             had_records = index.cursor()?.is_some();
-            let records = index.catch_up(state, &mut progress)?;
+            let caught_up = index.catch_up(state, &mut progress);
+            other_ledger = had_records && matches!(caught_up, Err(IndexError::NeedsRebuild { .. }));
+            let records = caught_up?;
             Ok((index, Start::CaughtUp { records }))
         });
         match caught_up {
@@ -47,6 +51,7 @@ impl Index {
                     why: err.to_string(),
                     records,
                     had_records,
+                    other_ledger,
                 };
                 Ok((index, rebuilt))
             }

@@ -149,9 +149,11 @@ fn watches(registry: &mut Registry, status: &Status) {
         let of = |watch: &WatchStatus| Some((vec![("watch", watch.name.clone())], value(watch)?));
         gauge(registry, name, help, status.watches.iter().filter_map(of));
     };
-    each("waiting_files", "Files seen that have no fate yet", &|it| {
-        Some(it.waiting as f64)
-    });
+    each(
+        "waiting_files",
+        "Files seen that have no fate yet, those that may not be taken among them",
+        &|it| Some(it.waiting as f64),
+    );
     each(
         "in_flight_files",
         "Of these, files being decoded, classified or filed",
@@ -159,7 +161,7 @@ fn watches(registry: &mut Registry, status: &Status) {
     );
     each(
         "untakeable_files",
-        "Files that may not be taken (no permission, a sticky directory)",
+        "Of these, files that may not be taken (no permission, a sticky directory)",
         &|it| Some(it.cannot_take as f64),
     );
     each(

@@ -38,6 +38,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_that_somebody_holds_a_lease_on_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let holder = File::create(&path).unwrap();
+        // SAFETY: as above; without the other signal the lease's break would end this process.
+        let held = unsafe {
+            libc::fcntl(holder.as_raw_fd(), F_SETSIG, libc::SIGURG) == 0
+                && libc::fcntl(holder.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0
+        };
+        if !held {
+            eprintln!("skipped: no leases on {}", path.display());
+            return;
+        }
+        let root = crate::root::Root::open(dir.path()).unwrap();
+        let name = crate::domain::RelPath::new("file").unwrap();
+        let error = root.open_file(&name).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        drop(holder);
+        root.open_file(&name).unwrap();
+    }
+
+    #[test]
     fn an_open_writer_is_seen_until_it_closes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");

@@ -43,6 +43,8 @@ pub enum Outcome {
     Gone,
     /// It may not be read.
     Denied,
+    /// Another program holds a lease on it: it works on it, or keeps others off.
+    Leased,
     /// It, or its share, or the decoder, failed.
     Failed(io::Error),
 }
@@ -97,6 +99,7 @@ fn judge(error: io::Error) -> Outcome {
     match Errno::from_io_error(&error) {
         Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Outcome::Gone,
         Some(Errno::ACCESS | Errno::PERM) => Outcome::Denied,
+        Some(Errno::AGAIN) => Outcome::Leased,
         _ => Outcome::Failed(error),
     }
 }

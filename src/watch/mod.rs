@@ -20,7 +20,7 @@ mod vanished;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
@@ -34,7 +34,7 @@ use crate::config::settings::WatchSettings;
 use crate::domain::settle::{Completeness, Sight};
 use crate::domain::{Fingerprint, RelPath};
 use crate::root::Root;
-use status::Shared;
+use status::{Offers, Shared};
 use thread::{Command, Setup};
 
 /// Judges a file by its own structure.
@@ -266,21 +266,27 @@ impl Watcher {
 
     /// Gives no more files out until [`Watcher::resume`]; those that are out go on.
     pub fn pause(&self, why: impl Into<String>) {
-        self.set_paused(Some(why.into()));
-    }
-
-    /// Ends a pause.
-    pub fn resume(&self) {
-        self.set_paused(None);
-    }
-
-    fn set_paused(&self, why: Option<String>) {
-        self.shared
-            .offers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .paused = why;
+        self.offers().paused = Some(why.into());
         self.shared.wake.notify_waiters();
+    }
+
+    /// Ends a pause, to see whether what caused it is over. Until [`Watcher::goes_on`], or for a while, the status says that
+    /// it is not.
+    pub fn resume(&self) {
+        let mut offers = self.offers();
+        offers.tried = offers.paused.take().map(|why| (why, Instant::now()));
+        drop(offers);
+        self.shared.wake.notify_waiters();
+    }
+
+    /// What caused the last pause is over.
+    pub fn goes_on(&self) {
+        self.offers().tried = None;
+    }
+
+    fn offers(&self) -> MutexGuard<'_, Offers> {
+        let offers = self.shared.offers.lock();
+        offers.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Scans the whole directory now.

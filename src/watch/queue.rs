@@ -15,6 +15,8 @@ use crate::domain::{Fingerprint, RelPath};
 
 /// How often a file is looked at again that failed, or may not be read.
 const RETRY: Duration = Duration::from_mins(1);
+/// The same of one that another program holds a lease on; a file server gives its own back within seconds.
+const RETRY_LEASED: Duration = Duration::from_secs(5);
 
 /// A file that seems to have waited for longer counts from when it was first seen: a clock was wrong, or it lay there before
 /// there was a radsort to wait for.
@@ -443,6 +445,10 @@ impl Queue {
                 Errand::None
             }
             Outcome::Denied => self.hold(now, id, "radsort may not read it".to_owned(), RETRY),
+            Outcome::Leased => {
+                let why = "another program holds it (a lease)".to_owned();
+                self.hold(now, id, why, RETRY_LEASED)
+            }
             Outcome::Failed(error) => {
                 self.hold(now, id, format!("it cannot be looked at: {error}"), RETRY)
             }

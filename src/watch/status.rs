@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -14,6 +15,8 @@ use crate::root::Root;
 
 /// After so long in one turn the share counts as not answering, microseconds.
 const NOT_ANSWERING_US: i64 = 15_000_000;
+/// For so long after a pause it counts as being tried whether what caused it is over.
+const TRYING: Duration = Duration::from_secs(5);
 
 /// How a drop directory stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +136,8 @@ pub struct Offers {
     pub root: Option<Arc<Root>>,
     /// Why nothing is given out.
     pub paused: Option<String>,
+    /// Why nothing was given out until then: whether that is over is being tried.
+    pub tried: Option<(String, Instant)>,
     /// No more files will come.
     pub ended: bool,
     /// The next file is given out no earlier (`max-rate`).
@@ -143,6 +148,13 @@ impl Offers {
     /// Whether nothing may be given out.
     pub fn is_shut(&self) -> bool {
         self.paused.is_some() || self.root.is_none()
+    }
+
+    /// Why files are not taken, as far as is known: nothing was given out until a moment ago, and nothing has been taken since.
+    fn why_paused(&self) -> Option<&String> {
+        let tried = self.tried.as_ref();
+        let tried = tried.filter(|(_, since)| since.elapsed() < TRYING);
+        self.paused.as_ref().or(tried.map(|(why, _)| why))
     }
 }
 
@@ -161,15 +173,12 @@ impl Shared {
         let since_us = self.working_since_us.load(Ordering::Relaxed);
         if since_us != 0 && now_us() - since_us > NOT_ANSWERING_US {
             status.state = WatchState::NotAnswering { since_us };
-        } else if let (WatchState::Online, Some(why)) = (
-            &status.state,
-            &self
-                .offers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .paused,
-        ) {
-            status.state = WatchState::Paused { why: why.clone() };
+        } else if status.state == WatchState::Online {
+            let offers = self.offers.lock();
+            let offers = offers.unwrap_or_else(PoisonError::into_inner);
+            if let Some(why) = offers.why_paused() {
+                status.state = WatchState::Paused { why: why.clone() };
+            }
         }
         status
     }

@@ -40,8 +40,8 @@ const READY: usize = 64;
 /// How soon a scan follows when events have been missed, and how long it takes when they never are.
 const SCAN_SOON: Duration = Duration::from_mins(2);
 const SCAN_LATE: Duration = Duration::from_hours(1);
-/// How often the root is compared with its path: an unmount tells nobody.
-const CHECK_ROOT: Duration = Duration::from_mins(1);
+/// How often the root is compared with its path: an unmount tells nobody. One `stat`.
+const CHECK_ROOT: Duration = Duration::from_secs(5);
 /// How much a share's clock may differ from this machine's when a file's age is judged by its times.
 const CLOCK_DOUBT: Duration = Duration::from_hours(24);
 /// The longest time between two attempts to open a directory that is away.

@@ -39,6 +39,8 @@ older=target/systemd/older
 rm -rf "$older" && mkdir -p target/systemd
 dpkg-deb -R "$package" "$older"
 sed -i 's/^Version: .*/Version: 0.0.9-1/' "$older/DEBIAN/control"
+# Its commented configuration is another one: nobody is asked about that at the upgrade.
+echo '# as it was in 0.0.9' >>"$older/usr/share/radsort/radsort.toml"
 dpkg-deb --root-owner-group -Zgzip -z1 -b "$older" "$older.deb" >/dev/null
 if [ ! -d target/systemd/phantoms ]; then
     # Some of each category: without any, a classifier is not fitted.

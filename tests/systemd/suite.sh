@@ -81,7 +81,7 @@ in_ ip link set lo up 2>/dev/null || true
 step "booted: $(in_ systemctl --version | head -n 1)"
 
 # -- install
-in_ apt-get install -y --no-install-recommends /opt/older.deb >"$root/../apt" 2>&1 || { cat "$root/../apt"; fail "apt install"; }
+in_ apt-get install -y /opt/older.deb >"$root/../apt" 2>&1 || { cat "$root/../apt"; fail "apt install"; }
 grep -q 'not started yet' "$root/../apt" || fail "the installation does not say what is next"
 in_ systemctl is-enabled radsort >/dev/null && fail "it is enabled before it is configured"
 said=$(in_ systemd-analyze verify --man=no radsort.service radsort@x.service radsort-retrain@radsort.service radsort-retrain@radsort.timer 2>&1) || true
@@ -322,7 +322,7 @@ step "a second site, a full disk and a library that comes late: held, then filed
 config=$(in_ cat /etc/radsort/radsort.toml)
 for way in upgrade:radsort downgrade:older; do
     process=$(pid)
-    in_ dpkg -i "/opt/${way#*:}.deb" >"$root/../dpkg" 2>&1 || { cat "$root/../dpkg"; fail "$way"; }
+    in_ dpkg -i "/opt/${way#*:}.deb" </dev/null >"$root/../dpkg" 2>&1 || { cat "$root/../dpkg"; fail "$way"; }
     [ "$(property SubState)" = running ] && [ "$(pid)" != "$process" ] || fail "the ${way%:*} did not restart it"
     [ "$(in_ cat /etc/radsort/radsort.toml)" = "$config" ] || fail "the ${way%:*} changed the configuration"
     [ "$(records)" = 46 ] || fail "after the ${way%:*} $(records) of 46 are on record"
@@ -360,7 +360,7 @@ links=$(in_ find /etc/systemd/system -name 'radsort*' -type l)
 step "removed and purged: people's files, ledger and key stay, and it says where"
 
 # -- installed again beside the old ledger, by the README's own words
-in_ apt-get install -y --no-install-recommends /opt/radsort.deb >"$root/../apt" 2>&1 || { cat "$root/../apt"; fail "the second installation"; }
+in_ apt-get install -y /opt/radsort.deb >"$root/../apt" 2>&1 || { cat "$root/../apt"; fail "the second installation"; }
 sed -n '/^## Five minutes/,/^## /p' "$here/../../README.md" | sed -n '/^```sh$/,/^```$/p' | grep -v '^```' >"$root/opt/five-minutes"
 [ "$(wc -l <"$root/opt/five-minutes")" -gt 5 ] || fail "the README has no commands"
 in_ bash -e /opt/five-minutes >"$root/../five-minutes" 2>&1 || { cat "$root/../five-minutes"; fail "the README's commands"; }

@@ -22,11 +22,18 @@ enum Reach {
 /// Whether a line of a schedule takes files out of the drop directory by a directory above it, or by a pattern.
 pub(super) fn takes(line: &str, drop: &Path) -> bool {
     // Each command by itself: what another one deletes is something else. A pipe hands paths on.
-    line.split([';', '&'])
-        .any(|command| takes_by(command, drop))
+    let mut here = None;
+    line.split([';', '&']).any(|command| {
+        let mut words = command.split_whitespace().skip_while(|word| *word != "cd");
+        if let (Some(_), Some(directory)) = (words.next(), words.next()) {
+            here = Some(directory.trim_matches(['"', '\'']));
+        }
+        takes_by(command, here, drop)
+    })
 }
 
-fn takes_by(command: &str, drop: &Path) -> bool {
+/// The same of one command, that works in a directory `here`.
+fn takes_by(command: &str, here: Option<&str>, drop: &Path) -> bool {
     let words: Vec<&str> = command
         .split(|c: char| c.is_whitespace() || "'\"()=|`".contains(c))
         .filter(|word| !word.is_empty())
@@ -61,11 +68,19 @@ fn takes_by(command: &str, drop: &Path) -> bool {
     // What is moved or copied goes to the last path, and nothing is taken from there.
     let goes_somewhere = !finds && (runs(&["mv"]) || words.contains(&"--remove-source-files"));
     let sources = words.len() - usize::from(goes_somewhere);
-    words[..sources].iter().any(|word| match reach(word, drop) {
+    let reaches = |word: &str| match reach(word, drop) {
         Some(Reach::Into) => true,
         // A file lies one step below the drop directory.
         Some(Reach::Above(steps)) => below && deepest.is_none_or(|deepest| deepest > steps),
         None => false,
+    };
+    words[..sources].iter().any(|word| match here {
+        // What is neither a path of its own nor an option may be one below that directory.
+        Some(here) if !word.starts_with(['/', '-']) => {
+            let word = word.strip_prefix("./").unwrap_or(word);
+            reaches(&format!("{here}/{word}"))
+        }
+        _ => reaches(word),
     })
 }
 
@@ -131,6 +146,8 @@ mod tests {
             "find /srv/radsort -mtime +7 | xargs rm",
             "ExecStart=/bin/rm -rf /srv/radsort",
             "cd / && rm --recursive '/srv/radsort'",
+            "cd /srv/radsort && rm -f incoming/*.tmp",
+            "cd '/srv/radsort/incoming'; rm -f ./*.dcm",
             "rm /srv/*/incoming/*.dcm",
             "mv /srv/*/incoming/*.dcm /archive/",
             "rsync -a --remove-source-files /srv/radsort/ archive:/x/",
@@ -149,6 +166,8 @@ mod tests {
             "find /srv/other -delete",
             "find /srv -ls; rm /tmp/lock",
             "rm -f /srv/radsort/lock",
+            "cd /srv/radsort && rm -f lock",
+            "cd /srv/other && rm -f incoming/*.tmp",
             "rm -f /srv/radsort",
             "mv /data/new.dcm /srv/radsort",
             "rsync -a --delete /srv/ backup:/srv/",

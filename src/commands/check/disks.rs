@@ -1,20 +1,14 @@
-//! Where radsort writes: library, quarantine, duplicates and state, on which disks, with how much room.
+//! Where radsort writes: library, quarantine and duplicates, on which disks, with how much room.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::fs::Access;
-
 use super::findings::{Findings, Verdict};
-use super::{Probe, may, probe_name, share_kind};
-use crate::commands::setup::advice::in_shell;
+use super::{Probe, probe_name, share_kind};
 use crate::commands::setup::directories::known_marker;
 use crate::config::Settings;
 use crate::filing::destinations::MARKER;
-use crate::index::{Index, IndexError};
-use crate::watch::ShareKind;
 
 /// Below so many free bytes a disk is an error, or a warning.
 const SPACE: (u64, u64) = (256 << 20, 5 << 30);
@@ -104,7 +98,7 @@ fn try_writing(dir: &Path) -> io::Result<()> {
     std::fs::remove_dir(&made).and(tried)
 }
 
-fn check_space(what: &str, path: &Path, findings: &mut Findings) {
+pub(super) fn check_space(what: &str, path: &Path, findings: &mut Findings) {
     let what = format!("{what} space");
     let stat = match rustix::fs::statvfs(path) {
         Ok(stat) => stat,
@@ -136,114 +130,6 @@ fn check_space(what: &str, path: &Path, findings: &mut Findings) {
         );
     } else {
         findings.ok(&what, message);
-    }
-}
-
-/// The state directory: on a local disk, private, with an index that opens.
-pub(super) fn check_state(settings: &Settings, running: bool, findings: &mut Findings) {
-    let state = &settings.state;
-    let existing = state
-        .ancestors()
-        .find(|dir| dir.exists())
-        .unwrap_or(Path::new("/"));
-    match share_kind(existing) {
-        Ok(kind @ ShareKind::Remote(_)) => findings.error(
-            "state",
-            format!("{} is on {kind}", state.display()),
-            "Ledger and index need a local disk: set [state] path to one.",
-        ),
-        Ok(kind @ ShareKind::Unknown(_)) => findings.warning(
-            "state",
-            format!("{} is on a filesystem that radsort does not know: {kind}", state.display()),
-            "Make sure that it is a local disk that honours fdatasync.",
-        ),
-        Ok(kind @ (ShareKind::Memory | ShareKind::Overlay)) => findings.warning(
-            "state",
-            format!("{} is on {kind}", state.display()),
-            "The ledger would be gone after a restart of the machine or container: set [state] path to a disk or volume.",
-        ),
-        Ok(kind) => findings.ok("state", format!("{} ({kind})", state.display())),
-        Err(error) => findings.error("state", format!("{}: {error}", existing.display()), "See to it that the service may enter the directory."),
-    }
-    check_space("state", existing, findings);
-    if existing != state {
-        return match may(existing, Access::WRITE_OK | Access::EXEC_OK) {
-            Ok(()) => findings.ok("index", "none yet; it is made at the first start"),
-            Err(error) => findings.error(
-                "state",
-                format!(
-                    "{} does not exist, and cannot be made in {}: {error}",
-                    state.display(),
-                    existing.display()
-                ),
-                "Make it, owned by the daemon's user, mode 0700 (systemd: StateDirectory=radsort).",
-            ),
-        };
-    }
-    match std::fs::metadata(state) {
-        Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.warning(
-            "state",
-            format!(
-                "{} has mode {:04o}: others can look into it",
-                state.display(),
-                metadata.mode() & 0o7777
-            ),
-            &format!(
-                "It holds source paths, which can hold names, and the key of the pseudonyms: chmod -R u=rwX,go= {}",
-                in_shell(state)
-            ),
-        ),
-        _ => {}
-    }
-    if let Err(error) = may(state, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
-        return findings.error(
-            "state",
-            format!("{}: {error}", state.display()),
-            "The daemon's user must own it.",
-        );
-    }
-    check_index(state, running, findings);
-}
-
-/// Opens the index, if there is one that is ours to open (it would be given to this user).
-fn check_index(state: &Path, running: bool, findings: &mut Findings) {
-    let dir = state.join("index");
-    let mine = |metadata: std::fs::Metadata| metadata.uid() == rustix::process::geteuid().as_raw();
-    match std::fs::metadata(&dir).map(mine) {
-        Err(_) => return findings.ok("index", "none yet; it is made at the first start"),
-        Ok(false) => {
-            return findings.ok(
-                "index",
-                format!("{}: not tried, it belongs to another user", dir.display()),
-            );
-        }
-        Ok(true) if running => {
-            return findings.ok(
-                "index",
-                format!("{}: held by the running daemon", dir.display()),
-            );
-        }
-        Ok(true) => {}
-    }
-    match Index::open(&dir) {
-        Ok(index) => match index.close() {
-            Ok(()) => findings.ok("index", format!("{} opens", dir.display())),
-            Err(error) => findings.error(
-                "index",
-                error,
-                "If the disk is sound, run `radsort reindex`.",
-            ),
-        },
-        Err(IndexError::Locked(_)) => findings.ok(
-            "index",
-            format!("{}: held by another radsort process", dir.display()),
-        ),
-        Err(error @ IndexError::NeedsRebuild { .. }) => findings.warning("index", error, "Nothing is lost: the service builds it anew at its next start, or `radsort reindex` does."),
-        Err(error) => findings.error(
-            "index",
-            error,
-            "If the disk is sound, run `radsort reindex`.",
-        ),
     }
 }
 

@@ -9,15 +9,19 @@ use std::path::{Path, PathBuf};
 use super::cleaners;
 use super::findings::{Findings, Verdict};
 use crate::commands::setup::advice::real;
+use crate::commands::setup::sites;
+use crate::config::Settings;
 use crate::config::settings::WatchSettings;
 
 /// Where machines are told to do things again and again.
-const PLACES: [&str; 11] = [
+const PLACES: [&str; 13] = [
     "/etc/crontab",
     "/etc/cron.d",
     "/etc/cron.hourly",
     "/etc/cron.daily",
     "/etc/cron.weekly",
+    "/etc/cron.monthly",
+    "/etc/logrotate.d",
     "/var/spool/cron/crontabs",
     "/etc/incron.d",
     "/var/spool/incron",
@@ -40,6 +44,16 @@ const TAKING: [&str; 8] = [
     "movescu",
     "unlink",
 ];
+
+/// Other sites on this machine: what they must not have in common with this one.
+pub(super) fn check_sites(settings: &Settings, findings: &mut Findings) {
+    let shared = sites::shared_here(settings);
+    findings.tell(
+        shared
+            .iter()
+            .map(|it| Verdict::error("several sites", it.message(), it.advice())),
+    );
+}
 
 /// Everything that has to do with one drop directory.
 pub(super) fn check(watch: &WatchSettings, config: &Path, findings: &mut Findings) {

@@ -17,6 +17,7 @@ use crate::config::settings::{Action, WatchSettings};
 use crate::filing::destinations::{self, MARKER};
 use crate::filing::ledger::Ledger;
 use crate::filing::record::Record;
+use crate::state::unusable;
 use crate::watch::ShareKind;
 
 /// Drop directories that this command makes: whoever is in the service's group may drop files.
@@ -48,6 +49,16 @@ impl Directories<'_> {
             let message = format!(
                 "{} is open to others: it holds the key of the pseudonyms, and source paths",
                 path.display()
+            );
+            self.ask_for("state", message, giving_back(path, self.account));
+        }
+        // What root has made there, by running the service by hand.
+        let closed = self.account.run(|| unusable(path));
+        if let (true, Ok(Some(closed))) = (is_usable, closed) {
+            let message = format!(
+                "{} is closed to {}, which cannot start with it",
+                closed.display(),
+                self.account.name
             );
             self.ask_for("state", message, giving_back(path, self.account));
         }
