@@ -554,7 +554,7 @@ fn write_meta<T: Serialize>(trees: &Trees, key: &[u8], value: &T) -> Result<()> 
 /// Renames an unusable index out of the way, for whoever wants to look at it; an older such one goes.
 fn move_aside(dir: &Path) -> Result<PathBuf> {
     for old in broken_ones(dir) {
-        std::fs::remove_dir_all(&old).map_err(|err| IndexError::io(&old, err))?;
+        remove_all(&old).map_err(|err| IndexError::io(&old, err))?;
     }
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let aside = beside(dir, &format!("broken-{time}"));
@@ -594,19 +594,19 @@ fn open_trusted(dir: &Path, boot_id: &str) -> Result<std::result::Result<Trees, 
     }
 }
 
+/// Removes a directory, or what else lies in its place.
+fn remove_all(path: &Path) -> std::io::Result<()> {
+    if path.is_file() {
+        std::fs::remove_file(path)
+    } else {
+        std::fs::remove_dir_all(path)
+    }
+}
+
 /// Removes a directory and the lock beside it, if they are there.
 fn remove(dir: &Path) -> Result<()> {
     let lock = beside(dir, "lock");
-    // Not a directory at all, where something else lay in the index's place.
-    let removed = if dir.is_file() {
-        std::fs::remove_file(dir)
-    } else {
-        std::fs::remove_dir_all(dir)
-    };
-    for (path, removed) in [
-        (dir, removed),
-        (&lock, std::fs::remove_file(&lock)),
-    ] {
+    for (path, removed) in [(dir, remove_all(dir)), (&lock, std::fs::remove_file(&lock))] {
         match removed {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                 return Err(IndexError::io(path, err));

@@ -75,7 +75,7 @@ fn a_damaged_index_is_rebuilt_or_catches_up_but_never_answers_wrongly() {
         assert_eq!(dump(&index), before);
         index.close().unwrap();
     }
-    assert!(outcomes.len() > 1, "{outcomes:?}");
+    assert!(outcomes.contains_key("moved aside"), "{outcomes:?}");
 }
 
 #[test]
