@@ -333,6 +333,31 @@ fn a_full_library_holds_intake_until_there_is_room() {
 }
 
 #[test]
+fn a_quarantine_that_cannot_be_written_holds_only_what_goes_there() {
+    let site = Site::new();
+    let quarantine = site.library.join("_quarantine");
+    fs::create_dir(&quarantine).unwrap();
+    let Some(mount) = Mount::tmpfs(&quarantine, "1m") else {
+        return;
+    };
+    mount.remount("ro");
+    let mould = Mould::new(68);
+    let mut daemon = site.start();
+    // Without a SOP Instance UID.
+    site.put("broken.dcm", &mould.bytes(""));
+    daemon.wait_logged("cannot-take");
+    site.put("1.dcm", &mould.bytes(&uid(1)));
+    daemon.wait_total(1);
+    assert_eq!(daemon.status()["watches"][0]["state"], "online");
+    assert!(site.drop.join("broken.dcm").is_file());
+    mount.remount("rw");
+    daemon.wait_total(2);
+    daemon.stop();
+    assert_eq!(site.fates()["quarantined"], 1);
+    site.assert_verified();
+}
+
+#[test]
 fn a_library_that_turns_read_only_holds_intake_until_it_can_be_written_again() {
     let site = Site::new();
     let Some(mount) = Mount::tmpfs(&site.library, "8m") else {

@@ -63,7 +63,8 @@ pub struct QueryArgs {
     /// Why it was not filed, e.g. low-confidence, view-conflict, truncated.
     #[arg(long, value_name = "R")]
     pub reason: Option<Reason>,
-    /// filed, review, other, quarantined, duplicate, conflict or left.
+    /// filed, review, other, quarantined, duplicate, conflict or left; what was only observed (action = "observe") counts as
+    /// what would have become of it.
     #[arg(long, value_name = "F")]
     pub fate: Option<Fate>,
     /// Whether a person has said what it is: given, pending (waits to be accepted) or none.

@@ -30,7 +30,9 @@ use crate::{pass, telemetry};
 Examples:
   radsort sort /data/2019 /data/2020 --config radsort.toml
   radsort sort /data/2019 --dry-run            decide, but record and touch nothing
-  radsort sort /data/2019 --json | jq .review")]
+  radsort sort /data/2019 --json | jq .review
+
+Exit status: 0 when nothing waits any more, 1 when files do (they were still being written, or cannot be taken), 2 on wrong usage.")]
 pub struct SortArgs {
     /// The directories.
     #[arg(required = true, value_name = "DIR")]

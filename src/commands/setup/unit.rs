@@ -224,7 +224,8 @@ fn paths(grants: &[Grant]) -> String {
     }
     for grant in grants {
         let line = granting(&grant.path, grant.writes);
-        let _ = writeln!(text, "# {}\n{line}", grant.what.escape_debug());
+        let what = grant.what.replace(char::is_control, "?");
+        let _ = writeln!(text, "# {what}\n{line}");
     }
     text
 }

@@ -8,6 +8,10 @@ use crate::decode::attributes::{MAX_PIXELS, Photometric, PixelDescription};
 use crate::domain::Reason;
 use crate::sys::turbojpeg::{Jpeg, JpegError};
 
+/// So many samples are wanted to an output pixel along each axis at least. They come out of the decoder rounded to 8 bits (12
+/// for extended JPEG), and a narrow window makes much of that: averaging over more takes it out, and costs little.
+const SAMPLES: f64 = 2.8;
+
 pub(super) fn frame(
     codestream: &[u8],
     description: &PixelDescription,
@@ -24,7 +28,7 @@ pub(super) fn frame(
     } else {
         [8, 4, 2]
             .into_iter()
-            .find(|n| scale * f64::from(*n) <= 1.0)
+            .find(|n| SAMPLES * scale * f64::from(*n) <= 1.0)
             .unwrap_or(1)
     };
     // Lossy colours come out as luminance; lossless ones have no colour transform and are mixed here.

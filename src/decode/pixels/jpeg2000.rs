@@ -49,7 +49,7 @@ pub(super) fn frame(
     };
     let reduce = (0..=most)
         .rev()
-        .find(|r| scale * f64::from(1_u32 << r) <= 1.0)
+        .find(|level| is_large_enough(&header, *level, scale))
         .unwrap_or(0);
     let parameters = jpeg2k::DecodeParameters::new().reduce(reduce).strict(true);
     let image = jpeg2k::Image::from_bytes_with(codestream, parameters)
@@ -111,6 +111,18 @@ pub(super) fn frame(
         samples,
     }
     .into_frame(description)
+}
+
+/// Whether a resolution level has enough samples for pictures of `scale`. The low-pass samples of a wavelet are no means:
+/// noise and edges that averaging takes out are still in them, and only averaging takes them out. At least two are wanted
+/// to an output pixel along each axis; 1.4 will do where the next level has more than a megapixel, which takes long. (What
+/// that changes: docs/performance.md, that it does no harm.)
+fn is_large_enough(header: &MainHeader, level: u32, scale: f64) -> bool {
+    let samples = 1.0 / (scale * f64::from(1_u32 << level));
+    let pixels = |level: u32| {
+        u64::from(header.width.div_ceil(1 << level)) * u64::from(header.height.div_ceil(1 << level))
+    };
+    samples >= 2.0 || (samples >= 1.4 && level > 0 && pixels(level - 1) > 1 << 20)
 }
 
 fn fault(text: &str) -> Fault {
