@@ -11,7 +11,7 @@ mod native;
 mod rle;
 
 use super::Fault;
-use super::attributes::{Function, Modality, Photometric, PixelDescription, Voi};
+use super::attributes::{Photometric, PixelDescription};
 use super::bytes::Bytes;
 use super::dataset::PixelData;
 use super::header::{Pixels, Syntax};
@@ -305,7 +305,7 @@ fn check_components(description: &PixelDescription, components: u32) -> Result<(
     Err(Fault::new(Reason::CannotDecode, detail))
 }
 
-/// What luminance that was made from colours means: everything from 0 to the greatest value is shown.
+/// What luminance that was made from colours means.
 fn luminance_of(colours: &PixelDescription) -> PixelDescription {
     let top = f64::from(u16::MAX >> (16 - colours.bits_stored));
     PixelDescription {
@@ -314,18 +314,7 @@ fn luminance_of(colours: &PixelDescription) -> PixelDescription {
         signed: false,
         photometric: Photometric::Monochrome2,
         planar: false,
-        modality: Modality::Linear {
-            slope: 1.0,
-            intercept: 0.0,
-        },
-        voi: Voi::Window {
-            center: top / 2.0,
-            width: top,
-            function: Function::LinearExact,
-        },
-        padding: None,
-        inverse: false,
-        ..colours.clone()
+        ..colours.clone().of_luminance(top)
     }
 }
 
