@@ -300,6 +300,13 @@ fn pixels(
         }
         return Err(Fault::new(Reason::NoPixelData, "there is no Pixel Data"));
     };
+    let empty = match &data {
+        PixelData::Native { len, .. } => *len == 0,
+        PixelData::Encapsulated { fragments, .. } => fragments.iter().all(|(_, len)| *len == 0),
+    };
+    if empty {
+        return Err(Fault::new(Reason::NoPixelData, "Pixel Data is empty"));
+    }
     let description = PixelDescription::read(&data_set.values)?;
     match &data {
         PixelData::Native { len, .. } => {
@@ -314,11 +321,7 @@ fn pixels(
                 return Err(Fault::new(Reason::Malformed, detail));
             }
         }
-        PixelData::Encapsulated { fragments, .. } => {
-            if fragments.iter().all(|(_, len)| *len == 0) {
-                return Err(Fault::new(Reason::NoPixelData, "Pixel Data is empty"));
-            }
-        }
+        PixelData::Encapsulated { .. } => {}
     }
     Ok(Some(Pixels {
         syntax,

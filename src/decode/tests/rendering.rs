@@ -249,6 +249,14 @@ fn whether_a_table_begins_below_zero_is_told_by_what_it_is_given() {
 }
 
 #[test]
+fn a_picture_of_a_very_long_image_is_made_smaller_unasked() {
+    let spec = picture_spec(30_000, 3, None, Intensity::Voi);
+    assert_eq!((spec.height, spec.width), (20_000, 2));
+    let spec = picture_spec(3000, 2000, None, Intensity::Voi);
+    assert_eq!((spec.height, spec.width), (3000, 2000));
+}
+
+#[test]
 fn padding_is_left_out_of_averages_and_ranges() {
     let dicom = one_row(16, 12, &[0, 0, 100, 200, 0, 300]).words(0x0028_0120, &[0]);
     let spec = RenderSpec {

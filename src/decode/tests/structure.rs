@@ -275,6 +275,14 @@ fn pixels_shorter_than_rows_and_columns_are_damaged() {
 }
 
 #[test]
+fn pixel_data_without_pixels_is_none() {
+    let empty = plain().pixels16(&[]);
+    assert_eq!(reason_of(&empty.bytes()), Some(Reason::NoPixelData));
+    let fragments = plain().fragments("1.2.840.10008.1.2.4.70", &[&[], &[]]);
+    assert_eq!(reason_of(&fragments.bytes()), Some(Reason::NoPixelData));
+}
+
+#[test]
 fn what_a_file_is_is_told_by_its_sop_class_then_its_modality() {
     let with_class = |class: &str| plain().text(0x0008_0016, "UI", class).bytes();
     let cases = [
