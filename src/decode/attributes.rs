@@ -10,6 +10,10 @@ use crate::domain::Reason;
 /// More pixels than any detector has; what would need more is refused before anything is allocated.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
+/// The same for colours: 6000 × 6000, more than photographs and captured screens have. Codecs hold three samples of each pixel
+/// at once, some of them in two forms.
+pub const MAX_COLOUR_PIXELS: u64 = 36_000_000;
+
 /// How stored values are to be understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PixelDescription {
@@ -193,12 +197,17 @@ impl PixelDescription {
         let columns = number(0x0028_0011)
             .filter(|n| *n > 0)
             .ok_or_else(|| malformed("Columns is absent or 0"))?;
-        if u64::from(rows) * u64::from(columns) > MAX_PIXELS {
+        let samples = number(0x0028_0002).unwrap_or(1);
+        let (most, kind) = if samples == 1 {
+            (MAX_PIXELS, "pixels")
+        } else {
+            (MAX_COLOUR_PIXELS, "pixels in colour")
+        };
+        if u64::from(rows) * u64::from(columns) > most {
             return Err(cannot(format!(
-                "{columns}×{rows} pixels are more than the {MAX_PIXELS} that are decoded"
+                "{columns}×{rows} {kind} are more than the {most} that are decoded"
             )));
         }
-        let samples = number(0x0028_0002).unwrap_or(1);
         let bits_allocated =
             number(0x0028_0100).ok_or_else(|| malformed("Bits Allocated is absent"))?;
         if bits_allocated != 8 && bits_allocated != 16 {

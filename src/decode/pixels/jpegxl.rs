@@ -2,7 +2,7 @@
 
 use jxl_oxide::{AllocTracker, JxlImage};
 
-use super::{Coded, Frame, check_components, check_size, luminance};
+use super::{Coded, Frame, Samples, check_components, check_size, luminance};
 use crate::decode::Fault;
 use crate::decode::attributes::PixelDescription;
 use crate::domain::Reason;
@@ -70,7 +70,7 @@ pub(super) fn frame(
         numbers: true,
         step: 1.0,
         offset: 0.0,
-        samples,
+        samples: Samples::Plane(samples),
     }
     .into_frame(description)
 }

@@ -283,6 +283,23 @@ fn pixel_data_without_pixels_is_none() {
 }
 
 #[test]
+fn images_in_colour_may_be_as_large_as_a_decoder_has_memory_for() {
+    let sized = |rows: u16, columns: u16, samples: u16, photometric: &str| {
+        let dicom = Dicom::new(rows, columns, 8, 8)
+            .words(0x0028_0002, &[samples])
+            .text(0x0028_0004, "CS", photometric)
+            .fragments("1.2.840.10008.1.2.4.70", &[b"\xFF\xD8"]);
+        reason_of(&dicom.bytes())
+    };
+    let refused = Some(Reason::CannotDecode);
+    assert_eq!(sized(10_000, 10_000, 1, "MONOCHROME2"), None);
+    assert_eq!(sized(10_000, 10_001, 1, "MONOCHROME2"), refused);
+    assert_eq!(sized(6000, 6000, 3, "RGB"), None);
+    assert_eq!(sized(6000, 6001, 3, "RGB"), refused);
+    assert_eq!(sized(6000, 6001, 3, "YBR_FULL"), refused);
+}
+
+#[test]
 fn what_a_file_is_is_told_by_its_sop_class_then_its_modality() {
     let with_class = |class: &str| plain().text(0x0008_0016, "UI", class).bytes();
     let cases = [
