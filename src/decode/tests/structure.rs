@@ -6,6 +6,7 @@ use super::synthetic::{BIG_ENDIAN, Content as Value, DEFLATED, Dicom, EXPLICIT, 
 use super::{difference, picture};
 use crate::decode::header::inspect_bytes;
 use crate::decode::{Completeness, Content};
+use crate::domain::decision::HeaderView;
 use crate::domain::{Header, Reason, Uid};
 
 /// 16 × 12 pixels of 12 bits.
@@ -297,6 +298,33 @@ fn images_in_colour_may_be_as_large_as_a_decoder_has_memory_for() {
     assert_eq!(sized(6000, 6000, 3, "RGB"), None);
     assert_eq!(sized(6000, 6001, 3, "RGB"), refused);
     assert_eq!(sized(6000, 6001, 3, "YBR_FULL"), refused);
+}
+
+#[test]
+fn only_words_that_the_standard_has_are_kept_of_codes() {
+    let coded = |value: &str, scheme: &str, meaning: &str| {
+        let text = |text: &str| Value::Bytes(format!("{text:<20}").into_bytes());
+        let item = vec![
+            (0x0008_0100, "SH", text(value)),
+            (0x0008_0102, "SH", text(scheme)),
+            (0x0008_0104, "LO", text(meaning)),
+        ];
+        let dicom = plain().set(0x0054_0220, "SQ", Value::Items(vec![item]));
+        header_of(&dicom.without(0x0018_5101).bytes()).description
+    };
+    let code = coded("399348003", "SCT", "KOWALSKA");
+    assert_eq!(code.view_code, "antero-posterior");
+    assert_eq!(HeaderView::of(&code), HeaderView::Ap);
+    let name = coded("KOWALSKA", "KOWALSKA", "bilateral KOWALSKA");
+    assert_eq!(name.view_code, "other");
+    assert_eq!(HeaderView::of(&name), HeaderView::Other);
+    // A SOP Class that is no UID is no radiograph's, though it is not kept.
+    let dicom = plain().text(0x0008_0016, "UI", "KOWALSKA");
+    let dicom = dicom.text(0x0018_0015, "CS", "KOWALSKA");
+    assert!(!is_radiograph(&dicom.bytes()));
+    let description = header_of(&dicom.bytes()).description;
+    assert_eq!(description.sop_class_uid, "");
+    assert_eq!(description.body_part_examined, "OTHER");
 }
 
 #[test]
