@@ -9,105 +9,11 @@ use super::instance::Description;
 const OTHER: &str = "OTHER";
 
 /// Modality (PS3.3 §C.7.3.1.1.1), those that the standard has given up as well, and `DR`, which it never had.
-const MODALITIES: &[&str] = &[
-    "AR",
-    "AS",
-    "ASMT",
-    "AU",
-    "BDUS",
-    "BI",
-    "BMD",
-    "CD",
-    "CF",
-    "CFM",
-    "CP",
-    "CR",
-    "CS",
-    "CT",
-    "CTPROTOCOL",
-    "DD",
-    "DF",
-    "DG",
-    "DM",
-    "DMS",
-    "DOC",
-    "DR",
-    "DS",
-    "DX",
-    "EC",
-    "ECG",
-    "EEG",
-    "EMG",
-    "EOG",
-    "EPS",
-    "ES",
-    "FA",
-    "FID",
-    "FS",
-    "GM",
-    "HC",
-    "HD",
-    "IO",
-    "IOL",
-    "IVOCT",
-    "IVUS",
-    "KER",
-    "KO",
-    "LEN",
-    "LP",
-    "LS",
-    "M3D",
-    "MA",
-    "MG",
-    "MR",
-    "MS",
-    "NM",
-    "OAM",
-    "OCT",
-    "OP",
-    "OPM",
-    "OPR",
-    "OPT",
-    "OPTBSV",
-    "OPTENF",
-    "OPV",
-    "OSS",
-    "OT",
-    "PA",
-    "PLAN",
-    "POS",
-    "PR",
-    "PT",
-    "PX",
-    "REG",
-    "RESP",
-    "RF",
-    "RG",
-    "RTDOSE",
-    "RTIMAGE",
-    "RTINTENT",
-    "RTPLAN",
-    "RTRAD",
-    "RTRECORD",
-    "RTSEGANN",
-    "RTSTRUCT",
-    "RWV",
-    "SEG",
-    "SM",
-    "SMR",
-    "SR",
-    "SRF",
-    "ST",
-    "STAIN",
-    "TEXTUREMAP",
-    "TG",
-    "US",
-    "VA",
-    "VF",
-    "XA",
-    "XAPROTOCOL",
-    "XC",
-];
+const MODALITIES: &str = "\
+    AR AS ASMT AU BDUS BI BMD CD CF CFM CP CR CS CT CTPROTOCOL DD DF DG DM DMS DOC DR DS DX EC ECG EEG EMG EOG EPS \
+    ES FA FID FS GM HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG MR MS NM OAM OCT OP OPM OPR OPT OPTBSV \
+    OPTENF OPV OSS OT PA PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN \
+    RTSTRUCT RWV SEG SM SMR SR SRF ST STAIN TEXTUREMAP TG US VA VF XA XAPROTOCOL XC";
 
 /// Photometric Interpretation (PS3.3 §C.7.6.3.1.2).
 const PHOTOMETRIC: &[&str] = &[
@@ -133,150 +39,18 @@ const POSITIONS: &[&str] = &[
 ];
 
 /// Body Part Examined (PS3.16 annex L), and what devices write of the trunk and the spine; without spaces and punctuation.
-const BODY_PARTS: &[&str] = &[
-    "ABDOMEN",
-    "ABDOMENPELVIS",
-    "ADRENAL",
-    "ANKLE",
-    "ANUS",
-    "AORTA",
-    "ARM",
-    "AXILLA",
-    "BACK",
-    "BILEDUCT",
-    "BLADDER",
-    "BONE",
-    "BRAIN",
-    "BREAST",
-    "BRONCHUS",
-    "BUTTOCK",
-    "CALCANEUS",
-    "CALF",
-    "CAROTID",
-    "CEREBELLUM",
-    "CERVICALSPINE",
-    "CERVIX",
-    "CHEEK",
-    "CHEST",
-    "CHESTABDOMEN",
-    "CHESTABDPELVIS",
-    "CIRCLEOFWILLIS",
-    "CLAVICLE",
-    "COCCYX",
-    "COLON",
-    "CORNEA",
-    "CORONARYARTERY",
-    "CSPINE",
-    "CTSPINE",
-    "DUODENUM",
-    "EAR",
-    "ELBOW",
-    "ENTIREBODY",
-    "ENTIRESPINE",
-    "ESOPHAGUS",
-    "EXTREMITY",
-    "EYE",
-    "EYELID",
-    "FACE",
-    "FEMUR",
-    "FIBULA",
-    "FINGER",
-    "FOOT",
-    "FOREARM",
-    "FULLSPINE",
-    "GALLBLADDER",
-    "HAND",
-    "HEAD",
-    "HEADNECK",
-    "HEART",
-    "HIP",
-    "HUMERUS",
-    "IAC",
-    "ILEUM",
-    "ILIUM",
-    "JAW",
-    "JEJUNUM",
-    "KIDNEY",
-    "KNEE",
-    "LARYNX",
-    "LEG",
-    "LIVER",
-    "LOWERLEG",
-    "LSPINE",
-    "LSSPINE",
-    "LUMBARSPINE",
-    "LUMBOSACRALSPINE",
-    "LUNG",
-    "MANDIBLE",
-    "MAXILLA",
-    "MEDIASTINUM",
-    "MOUTH",
-    "NASALBONE",
-    "NECK",
-    "NECKCHEST",
-    "NECKCHESTABDOMEN",
-    "NECKCHESTABDPELV",
-    "NOSE",
-    "ORBIT",
-    "OVARY",
-    "PANCREAS",
-    "PARANASALSINUS",
-    "PAROTID",
-    "PATELLA",
-    "PELVIS",
-    "PENIS",
-    "PHANTOM",
-    "PHARYNX",
-    "PROSTATE",
-    "RADIUS",
-    "RADIUSULNA",
-    "RECTUM",
-    "RIB",
-    "RIBS",
-    "SACRUM",
-    "SCALP",
-    "SCAPULA",
-    "SCLERA",
-    "SCROTUM",
-    "SHOULDER",
-    "SIJOINT",
-    "SINUS",
-    "SKULL",
-    "SPINE",
-    "SPLEEN",
-    "SSPINE",
-    "STERNUM",
-    "STOMACH",
-    "SUBMANDIBULAR",
-    "TESTIS",
-    "THIGH",
-    "THORACICSPINE",
-    "THORACOLUMBARSPINE",
-    "THORAX",
-    "THUMB",
-    "THYMUS",
-    "THYROID",
-    "TIBIA",
-    "TIBIAFIBULA",
-    "TLSPINE",
-    "TMJ",
-    "TOE",
-    "TONGUE",
-    "TRACHEA",
-    "TSPINE",
-    "TOTALSPINE",
-    "ULNA",
-    "UPPERARM",
-    "URETER",
-    "URETHRA",
-    "UTERUS",
-    "VAGINA",
-    "VULVA",
-    "WHOLEBODY",
-    "WHOLESPINE",
-    "WRIST",
-    "ZYGOMA",
-];
+const BODY_PARTS: &str = "\
+    ABDOMEN ABDOMENPELVIS ADRENAL ANKLE ANUS AORTA ARM AXILLA BACK BILEDUCT BLADDER BONE BRAIN BREAST BRONCHUS \
+    BUTTOCK CALCANEUS CALF CAROTID CEREBELLUM CERVICALSPINE CERVIX CHEEK CHEST CHESTABDOMEN CHESTABDPELVIS \
+    CIRCLEOFWILLIS CLAVICLE COCCYX COLON CORNEA CORONARYARTERY CSPINE CTSPINE DUODENUM EAR ELBOW ENTIREBODY \
+    ENTIRESPINE ESOPHAGUS EXTREMITY EYE EYELID FACE FEMUR FIBULA FINGER FOOT FOREARM FULLSPINE GALLBLADDER HAND \
+    HEAD HEADNECK HEART HIP HUMERUS IAC ILEUM ILIUM JAW JEJUNUM KIDNEY KNEE LARYNX LEG LIVER LOWERLEG LSPINE \
+    LSSPINE LUMBARSPINE LUMBOSACRALSPINE LUNG MANDIBLE MAXILLA MEDIASTINUM MOUTH NASALBONE NECK NECKCHEST \
+    NECKCHESTABDOMEN NECKCHESTABDPELV NOSE ORBIT OVARY PANCREAS PARANASALSINUS PAROTID PATELLA PELVIS PENIS \
+    PHANTOM PHARYNX PROSTATE RADIUS RADIUSULNA RECTUM RIB RIBS SACRUM SCALP SCAPULA SCLERA SCROTUM SHOULDER \
+    SIJOINT SINUS SKULL SPINE SPLEEN SSPINE STERNUM STOMACH SUBMANDIBULAR TESTIS THIGH THORACICSPINE \
+    THORACOLUMBARSPINE THORAX THUMB THYMUS THYROID TIBIA TIBIAFIBULA TLSPINE TMJ TOE TONGUE TRACHEA TSPINE \
+    TOTALSPINE ULNA UPPERARM URETER URETHRA UTERUS VAGINA VULVA WHOLEBODY WHOLESPINE WRIST ZYGOMA";
 
 /// The same with only those words that are known. Manufacturer and model are free text, and kept; Study Date has been read.
 ///
@@ -287,7 +61,7 @@ pub fn only_known(description: Description) -> Description {
     Description {
         sop_class_uid: uid(d.sop_class_uid),
         transfer_syntax_uid: uid(d.transfer_syntax_uid),
-        modality: known(d.modality, MODALITIES),
+        modality: kept_if(is_among(MODALITIES, &d.modality), d.modality),
         view_position: if HeaderView::of_position(&d.view_position).is_some() {
             d.view_position
         } else {
@@ -301,8 +75,7 @@ pub fn only_known(description: Description) -> Description {
         body_part_examined: {
             let letters = |c: &char| c.is_alphanumeric();
             let plain: String = d.body_part_examined.chars().filter(letters).collect();
-            let is_known = BODY_PARTS.contains(&plain.to_uppercase().as_str());
-            kept_if(is_known, d.body_part_examined)
+            kept_if(is_among(BODY_PARTS, &plain), d.body_part_examined)
         },
         patient_age: if is_age(&d.patient_age) {
             d.patient_age
@@ -316,6 +89,13 @@ pub fn only_known(description: Description) -> Description {
 
 fn uid(text: String) -> String {
     Uid::parse(&text).map_or_else(|_| String::new(), String::from)
+}
+
+/// Whether a word, of whatever case, is one of those between spaces.
+fn is_among(words: &str, word: &str) -> bool {
+    words
+        .split(' ')
+        .any(|known| known.eq_ignore_ascii_case(word))
 }
 
 fn known(text: String, terms: &[&str]) -> String {
