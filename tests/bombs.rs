@@ -106,6 +106,65 @@ fn head_of(dicom: &Dicom, length: u32) -> Vec<u8> {
     head
 }
 
+/// A black square of three components in turn, as JPEG-LS (ITU-T T.87 §A.7): next to nothing but runs to the end of the line.
+fn black_jpeg_ls(side: u16, bits: u8) -> Vec<u8> {
+    const LENGTHS: [u32; 32] = [
+        0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 11, 12,
+        13, 14, 15,
+    ];
+    let (mut ones, mut index) = (0_usize, 0_usize);
+    for _ in 0..side {
+        let mut left = u32::from(side);
+        while left > 0 {
+            let run = 1 << LENGTHS[index];
+            index = if run <= left {
+                (index + 1).min(31)
+            } else {
+                index
+            };
+            left = left.saturating_sub(run);
+            ones += 1;
+        }
+    }
+    let size = side.to_be_bytes();
+    let mut bytes = b"\xFF\xD8\xFF\xF7\x00\x11".to_vec();
+    bytes.extend(
+        [
+            &[bits][..],
+            &size,
+            &size,
+            b"\x03\x01\x11\x00\x02\x11\x00\x03\x11\x00",
+        ]
+        .concat(),
+    );
+    bytes.extend(b"\xFF\xDA\x00\x0C\x03\x01\x00\x02\x00\x03\x00\x00\x02\x00");
+    // After a byte of ones comes a bit that is 0.
+    while ones > 0 {
+        let room = if bytes.ends_with(b"\xFF") { 7 } else { 8 };
+        let now = ones.min(room);
+        bytes.push((((1_u16 << now) - 1) << (room - now)) as u8);
+        ones -= now;
+    }
+    bytes.extend(b"\xFF\xD9");
+    bytes
+}
+
+/// A square of so many byte planes, each one grey, as RLE.
+fn plain_rle(side: u32, planes: u32) -> Vec<u8> {
+    let plane = [129, 7].repeat((side * side).div_ceil(128) as usize);
+    let places = (0..15).map(|n| {
+        if n < planes {
+            64 + n * plane.len() as u32
+        } else {
+            0
+        }
+    });
+    let header = std::iter::once(planes).chain(places);
+    let mut bytes: Vec<u8> = header.flat_map(u32::to_le_bytes).collect();
+    bytes.extend(plane.repeat(planes as usize));
+    bytes
+}
+
 /// What each ends as: the quarantine for one of these reasons, or (it is not so bad) a picture.
 type Bomb = (&'static str, &'static str, Vec<u8>);
 
@@ -156,6 +215,24 @@ fn bombs() -> Vec<Bomb> {
         Dicom::new(rows, columns, if bits > 8 { 16 } else { 8 }, bits)
             .fragments(syntax, &[stream])
             .bytes()
+    };
+    let colours = |side: u16, bits: u16, syntax, stream: &[u8]| {
+        Dicom::new(side, side, if bits > 8 { 16 } else { 8 }, bits)
+            .words(0x0028_0002, &[3])
+            .words(0x0028_0006, &[0])
+            .text(0x0028_0004, "CS", "RGB")
+            .fragments(syntax, &[stream])
+            .bytes()
+    };
+    let colour_jpeg = |side: u16| {
+        let side = side.to_be_bytes();
+        patched("lossless-rgb.jpg", b"\xFF\xC3", 3, &[side, side].concat())
+    };
+    let colour_j2k = |side: u16| {
+        let side = u32::from(side).to_be_bytes();
+        let mut bytes = patched("rct.j2k", b"\xFF\x51", 4, &[side, side].concat());
+        bytes[2 + 2 + 4 + 8 + 8..][..8].copy_from_slice(&[side, side].concat());
+        bytes
     };
     vec![
         // Lengths.
@@ -209,6 +286,16 @@ fn bombs() -> Vec<Bomb> {
         ("65535 x 65535, JPEG XL", "cannot-decode|decoder-memory", fragments(vast, vast, 16, JPEG_XL, &codestream("lossless16.jxl"))),
         ("JPEG 2000 of 16384 components", "cannot-decode|decoder-memory", fragments(40, 48, 12, J2K, &patched("lossless12.j2k", b"\xFF\x51", 36, &[0x40, 0]))),
         ("codestream of another size", "cannot-decode", fragments(41, 48, 8, JPEG, &codestream("baseline8.jpg"))),
+        // Colours take three times the memory: the largest that are decoded, and some that would be if they were grey.
+        ("10000 x 10000 in colour, JPEG-LS", "cannot-decode", colours(10_000, 8, JPEG_LS, &black_jpeg_ls(10_000, 8))),
+        ("6000 x 6000 in colour, JPEG-LS", "", colours(6000, 8, JPEG_LS, &black_jpeg_ls(6000, 8))),
+        ("6000 x 6000 in colour, JPEG-LS of 16 bits", "", colours(6000, 16, JPEG_LS, &black_jpeg_ls(6000, 16))),
+        ("10000 x 10000 in colour, RLE", "cannot-decode", colours(10_000, 8, RLE, &plain_rle(10_000, 3))),
+        ("6000 x 6000 in colour, RLE of 16 bits", "", colours(6000, 16, RLE, &plain_rle(6000, 6))),
+        ("10000 x 10000 in colour, JPEG lossless", "cannot-decode", colours(10_000, 8, JPEG_LOSSLESS, &colour_jpeg(10_000))),
+        ("6000 x 6000 in colour, JPEG lossless", "cannot-decode", colours(6000, 8, JPEG_LOSSLESS, &colour_jpeg(6000))),
+        ("10000 x 10000 in colour, JPEG 2000", "cannot-decode", colours(10_000, 8, J2K, &colour_j2k(10_000))),
+        ("6000 x 6000 in colour, JPEG 2000", "cannot-decode", colours(6000, 8, J2K, &colour_j2k(6000))),
         // Deflate.
         ("64 MiB of zeros, deflated", "malformed|truncated|no-pixel-data|cannot-decode", deflated(&[], 64 << 20)),
         ("512 MiB of pixels, deflated", "malformed|truncated|cannot-decode|decoder-memory",

@@ -70,7 +70,12 @@ fn names_made_to_steer_a_terminal_a_shell_or_a_spreadsheet_steer_nothing() {
                 VR::LO,
                 "\u{1b}[31m\r\nlevel=ERROR \u{202e}=1+1",
             );
-            put(header, tags::BODY_PART_EXAMINED, VR::CS, "=CMD|'/C'!A1");
+            put(
+                header,
+                tags::MANUFACTURER_MODEL_NAME,
+                VR::LO,
+                "=CMD|'/C'!A1",
+            );
         });
         drop(name, &bytes);
         // One that stays where it is, under its own name, and one that goes to the quarantine.

@@ -13,7 +13,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Mould, Site, put, uid};
-use dicom_core::VR;
+use dicom_core::value::DataSetSequence;
+use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
@@ -38,6 +39,36 @@ fn plant(header: &mut InMemDicomObject) {
         "Zbyslawa, PID-7731-XQ",
     );
     put(header, tags::ACCESSION_NUMBER, VR::SH, "PID-7731-XQ");
+    plant_as_codes(header, "Kwiatkowska", "PID-7731-XQ");
+}
+
+/// Where the standard wants one of its own words, and nothing keeps a file from having another.
+fn plant_as_codes(header: &mut InMemDicomObject, name: &str, id: &str) {
+    for tag in [
+        tags::BODY_PART_EXAMINED,
+        tags::IMAGE_LATERALITY,
+        tags::LATERALITY,
+    ] {
+        put(header, tag, VR::CS, name);
+    }
+    put(
+        header,
+        tags::PATIENT_ORIENTATION,
+        VR::CS,
+        &format!("{name}\\F"),
+    );
+    put(header, tags::PATIENT_AGE, VR::AS, name);
+    let mut code = InMemDicomObject::new_empty();
+    put(&mut code, tags::CODE_VALUE, VR::SH, id);
+    put(&mut code, tags::CODING_SCHEME_DESIGNATOR, VR::SH, name);
+    put(
+        &mut code,
+        tags::CODE_MEANING,
+        VR::LO,
+        &format!("{name} lateral"),
+    );
+    let items = DataSetSequence::from(vec![code]);
+    header.put(DataElement::new(tags::VIEW_CODE_SEQUENCE, VR::SQ, items));
 }
 
 fn with_uid(mould: &Mould, uid: &str) -> Vec<u8> {
@@ -263,6 +294,15 @@ fn holds(bytes: &[u8], signs: &[&str]) -> bool {
         .any(|sign| memchr::memmem::find(&bytes, sign.as_bytes()).is_some())
 }
 
+/// The file with another Transfer Syntax UID, of at most as many bytes.
+fn with_syntax(mut bytes: Vec<u8>, uid: &str) -> Vec<u8> {
+    let old = b"1.2.840.10008.1.2.1\0";
+    let at = memchr::memmem::find(&bytes, old).unwrap();
+    bytes[at..at + old.len()].fill(0);
+    bytes[at..at + uid.len()].copy_from_slice(uid.as_bytes());
+    bytes
+}
+
 /// A file whose patient stands in its tags, its name and its folder, on one of the ways on which files end.
 fn of_patient(n: usize) -> (String, String, Vec<u8>) {
     let birth = format!("1833{:02}{:02}", n % 12 + 1, n % 28 + 1);
@@ -291,6 +331,17 @@ fn of_patient(n: usize) -> (String, String, Vec<u8>) {
             ] {
                 put(header, tag, vr, &value);
             }
+            plant_as_codes(header, &name, &id);
+            // Words of which more depends: these may end in the quarantine, or stay as something else than a radiograph.
+            if n % 10 == 2 {
+                let (tag, vr) = match n / 10 % 5 {
+                    0 => (tags::PHOTOMETRIC_INTERPRETATION, VR::CS),
+                    1 => (tags::SOP_CLASS_UID, VR::UI),
+                    2 => (tags::MODALITY, VR::CS),
+                    _ => (tags::VIEW_POSITION, VR::CS),
+                };
+                put(header, tag, vr, &name);
+            }
             if let Some(uid) = uid {
                 put(header, tags::SOP_INSTANCE_UID, VR::UI, &uid);
             }
@@ -310,6 +361,7 @@ fn of_patient(n: usize) -> (String, String, Vec<u8>) {
         7 => of_patient(n - 7).2,
         8 => tagged(n, n - 7, n, None),
         9 => tagged(n, n, 0, None),
+        2 if n / 10 % 5 == 3 => with_syntax(whole(n), &format!("1.2.Zzqt{n:04}wyk")),
         _ => whole(n),
     };
     let folder = format!("Zzqn{:04}/QNID{:04}", n % 20, n % 40);

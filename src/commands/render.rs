@@ -16,7 +16,7 @@ use crate::model::Bundle;
 
 /// Write the picture that the model gets as a PNG.
 ///
-/// Without --size and --model the picture has the file's own size. Grey values are those after the modality and VOI
+/// Without --size and --model the picture has the file's own size, up to 20,000 pixels a side. Grey values are those after the modality and VOI
 /// look-up tables, dense structures bright, before the bundle's normalisation.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

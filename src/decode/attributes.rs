@@ -10,6 +10,10 @@ use crate::domain::Reason;
 /// More pixels than any detector has; what would need more is refused before anything is allocated.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
+/// The same for colours: 6000 × 6000, more than photographs and captured screens have. Codecs hold three samples of each pixel
+/// at once, some of them in two forms.
+pub const MAX_COLOUR_PIXELS: u64 = 36_000_000;
+
 /// How stored values are to be understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PixelDescription {
@@ -72,6 +76,32 @@ pub enum Modality {
     },
     /// Modality LUT Sequence.
     Table(Lut),
+}
+
+impl Modality {
+    /// The least and the greatest value that it can make of stored values from the first to the second.
+    fn range(&self, stored: (f64, f64)) -> (f64, f64) {
+        match self {
+            Self::Linear { slope, intercept } => {
+                let (first, last) = (stored.0 * slope + intercept, stored.1 * slope + intercept);
+                (first.min(last), first.max(last))
+            }
+            Self::Table(_) => OUTPUTS,
+        }
+    }
+}
+
+/// The values that a look-up table's entries can have.
+const OUTPUTS: (f64, f64) = (0.0, 65535.0);
+
+/// The least and the greatest value that so many bits hold.
+fn stored_range(bits_stored: u32, signed: bool) -> (f64, f64) {
+    let values = f64::from(1_u32 << bits_stored);
+    if signed {
+        (-values / 2.0, values / 2.0 - 1.0)
+    } else {
+        (0.0, values - 1.0)
+    }
 }
 
 /// VOI LUT module: a table wins over windows, and the first of several is taken.
@@ -167,12 +197,17 @@ impl PixelDescription {
         let columns = number(0x0028_0011)
             .filter(|n| *n > 0)
             .ok_or_else(|| malformed("Columns is absent or 0"))?;
-        if u64::from(rows) * u64::from(columns) > MAX_PIXELS {
+        let samples = number(0x0028_0002).unwrap_or(1);
+        let (most, kind) = if samples == 1 {
+            (MAX_PIXELS, "pixels")
+        } else {
+            (MAX_COLOUR_PIXELS, "pixels in colour")
+        };
+        if u64::from(rows) * u64::from(columns) > most {
             return Err(cannot(format!(
-                "{columns}×{rows} pixels are more than the {MAX_PIXELS} that are decoded"
+                "{columns}×{rows} {kind} are more than the {most} that are decoded"
             )));
         }
-        let samples = number(0x0028_0002).unwrap_or(1);
         let bits_allocated =
             number(0x0028_0100).ok_or_else(|| malformed("Bits Allocated is absent"))?;
         if bits_allocated != 8 && bits_allocated != 16 {
@@ -204,7 +239,8 @@ impl PixelDescription {
             }
         };
 
-        let modality_table = lut(values, 0x0028_3000, signed);
+        let stored = stored_range(bits_stored, signed);
+        let modality_table = lut(values, 0x0028_3000, stored);
         let modality = modality_table.map_or_else(
             || {
                 let slope = get(0x0028_1053)
@@ -218,12 +254,8 @@ impl PixelDescription {
             },
             Modality::Table,
         );
-        // What the VOI LUT's first input is compared with may be negative after a rescale.
-        let negative = match &modality {
-            Modality::Linear { intercept, .. } => signed || *intercept < 0.0,
-            Modality::Table(_) => false,
-        };
-        let voi = lut(values, 0x0028_3010, negative).map_or_else(|| window(values), Voi::Table);
+        let voi = lut(values, 0x0028_3010, modality.range(stored))
+            .map_or_else(|| window(values), Voi::Table);
 
         // One of the pixels: negative where they are, also where it says US.
         let cell = |value: &Value| {
@@ -238,7 +270,7 @@ impl PixelDescription {
             let last = get(0x0028_0121).and_then(cell).unwrap_or(first);
             (first.min(last), first.max(last))
         });
-        Ok(Self {
+        let description = Self {
             rows,
             columns,
             samples: samples as u16,
@@ -253,7 +285,30 @@ impl PixelDescription {
             padding,
             inverse: get(0x2050_0020).is_some_and(|value| value.text() == "INVERSE"),
             aspect: aspect(values),
+        };
+        Ok(match description.photometric {
+            Photometric::Palette(_) => description.of_luminance(1.0),
+            _ => description,
         })
+    }
+
+    /// The same where values are, or will be, luminance made from colours: everything from 0 to `top` is shown. What a header
+    /// says of grey values (rescale, window or VOI LUT, padding, Presentation LUT Shape) is not meant for colours.
+    pub(super) fn of_luminance(self, top: f64) -> Self {
+        Self {
+            modality: Modality::Linear {
+                slope: 1.0,
+                intercept: 0.0,
+            },
+            voi: Voi::Window {
+                center: top / 2.0,
+                width: top,
+                function: Function::LinearExact,
+            },
+            padding: None,
+            inverse: false,
+            ..self
+        }
     }
 
     /// Bytes of one frame as Native Pixel Data.
@@ -419,25 +474,31 @@ fn aspect(values: &HashMap<(Tag, Tag), Value>) -> f64 {
         .unwrap_or(1.0)
 }
 
-/// The table in the first item of a sequence; none when it is unusable.
-fn lut(values: &HashMap<(Tag, Tag), Value>, sequence: Tag, signed: bool) -> Option<Lut> {
+/// The table in the first item of a sequence, for inputs of this range; none when it is unusable.
+fn lut(values: &HashMap<(Tag, Tag), Value>, sequence: Tag, inputs: (f64, f64)) -> Option<Lut> {
     table(
         values.get(&(sequence, 0x0028_3002))?,
         values.get(&(sequence, 0x0028_3006))?,
-        signed,
+        inputs,
     )
 }
 
-fn table(descriptor: &Value, data: &Value, signed: bool) -> Option<Lut> {
-    let [count, _, bits, ..] = descriptor.words()[..] else {
+fn table(descriptor: &Value, data: &Value, (least, greatest): (f64, f64)) -> Option<Lut> {
+    let [count, first, bits, ..] = descriptor.words()[..] else {
         return None;
     };
-    let first = Value {
-        bytes: descriptor.bytes.get(2..4)?.to_vec(),
-        ..descriptor.clone()
+    // A descriptor is US or SS as a whole, but only its second number can be negative. Without a VR it is SS where an input
+    // can be negative (PS3.3 §C.11.2.1.1); some devices write such a one as US, and then no input is as great as it says.
+    let negative = match &descriptor.vr {
+        b"SS" => true,
+        b"US" => least < 0.0 && f64::from(first) > greatest,
+        _ => least < 0.0,
     };
-    // A descriptor is US or SS as a whole, but only its second number can be negative.
-    let first = first.sample(signed)?;
+    let first = if negative {
+        i32::from(first as i16)
+    } else {
+        first.into()
+    };
     let count = if count == 0 {
         65536
     } else {
@@ -460,7 +521,7 @@ fn table(descriptor: &Value, data: &Value, signed: bool) -> Option<Lut> {
 fn palette(values: &HashMap<(Tag, Tag), Value>) -> Result<[Lut; 3], Fault> {
     let colour = |n: Tag| {
         let descriptor = values.get(&(0, 0x0028_1101 + n))?;
-        table(descriptor, values.get(&(0, 0x0028_1201 + n))?, false)
+        table(descriptor, values.get(&(0, 0x0028_1201 + n))?, OUTPUTS)
     };
     match (colour(0), colour(1), colour(2)) {
         (Some(red), Some(green), Some(blue)) => Ok([red, green, blue]),

@@ -14,7 +14,7 @@ use super::encoding::{Encoding, Tag, is_vr};
 use super::inflate::{self, inflate};
 use super::{Completeness, Content, Fault, Inspection};
 use crate::domain::instance::Description;
-use crate::domain::{Header, Reason};
+use crate::domain::{Header, Reason, terms, view_code};
 
 /// Transfer Syntax UIDs (PS3.5 §10, PS3.6 table A-1) by how the pixels are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,11 +232,13 @@ pub(super) fn examine(bytes: &Bytes, most: u64) -> Examined {
     {
         syntax = Syntax::Unknown;
     }
+    let header = header(&data_set, &declared, &storage_class);
+    let class = class_of(&header.description);
     let header = Header {
         executable: is_executable(head),
-        ..header(&data_set, &declared, &storage_class)
+        description: terms::only_known(header.description),
+        ..header
     };
-    let class = class_of(&header.description);
     if class == Class::Other {
         return plain(completeness, Content::Other { header });
     }
@@ -300,6 +302,13 @@ fn pixels(
         }
         return Err(Fault::new(Reason::NoPixelData, "there is no Pixel Data"));
     };
+    let empty = match &data {
+        PixelData::Native { len, .. } => *len == 0,
+        PixelData::Encapsulated { fragments, .. } => fragments.iter().all(|(_, len)| *len == 0),
+    };
+    if empty {
+        return Err(Fault::new(Reason::NoPixelData, "Pixel Data is empty"));
+    }
     let description = PixelDescription::read(&data_set.values)?;
     match &data {
         PixelData::Native { len, .. } => {
@@ -314,11 +323,7 @@ fn pixels(
                 return Err(Fault::new(Reason::Malformed, detail));
             }
         }
-        PixelData::Encapsulated { fragments, .. } => {
-            if fragments.iter().all(|(_, len)| *len == 0) {
-                return Err(Fault::new(Reason::NoPixelData, "Pixel Data is empty"));
-            }
-        }
+        PixelData::Encapsulated { .. } => {}
     }
     Ok(Some(Pixels {
         syntax,
@@ -443,6 +448,10 @@ fn header(data_set: &DataSet, syntax: &str, storage_class: &str) -> Header {
     let identifier = |tag| value(tag).map(Value::identifier).unwrap_or_default();
     let short = |text: String| text.trim().chars().take(64).collect::<String>();
     let text = |tag| short(long(tag));
+    let code = |tag| {
+        let value = data_set.values.get(&(0x0054_0220, tag));
+        short(value.map(Value::text).unwrap_or_default())
+    };
     let number = |tag| value(tag).and_then(Value::unsigned).unwrap_or(0);
     let or = |first: String, other: String| if first.is_empty() { other } else { first };
     let date = text(0x0008_0020);
@@ -463,12 +472,8 @@ fn header(data_set: &DataSet, syntax: &str, storage_class: &str) -> Header {
             study_date: if is_date { date } else { String::new() },
             view_position: text(0x0018_5101),
             patient_orientation: text(0x0020_0020),
-            view_code: data_set
-                .values
-                .get(&(0x0054_0220, 0x0008_0104))
-                .map(Value::text)
-                .map(short)
-                .unwrap_or_default(),
+            view_code: view_code::term(&code(0x0008_0100), &code(0x0008_0102), &code(0x0008_0104))
+                .to_owned(),
             laterality: or(text(0x0020_0062), text(0x0020_0060)),
             body_part_examined: text(0x0018_0015),
             patient_age: text(0x0010_1010),

@@ -38,7 +38,7 @@ pub fn render_plane(
         .ok_or_else(|| Fault::new(Reason::CannotDecode, "nothing was rendered"))
 }
 
-/// A spec that keeps the aspect ratio and makes no side longer than `longest` (nor longer than it is).
+/// A spec that keeps the aspect ratio and makes no side longer than `longest`, nor longer than it is, nor than a picture can be.
 pub fn picture_spec(
     rows: u32,
     columns: u32,
@@ -46,7 +46,8 @@ pub fn picture_spec(
     intensity: Intensity,
 ) -> RenderSpec {
     let side = f64::from(rows.max(columns).max(1));
-    let scale = longest.map_or(1.0, |longest| (f64::from(longest) / side).min(1.0));
+    let longest = longest.unwrap_or(MAX_SIDE);
+    let scale = (f64::from(longest) / side).min(1.0);
     let scaled = |n: u32| ((f64::from(n) * scale).round() as u32).max(1);
     RenderSpec {
         height: scaled(rows),

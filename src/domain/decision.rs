@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CategoryId, View, instance::Description};
+use super::{CategoryId, View, instance::Description, view_code};
 
 /// Calibrated probabilities of the view classifier; they sum to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,39 +109,31 @@ pub enum HeaderView {
 impl HeaderView {
     /// Reads the header. View Position is believed first, then the view code, then Patient Orientation.
     pub fn of(header: &Description) -> Self {
-        let position = header.view_position.trim().to_ascii_uppercase();
-        match position.as_str() {
-            "AP" => return Self::Ap,
-            "PA" => return Self::Pa,
-            "LL" | "LLAT" | "LEFT LATERAL" => return Self::Ll,
-            "RL" | "RLAT" | "RIGHT LATERAL" => return Self::Rl,
-            "LAT" | "LATERAL" => return Self::Lateral,
-            "RLO" | "LLO" | "RAO" | "LAO" | "RPO" | "LPO" | "OBL" | "OBLIQUE" => {
-                return Self::Oblique;
-            }
-            _ => {}
-        }
-        let code = header.view_code.to_ascii_lowercase();
-        if code.contains("oblique") {
-            return Self::Oblique;
-        } else if code.contains("antero-posterior") {
-            return Self::Ap;
-        } else if code.contains("postero-anterior") {
-            return Self::Pa;
-        } else if code.contains("left lateral") {
-            return Self::Ll;
-        } else if code.contains("right lateral") {
-            return Self::Rl;
-        } else if code.contains("lateral") {
-            return Self::Lateral;
+        let position = header.view_position.trim();
+        let told = Self::of_position(position).or_else(|| view_code::of_meaning(&header.view_code));
+        if let Some(view) = told {
+            return view;
         }
         // PS3.3 C.7.6.1.1.1: the direction of the rows, e.g. L\F; rows running left–right mean a frontal view.
         match header.patient_orientation.split('\\').next().map(str::trim) {
             Some("L" | "R") if position.is_empty() => Self::from_row(header, Self::Ap),
             Some("A" | "P") if position.is_empty() => Self::from_row(header, Self::Lateral),
-            _ if position.is_empty() && code.is_empty() => Self::Absent,
+            _ if position.is_empty() && header.view_code.is_empty() => Self::Absent,
             _ => Self::Other,
         }
+    }
+
+    /// What View Position alone says, when it is one of the views.
+    pub fn of_position(position: &str) -> Option<Self> {
+        Some(match position.to_ascii_uppercase().as_str() {
+            "AP" => Self::Ap,
+            "PA" => Self::Pa,
+            "LL" | "LLAT" | "LEFT LATERAL" => Self::Ll,
+            "RL" | "RLAT" | "RIGHT LATERAL" => Self::Rl,
+            "LAT" | "LATERAL" => Self::Lateral,
+            "RLO" | "LLO" | "RAO" | "LAO" | "RPO" | "LPO" | "OBL" | "OBLIQUE" => Self::Oblique,
+            _ => return None,
+        })
     }
 
     /// Patient Orientation counts only for an upright image, whose columns run to the feet or the head.

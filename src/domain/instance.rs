@@ -102,7 +102,8 @@ pub struct Header {
     pub description: Description,
 }
 
-/// Header fields that say nothing about who the patient is. Texts are trimmed and at most 64 characters long.
+/// Header fields that say nothing about who the patient is. Texts are trimmed and at most 64 characters long; of those whose values
+/// the standard lists, only what is known stands here ([`super::terms`]).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Description {
@@ -118,7 +119,7 @@ pub struct Description {
     pub view_position: String,
     /// Patient Orientation (0020,0020), e.g. `L\F`.
     pub patient_orientation: String,
-    /// Meaning of View Code Sequence (0054,0220), first item, or empty.
+    /// What View Code Sequence (0054,0220) says, first item, in words of [`super::view_code`], or empty.
     pub view_code: String,
     /// Image Laterality (0020,0062) or Laterality (0020,0060).
     pub laterality: String,

@@ -10,6 +10,8 @@ pub mod drift;
 pub mod instance;
 pub mod placement;
 pub mod settle;
+pub mod terms;
+pub mod view_code;
 
 pub use category::{CategoryId, View};
 pub use correction::{Origin, Pending, Shown};

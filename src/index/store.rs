@@ -24,6 +24,9 @@ const FLUSH_EVERY_MS: u64 = 5_000;
 /// More threads than that only get in each other's way.
 const MOST_WRITERS: usize = 4;
 
+/// A key and what is written there; nothing to remove it.
+type Write<'a> = (&'a (Part, Vec<u8>), &'a Option<Vec<u8>>);
+
 /// The trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
@@ -189,7 +192,7 @@ impl Trees {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let share = writes.len().div_ceil(cores.min(MOST_WRITERS)).max(1);
         std::thread::scope(|scope| {
-            let write = |writes: &[(&(Part, Vec<u8>), &Option<Vec<u8>>)]| {
+            let write = |writes: &[Write<'_>]| {
                 for ((part, key), value) in writes {
                     match value {
                         Some(value) => self.tree(*part).insert(key, value.as_slice())?,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Coded, Frame, check_components, check_size, luminance_of_triples};
+use super::{Coded, Frame, Samples, check_components, check_size, luminance_of_triples};
 use crate::decode::Fault;
 use crate::decode::attributes::{MAX_PIXELS, Photometric, PixelDescription};
 use crate::domain::Reason;
@@ -41,11 +41,11 @@ pub(super) fn frame(
         numbers: !header.lossless,
         step: f64::from(reduction),
         offset: 0.0,
-        samples: if colours {
+        samples: Samples::Plane(if colours {
             luminance_of_triples(description, &image.samples)
         } else {
             image.samples
-        },
+        }),
     }
     .into_frame(description)
 }

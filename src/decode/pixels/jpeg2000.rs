@@ -1,6 +1,6 @@
 //! JPEG 2000 and HTJ2K, lossless and lossy, through `OpenJPEG`, at the lowest resolution level that is large enough.
 
-use super::{Coded, Frame, check_components, check_size, luminance};
+use super::{Coded, Frame, Samples, check_components, check_size, luminance};
 use crate::decode::Fault;
 use crate::decode::attributes::{Photometric, PixelDescription};
 use crate::domain::Reason;
@@ -55,9 +55,6 @@ pub(super) fn frame(
     let image = jpeg2k::Image::from_bytes_with(codestream, parameters)
         .map_err(|error| fault(&error.to_string()))?;
     let components = image.components();
-    let [first, ..] = components else {
-        return Err(fault("there are no components"));
-    };
     let (width, height) = (
         header.width.div_ceil(1 << reduce),
         header.height.div_ceil(1 << reduce),
@@ -83,21 +80,29 @@ pub(super) fn frame(
         0
     };
     let numbers = reduce > 0 || !header.reversible;
-    let cell = |value: i32| {
+    let cell = move |value: i32| {
         if numbers {
             value.clamp(least, i32::from(u16::MAX)) as u16
         } else {
             value as u16
         }
     };
-    let samples = if let ([red, green, blue, ..], true) = (components, colours) {
-        let (red, green, blue) = (red.data().iter(), green.data().iter(), blue.data().iter());
-        red.zip(green)
-            .zip(blue)
-            .map(|((r, g), b)| luminance(cell(*r), cell(*g), cell(*b)))
-            .collect()
-    } else {
-        first.data().iter().map(|value| cell(*value)).collect()
+    let fill = move |y: usize, row: &mut [u16]| {
+        let start = y * row.len();
+        let of = |component: usize| {
+            let data = image.components()[component].data();
+            data[start..].iter().map(|value| cell(*value))
+        };
+        if colours {
+            let colours = of(0).zip(of(1)).zip(of(2));
+            for (sample, ((red, green), blue)) in row.iter_mut().zip(colours) {
+                *sample = luminance(red, green, blue);
+            }
+        } else {
+            for (sample, cell) in row.iter_mut().zip(of(0)) {
+                *sample = cell;
+            }
+        }
     };
     let step = f64::from(1_u32 << reduce);
     Coded {
@@ -108,7 +113,7 @@ pub(super) fn frame(
         step,
         // The low-pass samples of a wavelet stand at even places: sample k of level r is centred on pixel k × 2^r.
         offset: 0.5 - step / 2.0,
-        samples,
+        samples: Samples::Rows(Box::new(fill)),
     }
     .into_frame(description)
 }

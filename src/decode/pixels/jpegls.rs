@@ -1,6 +1,6 @@
 //! JPEG-LS, lossless and near-lossless, through `CharLS`. It has no reduced resolutions.
 
-use super::{Coded, Frame, check_components, check_size, luminance_of_triples};
+use super::{Coded, Frame, Samples, check_components, check_size, luminance_of_triples};
 use crate::decode::Fault;
 use crate::decode::attributes::PixelDescription;
 use crate::domain::Reason;
@@ -65,7 +65,7 @@ pub(super) fn frame(
         numbers,
         step: 1.0,
         offset: 0.0,
-        samples,
+        samples: Samples::Plane(samples),
     }
     .into_frame(description)
 }

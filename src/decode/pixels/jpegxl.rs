@@ -2,20 +2,28 @@
 
 use jxl_oxide::{AllocTracker, JxlImage};
 
-use super::{Coded, Frame, check_components, check_size, luminance};
+use super::{Coded, Frame, Samples, check_components, check_size, luminance};
 use crate::decode::Fault;
 use crate::decode::attributes::PixelDescription;
 use crate::domain::Reason;
 
-/// Memory that the decoder may take.
+/// Memory that the decoder may take: for 90 million pixels of lossless grey, or for 30 million of lossy grey, which is three
+/// colours inside.
 const MEMORY: usize = 700 << 20;
+/// The same for colours, of which no detector's images are.
+const COLOUR_MEMORY: usize = 480 << 20;
 
 pub(super) fn frame(
     codestream: &[u8],
     description: &PixelDescription,
 ) -> Result<Frame<'static>, Fault> {
     // Header first, so that nothing is decoded of an image of another size.
-    let tracker = AllocTracker::with_limit(MEMORY);
+    let memory = if description.samples == 1 {
+        MEMORY
+    } else {
+        COLOUR_MEMORY
+    };
+    let tracker = AllocTracker::with_limit(memory);
     let mut image = JxlImage::builder()
         .alloc_tracker(tracker)
         .read(codestream)
@@ -70,7 +78,7 @@ pub(super) fn frame(
         numbers: true,
         step: 1.0,
         offset: 0.0,
-        samples,
+        samples: Samples::Plane(samples),
     }
     .into_frame(description)
 }

@@ -11,7 +11,7 @@ mod native;
 mod rle;
 
 use super::Fault;
-use super::attributes::{Function, Modality, Photometric, PixelDescription, Voi};
+use super::attributes::{Photometric, PixelDescription};
 use super::bytes::Bytes;
 use super::dataset::PixelData;
 use super::header::{Pixels, Syntax};
@@ -65,9 +65,13 @@ impl Grid {
     }
 }
 
+/// Writes a row of samples, which its first argument counts from the top.
+type Fill = Box<dyn Fn(usize, &mut [u16])>;
+
 enum Rows<'a> {
     Native(native::Native<'a>),
     Plane(Vec<u16>),
+    Filled(Fill),
     Borrowed(&'a [u16]),
 }
 
@@ -93,6 +97,14 @@ impl<'a> Frame<'a> {
     pub fn each_row(&mut self, mut each: impl FnMut(usize, &[u16])) -> Result<(), Fault> {
         let plane = match &self.rows {
             Rows::Native(native) => return native.each_row(each),
+            Rows::Filled(fill) => {
+                let mut row = vec![0; self.grid.width];
+                for y in 0..self.grid.height {
+                    fill(y, &mut row);
+                    each(y, &row);
+                }
+                return Ok(());
+            }
             Rows::Plane(plane) => plane,
             Rows::Borrowed(plane) => *plane,
         };
@@ -221,7 +233,15 @@ struct Coded {
     step: f64,
     /// Where the first sample begins, in pixels.
     offset: f64,
-    samples: Vec<u16>,
+    samples: Samples,
+}
+
+/// Samples that a codec gives back.
+enum Samples {
+    /// All of them, row by row.
+    Plane(Vec<u16>),
+    /// `width × height` of them, made from what the codec holds as they are needed: a copy would be half as large again.
+    Rows(Fill),
 }
 
 impl Coded {
@@ -233,9 +253,13 @@ impl Coded {
             numbers,
             step,
             offset,
-            mut samples,
+            samples,
         } = self;
-        if samples.len() != width * height || samples.is_empty() {
+        let whole = match &samples {
+            Samples::Plane(plane) => plane.len() == width * height,
+            Samples::Rows(_) => true,
+        };
+        if !whole || width * height == 0 {
             return Err(Fault::new(
                 Reason::CannotDecode,
                 "the codestream holds another number of samples than it says",
@@ -257,13 +281,27 @@ impl Coded {
             description.high_bit = description.bits_stored - 1;
         }
         let numbers = numbers && !(shifted && precision > description.high_bit.into());
-        if numbers && description.signed && precision < 16 {
-            // Two's complement of `precision` bits becomes one of 16.
-            let unused = 16 - precision;
-            for sample in &mut samples {
+        // Two's complement of `precision` bits becomes one of 16.
+        let extended = numbers && description.signed && precision < 16;
+        let unused = if extended { 16 - precision } else { 0 };
+        let extend = move |samples: &mut [u16]| {
+            for sample in samples {
                 *sample = ((*sample << unused) as i16 >> unused) as u16;
             }
-        }
+        };
+        let rows = match samples {
+            Samples::Plane(mut plane) => {
+                if extended {
+                    extend(&mut plane);
+                }
+                Rows::Plane(plane)
+            }
+            Samples::Rows(fill) if extended => Rows::Filled(Box::new(move |y, row| {
+                fill(y, row);
+                extend(row);
+            })),
+            Samples::Rows(fill) => Rows::Filled(fill),
+        };
         Ok(Frame {
             description,
             cells: if numbers {
@@ -277,7 +315,7 @@ impl Coded {
                 step,
                 offset,
             },
-            rows: Rows::Plane(samples),
+            rows,
         })
     }
 }
@@ -305,7 +343,7 @@ fn check_components(description: &PixelDescription, components: u32) -> Result<(
     Err(Fault::new(Reason::CannotDecode, detail))
 }
 
-/// What luminance that was made from colours means: everything from 0 to the greatest value is shown.
+/// What luminance that was made from colours means.
 fn luminance_of(colours: &PixelDescription) -> PixelDescription {
     let top = f64::from(u16::MAX >> (16 - colours.bits_stored));
     PixelDescription {
@@ -314,18 +352,7 @@ fn luminance_of(colours: &PixelDescription) -> PixelDescription {
         signed: false,
         photometric: Photometric::Monochrome2,
         planar: false,
-        modality: Modality::Linear {
-            slope: 1.0,
-            intercept: 0.0,
-        },
-        voi: Voi::Window {
-            center: top / 2.0,
-            width: top,
-            function: Function::LinearExact,
-        },
-        padding: None,
-        inverse: false,
-        ..colours.clone()
+        ..colours.clone().of_luminance(top)
     }
 }
 

@@ -1,6 +1,6 @@
 //! RLE (PS3.5 annex G): a header with the places of segments, each a byte plane packed by `PackBits`.
 
-use super::{Coded, Frame, luminance_of_triples};
+use super::{Coded, Frame, Samples, luminance_of_triples};
 use crate::decode::Fault;
 use crate::decode::attributes::{Photometric, PixelDescription};
 use crate::domain::Reason;
@@ -58,7 +58,7 @@ pub(super) fn frame(
         numbers: false,
         step: 1.0,
         offset: 0.0,
-        samples,
+        samples: Samples::Plane(samples),
     }
     .into_frame(description)
 }

@@ -6,6 +6,7 @@ use super::synthetic::{BIG_ENDIAN, Content as Value, DEFLATED, Dicom, EXPLICIT, 
 use super::{difference, picture};
 use crate::decode::header::inspect_bytes;
 use crate::decode::{Completeness, Content};
+use crate::domain::decision::HeaderView;
 use crate::domain::{Header, Reason, Uid};
 
 /// 16 × 12 pixels of 12 bits.
@@ -272,6 +273,58 @@ fn pixels_shorter_than_rows_and_columns_are_damaged() {
         inspect_bytes(&plain().without(0x7FE0_0010).bytes()).completeness,
         Completeness::Undetermined
     );
+}
+
+#[test]
+fn pixel_data_without_pixels_is_none() {
+    let empty = plain().pixels16(&[]);
+    assert_eq!(reason_of(&empty.bytes()), Some(Reason::NoPixelData));
+    let fragments = plain().fragments("1.2.840.10008.1.2.4.70", &[&[], &[]]);
+    assert_eq!(reason_of(&fragments.bytes()), Some(Reason::NoPixelData));
+}
+
+#[test]
+fn images_in_colour_may_be_as_large_as_a_decoder_has_memory_for() {
+    let sized = |rows: u16, columns: u16, samples: u16, photometric: &str| {
+        let dicom = Dicom::new(rows, columns, 8, 8)
+            .words(0x0028_0002, &[samples])
+            .text(0x0028_0004, "CS", photometric)
+            .fragments("1.2.840.10008.1.2.4.70", &[b"\xFF\xD8"]);
+        reason_of(&dicom.bytes())
+    };
+    let refused = Some(Reason::CannotDecode);
+    assert_eq!(sized(10_000, 10_000, 1, "MONOCHROME2"), None);
+    assert_eq!(sized(10_000, 10_001, 1, "MONOCHROME2"), refused);
+    assert_eq!(sized(6000, 6000, 3, "RGB"), None);
+    assert_eq!(sized(6000, 6001, 3, "RGB"), refused);
+    assert_eq!(sized(6000, 6001, 3, "YBR_FULL"), refused);
+}
+
+#[test]
+fn only_words_that_the_standard_has_are_kept_of_codes() {
+    let coded = |value: &str, scheme: &str, meaning: &str| {
+        let text = |text: &str| Value::Bytes(format!("{text:<20}").into_bytes());
+        let item = vec![
+            (0x0008_0100, "SH", text(value)),
+            (0x0008_0102, "SH", text(scheme)),
+            (0x0008_0104, "LO", text(meaning)),
+        ];
+        let dicom = plain().set(0x0054_0220, "SQ", Value::Items(vec![item]));
+        header_of(&dicom.without(0x0018_5101).bytes()).description
+    };
+    let code = coded("399348003", "SCT", "KOWALSKA");
+    assert_eq!(code.view_code, "antero-posterior");
+    assert_eq!(HeaderView::of(&code), HeaderView::Ap);
+    let name = coded("KOWALSKA", "KOWALSKA", "bilateral KOWALSKA");
+    assert_eq!(name.view_code, "other");
+    assert_eq!(HeaderView::of(&name), HeaderView::Other);
+    // A SOP Class that is no UID is no radiograph's, though it is not kept.
+    let dicom = plain().text(0x0008_0016, "UI", "KOWALSKA");
+    let dicom = dicom.text(0x0018_0015, "CS", "KOWALSKA");
+    assert!(!is_radiograph(&dicom.bytes()));
+    let description = header_of(&dicom.bytes()).description;
+    assert_eq!(description.sop_class_uid, "");
+    assert_eq!(description.body_part_examined, "OTHER");
 }
 
 #[test]
