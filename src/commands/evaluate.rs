@@ -158,7 +158,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
             " That none of these patients was learned from is the word of whoever asked for it.",
         );
     }
-    let mut report = training_report::on_evaluation(&bundle, &set, &dataset.left_out, promise);
+    let mut report =
+        training_report::on_evaluation(&bundle, &set, dataset.left_out.counts(), promise);
     report.outside = outside::ask(&args.outside, &bundle, settings.as_ref(), &review, &runtime)?;
     if let Some((mut file, path)) = page_file {
         let mistakes = training_report::mistakes(&dataset, &set);
@@ -166,6 +167,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
             .and_then(|()| file.write_all(page(&report, &mistakes).as_bytes()))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    labelled::name_left_out(&dataset);
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {

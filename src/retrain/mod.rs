@@ -21,6 +21,7 @@ pub mod judge;
 pub mod judging;
 pub mod memory;
 pub mod network;
+pub mod omitted;
 pub mod operator;
 mod optimizer;
 mod parameters;

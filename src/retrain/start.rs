@@ -11,6 +11,7 @@ use super::head::{Head, HeadError, Place};
 use super::network::{FEATURES, INPUT, LOGITS};
 use super::train::{self, Normalisation, Pictures, TrainError};
 use super::weights::{self, Loaded, WeightsError};
+use crate::domain::category::NEITHER;
 use crate::domain::{CategoryId, View};
 use crate::model::manifest::{self, Category, ClassifierSpec, Manifest, Outputs, Role};
 use crate::model::{Bundle, BundleError};
@@ -210,6 +211,11 @@ impl Start {
 
     /// An id that no category has, nor had before unless it is the one at `place`: labels outlive a renaming.
     fn new_id(&self, id: &str, place: Option<usize>) -> Result<CategoryId, StartError> {
+        if id == NEITHER {
+            return Err(StartError::Wish(format!(
+                "{id} is what people call images that belong under no category: choose another id"
+            )));
+        }
         if self.place(id).is_ok() {
             return Err(StartError::Wish(format!(
                 "the bundle has a category {id} already"
