@@ -2,7 +2,7 @@
 //! as the user whose state directory it is.
 
 use std::ffi::OsStr;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -157,6 +157,37 @@ pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
             state.display(),
             owner.uid()
         )
+    })
+}
+
+/// Says as whom something was tried that this user may not do: whoever began as root does not expect that.
+pub fn as_whom<T>(tried: anyhow::Result<T>, state: &Path) -> anyhow::Result<T> {
+    let denied = |error: &anyhow::Error| {
+        let mut causes = error
+            .chain()
+            .filter_map(|it| it.downcast_ref::<io::Error>());
+        causes.any(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    };
+    tried.map_err(|error| {
+        if !denied(&error) {
+            return error;
+        }
+        let user = rustix::process::geteuid().as_raw();
+        let user = user_name(user).unwrap_or_else(|| format!("number {user}"));
+        error.context(format!(
+            "radsort does this as user {user}, who owns {}, and who may not read it",
+            state.display()
+        ))
+    })
+}
+
+/// A user's name, where this machine's own list has it.
+fn user_name(id: u32) -> Option<String> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
     })
 }
 

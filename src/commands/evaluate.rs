@@ -122,13 +122,17 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         (None, Some(settings)) => Bundle::open(&Store::in_use(settings)?)?,
         (None, None) => Bundle::open_or_shipped(None)?,
     };
-    let mut dataset = labelled::load(
+    let loaded = labelled::load(
         &args.source,
         args.complete,
         None,
         &[&bundle],
         settings.as_ref(),
-    )?;
+    );
+    let mut dataset = match &settings {
+        Some(settings) => access::as_whom(loaded, &settings.state)?,
+        None => loaded?,
+    };
     let used = learned_from(&mut dataset, settings.as_ref())?;
     let (mut review, runtime) = match &settings {
         Some(settings) => (settings.review.clone(), settings.runtime.clone()),

@@ -208,9 +208,10 @@ fn prepare(
 fn find(source: &Source, complete: bool, bundle: &Bundle, pool: &Pool) -> anyhow::Result<Rows> {
     let categories = bundle.categories();
     Ok(match (&source.from, &source.labels) {
-        (Some(dir), _) => rows::from_folders(dir, categories)?,
+        (Some(dir), _) => rows::from_folders(dir, categories).context("--from")?,
         (None, Some(list)) => {
-            rows::from_csv(list, categories, complete, |folder| by_uid(folder, pool))?
+            rows::from_csv(list, categories, complete, |folder| by_uid(folder, pool))
+                .context("the list of labels")?
         }
         (None, None) => bail!(
             "say where the labels are: --from DIR, --labels CSV, or --config FILE for those of a site"

@@ -289,7 +289,8 @@ pub fn from_csv(
         problem,
     };
     let folder = list.parent().unwrap_or(Path::new(""));
-    let mut reader = separator::reader().from_path(list).map_err(failed)?;
+    let file = fs::File::open(list).map_err(at(list))?;
+    let mut reader = separator::reader().from_reader(file);
     // One that cannot be read would be passed over, and columns be told by their order.
     if let Some(found) = separator::other(reader.headers().map_err(failed)?) {
         let path = list.to_owned();

@@ -10,7 +10,7 @@ use super::graph::{Graph, GraphError};
 use super::head::{Head, HeadError, Place};
 use super::network::{FEATURES, INPUT, LOGITS};
 use super::train::{self, Normalisation, Pictures, TrainError};
-use super::weights::{self, Loaded, WeightsError};
+use super::weights::{self, Kind, Loaded, WeightsError};
 use crate::domain::category::NEITHER;
 use crate::domain::{CategoryId, View};
 use crate::model::manifest::{self, Category, ClassifierSpec, Manifest, Outputs, Role};
@@ -287,6 +287,8 @@ pub struct Init<'a> {
     pub input: Option<[usize; 2]>,
     /// Weights to begin with; `None`: random ones.
     pub weights: Option<&'a Path>,
+    /// Whose they are.
+    pub kind: Kind,
     /// Of random weights.
     pub seed: u64,
 }
@@ -312,10 +314,14 @@ impl Init<'_> {
         let [height, width] = self.input.unwrap_or(published);
         let input = [self.channels, height, width];
         let seed = self.seed.wrapping_add(k);
-        let mut network = self.variant.build(input, old.classes.len(), seed);
+        let variant = match self.weights {
+            Some(_) => self.kind.of(self.variant),
+            None => self.variant,
+        };
+        let mut network = variant.build(input, old.classes.len(), seed);
         let loaded = self
             .weights
-            .map(|file| weights::load(&mut network, file, self.channels == 1))
+            .map(|file| weights::load(&mut network, file, self.channels == 1, self.kind))
             .transpose()?;
         let normalisation = self.normalisation();
         let spec = ClassifierSpec {
