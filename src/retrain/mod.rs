@@ -37,6 +37,7 @@ pub mod shared;
 pub mod sides;
 pub mod split;
 pub mod start;
+mod strided;
 pub mod task;
 pub mod train;
 pub mod trial;

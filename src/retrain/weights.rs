@@ -149,7 +149,7 @@ pub fn load(
         return Err(WeightsError::Kind {
             file: file.to_owned(),
             problem: if of_timm {
-                "these are timm's names: say --weights-kind timm for efficientnet_b0 to b7, or timm-tf for tf_efficientnet_b0 \
+                "these are timm's names: say --weights-kind timm for efficientnet_b0 to b7, --weights-kind timm-tf for tf_efficientnet_b0 \
                  to b7; they compute differently, and the file does not tell which it is"
             } else {
                 "timm's names are not in it: --weights-kind torchvision (the default) reads torchvision's"

@@ -323,7 +323,11 @@ fn breakdowns(outcomes: &[&Outcome]) -> Vec<Breakdown> {
         for outcome in outcomes {
             let value = value(&outcome.circumstances);
             groups
-                .entry((value.is_none(), first_number(value), value))
+                .entry((
+                    value.is_none(),
+                    value.as_deref().and_then(first_number),
+                    value,
+                ))
                 .or_default()
                 .push(outcome);
         }
@@ -346,12 +350,9 @@ fn breakdowns(outcomes: &[&Outcome]) -> Vec<Breakdown> {
 }
 
 /// The number that a text begins with, so that `5–9` comes before `10–14`.
-fn first_number(text: &Option<String>) -> Option<u32> {
-    let digits = |text: &str| {
-        let end = text.find(|c: char| !c.is_ascii_digit());
-        text[..end.unwrap_or(text.len())].parse().ok()
-    };
-    text.as_deref().and_then(digits)
+fn first_number(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    text[..end.unwrap_or(text.len())].parse().ok()
 }
 
 #[cfg(test)]
