@@ -322,9 +322,7 @@ pub fn from_csv(
             .iter()
             .position(|category| category.is_meant_by(name));
         if place.is_none() && !says_neither(name) {
-            found
-                .left_out
-                .named(UNKNOWN_CATEGORY, &format!("{name:?}"), 1);
+            found.left_out.named(UNKNOWN_CATEGORY, name, 1);
             if said == LabelOrigin::CompleteCsv {
                 found.audits.lacks_one();
             }
