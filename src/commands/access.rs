@@ -175,7 +175,7 @@ pub fn as_whom<T>(tried: anyhow::Result<T>, state: &Path) -> anyhow::Result<T> {
         let user = rustix::process::geteuid().as_raw();
         let user = user_name(user).unwrap_or_else(|| format!("number {user}"));
         error.context(format!(
-            "radsort does this as user {user}, who owns {}, and who may not read it",
+            "radsort does this as user {user}, who owns {}, and who may not",
             state.display()
         ))
     })
@@ -266,6 +266,22 @@ pub fn width() -> u16 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_may_not_be_read_is_told_with_whose_rights_it_was_tried() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let denied = anyhow::Error::from(denied).context("/data/checked");
+        let state = Path::new("/var/lib/radsort");
+        let why = as_whom::<()>(Err(denied), state).unwrap_err();
+        let why = format!("{why:#}");
+        assert!(
+            why.starts_with("radsort does this as user ") && why.contains("/data/checked"),
+            "{why}"
+        );
+        let other = as_whom::<()>(Err(anyhow::anyhow!("too few")), state).unwrap_err();
+        assert_eq!(other.to_string(), "too few");
+        assert_eq!(user_name(0).as_deref(), Some("root"));
+    }
 
     #[test]
     fn a_path_is_made_absolute_and_a_uid_is_not() {

@@ -330,17 +330,18 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     }
     let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
     let folder = match (args.dry_run, args.resume) {
-        (true, _) => RunFolder::passing(scratch.path(), args.plan.clone(), &in_use)?,
-        (false, true) => RunFolder::resume(&settings.state)?,
-        (false, false) => RunFolder::begin(&settings, &args.plan, &in_use)?,
+        (true, _) => RunFolder::passing(scratch.path(), args.plan.clone(), &in_use),
+        (false, true) => RunFolder::resume(&settings.state),
+        (false, false) => RunFolder::begin(&settings, &args.plan, &in_use),
     };
+    let folder = access::as_whom(folder, &settings.state)?;
     let plan = folder.plan();
     plan.may_promote(&settings)?;
-    plan.outside.are_there()?;
+    access::as_whom(plan.outside.are_there(), &settings.state)?;
     if !args.dry_run {
-        plan.make_out()?;
+        access::as_whom(plan.make_out(), &settings.state)?;
     }
-    let (start, must) = begin::start(plan, &folder)?;
+    let (start, must) = access::as_whom(begin::start(plan, &folder), &settings.state)?;
     let classifiers = chosen(&start, &plan.classifier)?;
     if let Some(id) = must.iter().find(|id| !classifiers.contains(id)) {
         bail!(
