@@ -140,23 +140,24 @@ impl Window {
 
 /// Sums over everything above and to the left of each pixel: means over boxes cost the same whatever their size.
 struct Sums {
-    sums: Vec<u64>,
+    /// One row and one column more than the picture has, the first ones 0.
+    table: Vec<u64>,
     height: usize,
     width: usize,
 }
 
 impl Sums {
     fn of(picture: &[u16], [height, width]: [usize; 2]) -> Self {
-        let mut sums = vec![0; (height + 1) * (width + 1)];
+        let mut table = vec![0; (height + 1) * (width + 1)];
         for (y, row) in picture.chunks(width).take(height).enumerate() {
             let mut left = 0;
             for (x, grey) in row.iter().enumerate() {
                 left += u64::from(*grey);
-                sums[(y + 1) * (width + 1) + x + 1] = sums[y * (width + 1) + x + 1] + left;
+                table[(y + 1) * (width + 1) + x + 1] = table[y * (width + 1) + x + 1] + left;
             }
         }
         Self {
-            sums,
+            table,
             height,
             width,
         }
@@ -176,7 +177,7 @@ impl Sums {
             let from = k * length / of;
             (from, ((k + 1) * length / of).max(from + 1).min(length))
         };
-        let at = |y: usize, x: usize| self.sums[y * (self.width + 1) + x] as f64;
+        let at = |y: usize, x: usize| self.table[y * (self.width + 1) + x] as f64;
         let mut means = Vec::with_capacity(rows * columns);
         for row in 0..rows {
             let (top, bottom) = span(row, rows, height);
