@@ -31,6 +31,7 @@ pub mod phantom;
 #[cfg(feature = "retrain")]
 pub mod retrain;
 pub mod root;
+pub mod said_at;
 pub mod separator;
 pub mod service_manager;
 pub mod state;

@@ -1,5 +1,12 @@
 //! Lists from elsewhere, as CSV: spreadsheets of many countries separate by semicolons.
 
+/// Reads a list; blanks around the names of columns mean nothing.
+pub fn reader() -> csv::ReaderBuilder {
+    let mut reader = csv::ReaderBuilder::new();
+    reader.trim(csv::Trim::Headers);
+    reader
+}
+
 /// What a list's first line is separated by, when it is something else than commas.
 pub fn other(first_line: &csv::StringRecord) -> Option<&'static str> {
     let [line] = first_line.iter().collect::<Vec<_>>()[..] else {

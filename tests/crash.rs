@@ -349,7 +349,7 @@ fn a_state_that_is_not_there_while_files_lie_in_the_library_is_told() {
     daemon.stop();
     fs::remove_dir_all(&site.state).unwrap();
     fs::rename(&earlier, &site.state).unwrap();
-    let mut daemon = site.start();
+    let daemon = site.start();
     assert_eq!(daemon.status()["errors"], serde_json::json!([]));
     daemon.stop();
     site.assert_verified();

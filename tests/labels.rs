@@ -100,7 +100,16 @@ fn who_speaks_last_is_right_whatever_was_noticed_last() {
         "{why}"
     );
     assert_eq!(category(), second);
-    assert!(import("last Tuesday").status.success());
+    // When it was said must be readable, or it would overrule what was said since.
+    let unread = import("last Tuesday");
+    let why = String::from_utf8_lossy(&unread.stderr).into_owned();
+    assert!(
+        !unread.status.success() && why.contains("\"last Tuesday\""),
+        "{why}"
+    );
+    assert!(!import("2020-01-01 10:00").status.success());
+    assert_eq!(category(), second);
+    assert!(import("").status.success());
     assert_eq!(category(), first);
     daemon.stop();
     site.assert_verified();
@@ -284,6 +293,65 @@ fn a_folder_that_the_model_does_not_know_becomes_a_category_when_people_say_so()
     site.assert_verified();
     let exported = site.ok(&["labels", "export"]);
     assert_eq!(exported.matches(",frontal-halo,").count(), 2, "{exported}");
+}
+
+#[test]
+fn what_belongs_under_no_category_can_be_said_by_commands_lists_and_moves() {
+    let (site, daemon, records) = filed(3);
+    let [(first, _), _] = two_categories();
+    let records: Vec<Value> = records
+        .iter()
+        .map(|record| correct(&site, record, &first))
+        .collect();
+    let uids: Vec<String> = records
+        .iter()
+        .map(|record| text(record, "sop_instance_uid"))
+        .collect();
+
+    site.ok(&["correct", &uids[0], "neither"]);
+    let place = PathBuf::from(text(&the(&site, &uids[0]), "path"));
+    assert!(place.starts_with(site.library.join("neither")), "{place:?}");
+    let from = PathBuf::from(text(&records[1], "path"));
+    let to = folder(&site, "neither").join(from.file_name().unwrap());
+    fs::rename(&from, &to).unwrap();
+    let looked = look(&site);
+    assert_eq!([&looked["moved"], &looked["labels"]], [1, 1], "{looked}");
+    let list = site.dir.path().join("list.csv");
+    fs::write(&list, format!("sop_instance_uid,category\n{},\n", uids[2])).unwrap();
+    let list = list.to_str().unwrap();
+    site.ok(&["labels", "import", list]);
+
+    for uid in &uids {
+        assert_eq!(text(&the(&site, uid), "category"), "neither");
+    }
+    assert_eq!(look(&site)["moved"], 0, "they stay where people put them");
+    let exported = site.ok(&["labels", "export"]);
+    assert_eq!(exported.matches(",neither,").count(), 3, "{exported}");
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn labels_of_a_category_that_the_model_has_yet_to_learn_come_back_in_a_list() {
+    let (site, daemon, records) = filed(1);
+    let uid = text(&records[0], "sop_instance_uid");
+    let list = site.dir.path().join("list.csv");
+    fs::write(
+        &list,
+        format!("sop_instance_uid, category\n{uid},frontal-halo\n"),
+    )
+    .unwrap();
+    let list = list.to_str().unwrap();
+    let refused = site.run(&["labels", "import", list]);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && why.contains("--new-category"),
+        "{why}"
+    );
+    site.ok(&["labels", "import", list, "--new-category"]);
+    assert_eq!(text(&the(&site, &uid), "category"), "frontal-halo");
+    daemon.stop();
+    site.assert_verified();
 }
 
 #[test]

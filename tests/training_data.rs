@@ -31,6 +31,43 @@ fn a_dry_run_says_what_there_is_and_keeps_nothing() {
 }
 
 #[test]
+fn names_of_folders_and_what_lists_say_are_told_to_people_and_written_nowhere() {
+    let site = site();
+    let images = images(&site, 12, 12);
+    let folder = images.join("ZZDOE PLANT 19771231");
+    fs::create_dir(&folder).unwrap();
+    for name in ["a.dcm", "b.dcm"] {
+        fs::write(folder.join(name), "x").unwrap();
+    }
+    let list = images.join("list.csv");
+    let known = common::files(&images)
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|it| it == "dcm"))
+        .unwrap();
+    let category = text(known.parent().unwrap()).rsplit('/').next().unwrap();
+    let rows = format!(
+        "path,category\n{},{category}\nx.dcm,zzdoe-plant\n",
+        text(&known)
+    );
+    fs::write(&list, rows).unwrap();
+    let report = site.dir.path().join("report.html");
+    let from = ["--from", text(&images), "--report", text(&report)];
+    let plan = ["retrain", "--dry-run", "--json", "--labels", text(&list)];
+    for words in [&[&["evaluate", "--json"], &from[..]].concat()[..], &plan] {
+        let output = site.run(words);
+        let told = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert!(output.status.success() && told.contains("zzdoe"), "{told}");
+        let written = String::from_utf8_lossy(&output.stdout).into_owned();
+        let written = written + &fs::read_to_string(&report).unwrap();
+        assert!(!written.to_lowercase().contains("zzdoe"), "{words:?}");
+    }
+    let dry = ["retrain", "--dry-run", "--json", "--from", text(&images)];
+    let plan: Value = serde_json::from_slice(&site.run(&dry).stdout).unwrap();
+    assert_eq!(plan["left_out"]["in a folder that is no category"], 2);
+    assert_eq!(plan["device"], "cpu");
+}
+
+#[test]
 fn a_file_that_holds_other_bytes_than_were_judged_is_not_learned_from() {
     let site = site();
     let images = images(&site, 20, 63);

@@ -2,7 +2,7 @@
 //! as the user whose state directory it is.
 
 use std::ffi::OsStr;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -165,12 +165,12 @@ pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
 /// Root would run the service on another user's state.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{} belongs to another user (id {owner}), and what root makes there keeps the service from starting. Start the service: \
-     `{start}`; or run this as that user: `setpriv --reuid {owner} --init-groups radsort run …`", state.display()
+    "{} belongs to user {owner}, and what root makes there keeps the service from starting. Start the service: `{start}`; or run \
+     this as that user: `runuser -u {owner} -- radsort run …`", state.display()
 )]
 pub struct StateOfAnother {
     state: PathBuf,
-    owner: u32,
+    owner: String,
     start: String,
 }
 
@@ -184,7 +184,7 @@ pub fn refuse_as_root(settings: &Settings) -> Result<(), StateOfAnother> {
     }
     Err(StateOfAnother {
         state: state.clone(),
-        owner,
+        owner: user_name(owner).unwrap_or_else(|| format!("number {owner}")),
         start: starting(&settings.source),
     })
 }
@@ -195,6 +195,37 @@ pub fn starting(config: &Path) -> String {
         Some(unit) => format!("systemctl start {}", unit.service()),
         None => format!("radsort run --config {}", in_shell(config)),
     }
+}
+
+/// Says as whom something was tried that this user may not do: whoever began as root does not expect that.
+pub fn as_whom<T>(tried: anyhow::Result<T>, state: &Path) -> anyhow::Result<T> {
+    let denied = |error: &anyhow::Error| {
+        let mut causes = error
+            .chain()
+            .filter_map(|it| it.downcast_ref::<io::Error>());
+        causes.any(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    };
+    tried.map_err(|error| {
+        if !denied(&error) {
+            return error;
+        }
+        let user = rustix::process::geteuid().as_raw();
+        let user = user_name(user).unwrap_or_else(|| format!("number {user}"));
+        error.context(format!(
+            "radsort does this as user {user}, who owns {}, and who may not",
+            state.display()
+        ))
+    })
+}
+
+/// A user's name, where this machine's own list has it.
+fn user_name(id: u32) -> Option<String> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    })
 }
 
 /// Every root with its path: where files can lie, and where they came from.
@@ -272,6 +303,22 @@ pub fn width() -> u16 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_may_not_be_read_is_told_with_whose_rights_it_was_tried() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let denied = anyhow::Error::from(denied).context("/data/checked");
+        let state = Path::new("/var/lib/radsort");
+        let why = as_whom::<()>(Err(denied), state).unwrap_err();
+        let why = format!("{why:#}");
+        assert!(
+            why.starts_with("radsort does this as user ") && why.contains("/data/checked"),
+            "{why}"
+        );
+        let other = as_whom::<()>(Err(anyhow::anyhow!("too few")), state).unwrap_err();
+        assert_eq!(other.to_string(), "too few");
+        assert_eq!(user_name(0).as_deref(), Some("root"));
+    }
 
     #[test]
     fn a_path_is_made_absolute_and_a_uid_is_not() {

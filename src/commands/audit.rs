@@ -29,6 +29,7 @@ use crate::index::entry::Entry;
 #[command(after_help = "Examples:
   radsort audit sample 60 --open
   radsort confirm UID UID … ; radsort correct UID CATEGORY
+  radsort correct UID neither             it belongs under no category, and should not have been filed
   radsort audit left                      what nobody has judged yet")]
 pub struct AuditArgs {
     /// What to do.
@@ -132,7 +133,11 @@ pub fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
 fn sample(args: &SampleArgs) -> anyhow::Result<ExitCode> {
     let settings = args.config.load()?;
     let out = std::path::absolute(&args.out)?;
-    anyhow::ensure!(out.is_dir(), "{} is not a directory", out.display());
+    anyhow::ensure!(
+        out.is_dir(),
+        "--out {}: there is no such folder; make it first, it should be yours alone (mkdir -m 700)",
+        out.display()
+    );
     let seed = match args.seed {
         Some(seed) => seed,
         None => random_seed()?,
@@ -244,7 +249,7 @@ fn write_page(page: &Path, list: &AuditList, files: &[(Entry, String)]) -> anyho
         })
         .collect();
     let subtitle = format!(
-        "{} of {} filed files, drawn at random. Right: radsort confirm UID. Wrong: radsort correct UID CATEGORY.",
+        "{} of {} filed files, drawn at random. Right: radsort confirm UID. Wrong: radsort correct UID CATEGORY. Of no category: radsort correct UID neither.",
         files.len(),
         list.filed
     );

@@ -122,13 +122,17 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         (None, Some(settings)) => Bundle::open(&Store::in_use(settings)?)?,
         (None, None) => Bundle::open_or_shipped(None)?,
     };
-    let mut dataset = labelled::load(
+    let loaded = labelled::load(
         &args.source,
         args.complete,
         None,
         &[&bundle],
         settings.as_ref(),
-    )?;
+    );
+    let mut dataset = match &settings {
+        Some(settings) => access::as_whom(loaded, &settings.state)?,
+        None => loaded?,
+    };
     let used = learned_from(&mut dataset, settings.as_ref())?;
     let (mut review, runtime) = match &settings {
         Some(settings) => (settings.review.clone(), settings.runtime.clone()),
@@ -158,7 +162,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
             " That none of these patients was learned from is the word of whoever asked for it.",
         );
     }
-    let mut report = training_report::on_evaluation(&bundle, &set, &dataset.left_out, promise);
+    let mut report =
+        training_report::on_evaluation(&bundle, &set, dataset.left_out.counts(), promise);
     report.outside = outside::ask(&args.outside, &bundle, settings.as_ref(), &review, &runtime)?;
     if let Some((mut file, path)) = page_file {
         let mistakes = training_report::mistakes(&dataset, &set);
@@ -166,6 +171,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
             .and_then(|()| file.write_all(page(&report, &mistakes).as_bytes()))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    labelled::name_left_out(&dataset);
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {

@@ -20,13 +20,14 @@ use crate::state::State;
   radsort correct 1.2.826.0.1.3680043.10.1 frontal-fusion
   radsort correct /srv/library/_review/low-confidence/1.2.3.dcm lateral-brace --note \"brace hardly visible\"
   radsort correct 1.2.826.0.1.3680043.10.1 frontal-halo --new-category
+  radsort correct 1.2.826.0.1.3680043.10.1 neither          it belongs under no category
 
 Exit status: 0 when the label was recorded and the file is in its folder, 1 otherwise.")]
 pub struct CorrectArgs {
     /// A SOP Instance UID, a path, or a record id.
     #[arg(value_name = "UID|PATH")]
     pub what: OsString,
-    /// One of the bundle's categories, by its id or its folder's name.
+    /// One of the bundle's categories, by its id or its folder's name; `neither`: it belongs under none.
     pub category: String,
     /// Also a category that the model has yet to learn (`radsort retrain --add-category`).
     #[arg(long)]

@@ -93,6 +93,7 @@ pub fn load(
     }
     let dataset = prepare(&rows, &specs, &pool, &decoders, settings)?;
     if dataset.examples.is_empty() {
+        name_left_out(&dataset);
         let ids: Vec<&str> = bundle
             .categories()
             .iter()
@@ -117,6 +118,7 @@ const SAY: &str = ". Say of some files what they are: `radsort audit sample 100`
 fn nothing_said(dataset: &Dataset) -> bool {
     dataset
         .left_out
+        .counts()
         .keys()
         .all(|why| why.starts_with(rows::SEEN_BY_NOBODY))
 }
@@ -154,15 +156,7 @@ pub fn load_outside(
 ) -> anyhow::Result<Dataset> {
     let decoders = settings.map_or_else(DecoderSettings::default, |it| it.decoders.clone());
     let pool = Pool::start(&decoders)?;
-    let row = |path| Row {
-        path,
-        category: None,
-        patient: None,
-        origin: LabelOrigin::CompleteCsv,
-        confidence: None,
-        digest: None,
-        audits: Vec::new(),
-    };
+    let row = |path| Row::of(path, None, LabelOrigin::CompleteCsv);
     let rows = Rows {
         rows: rows::files_below(folder)?.into_iter().map(row).collect(),
         ..Rows::default()
@@ -214,9 +208,10 @@ fn prepare(
 fn find(source: &Source, complete: bool, bundle: &Bundle, pool: &Pool) -> anyhow::Result<Rows> {
     let categories = bundle.categories();
     Ok(match (&source.from, &source.labels) {
-        (Some(dir), _) => rows::from_folders(dir, categories)?,
+        (Some(dir), _) => rows::from_folders(dir, categories).context("--from")?,
         (None, Some(list)) => {
-            rows::from_csv(list, categories, complete, |folder| by_uid(folder, pool))?
+            rows::from_csv(list, categories, complete, |folder| by_uid(folder, pool))
+                .context("the list of labels")?
         }
         (None, None) => bail!(
             "say where the labels are: --from DIR, --labels CSV, or --config FILE for those of a site"
@@ -244,13 +239,31 @@ fn by_uid(folder: &Path, pool: &Pool) -> Result<HashMap<String, PathBuf>, RowsEr
     Ok(found)
 }
 
+/// Names the first of what was left out. Not in the journal: paths may hold names of patients.
+pub fn name_left_out(dataset: &Dataset) {
+    if !is_told_to_the_journal() {
+        for line in dataset.left_out.names() {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// Whether standard error is the journal, as systemd says by device and inode.
+fn is_told_to_the_journal() -> bool {
+    let Ok(journal) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    rustix::fs::fstat(std::io::stderr())
+        .is_ok_and(|stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
 /// What was left out, in one line.
 pub fn counts(dataset: &Dataset) -> String {
-    if dataset.left_out.is_empty() {
+    let left_out = dataset.left_out.counts();
+    if left_out.is_empty() {
         return "nothing left out".to_owned();
     }
-    let each: Vec<String> = dataset
-        .left_out
+    let each: Vec<String> = left_out
         .iter()
         .map(|(why, count)| format!("{count} {why}"))
         .collect();

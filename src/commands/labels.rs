@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use clap::ArgGroup;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -96,11 +97,13 @@ pub enum Verb {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Read labels from a CSV file with the columns sop_instance_uid and category, and perhaps person, note, origin
-    /// and time. No file is moved. A label that is there already stays, with its origin, person and time, and so does one that
-    /// was given after the row's time; rows of origin `untouched` are no labels.
+    /// Read labels from a CSV file with the columns sop_instance_uid and category (`neither` or nothing: it belongs under
+    /// none), and perhaps person, note, origin and time (2026-11-23, "2026-11-23 14:00" or RFC 3339). No file is moved. A label
+    /// that is there already stays, with its origin, person and time, and so does one that was given after the row's time; rows
+    /// of origin `untouched` are no labels.
     #[command(after_help = "Examples:
   radsort labels import truth.csv
+  radsort labels import labels.csv --new-category   also what the model does not know yet
 
 The file begins with the names of its columns:
   sop_instance_uid,category,person,note
@@ -109,6 +112,9 @@ The file begins with the names of its columns:
         /// The list.
         #[arg(value_name = "CSV")]
         file: PathBuf,
+        /// Also categories that the model has yet to learn (`radsort retrain --add-category`).
+        #[arg(long)]
+        new_category: bool,
         /// One JSON object a line.
         #[arg(long)]
         json: bool,
@@ -141,11 +147,12 @@ The file begins with the names of its columns:
 
 /// Whose labels.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("whose").args(["what", "all", "category"]).required(true).multiple(true)))]
 pub struct SettleArgs {
     /// SOP Instance UIDs, paths or record ids.
-    #[arg(value_name = "UID|PATH", required_unless_present_any = ["all", "category"])]
+    #[arg(value_name = "UID|PATH")]
     pub what: Vec<OsString>,
-    /// All that wait; accepted are only those whose category the model knows.
+    /// All that wait (accept: only those whose category the model knows).
     #[arg(long, conflicts_with = "what")]
     pub all: bool,
     /// All that wait and say this category, whether the model knows it or not.
@@ -174,7 +181,12 @@ pub fn run(args: &LabelsArgs) -> anyhow::Result<ExitCode> {
             json,
             config,
         } => export::export(&config.load()?, out.as_deref(), *untouched, *json),
-        Verb::Import { file, json, config } => import(&config.load()?, file, *json),
+        Verb::Import {
+            file,
+            new_category,
+            json,
+            config,
+        } => import(&config.load()?, file, *new_category, *json),
         Verb::Accept(args) => settle(args, true),
         Verb::Reject(args) => settle(args, false),
         Verb::Look { json, config } => look(&config.load()?, *json),
@@ -334,11 +346,15 @@ fn write_csv<T: Serialize>(out: &mut impl Write, rows: &[T]) -> anyhow::Result<(
 
 fn read_rows(file: &Path) -> anyhow::Result<Vec<ImportRow>> {
     let shown = file.display();
-    let mut reader =
-        csv::Reader::from_path(file).with_context(|| format!("cannot read {shown}"))?;
+    let mut reader = separator::reader()
+        .from_path(file)
+        .with_context(|| format!("cannot read {shown}"))?;
     let headers = reader
         .headers()
         .with_context(|| format!("cannot read {shown}"))?;
+    if headers.is_empty() {
+        bail!("{shown}: the list is empty");
+    }
     if let Some(found) = separator::other(headers) {
         bail!("{shown} is separated by {found}: save it with commas between the columns");
     }
@@ -347,18 +363,28 @@ fn read_rows(file: &Path) -> anyhow::Result<Vec<ImportRow>> {
             bail!("{shown} has no column {wanted:?} in its first line");
         }
     }
-    reader
+    let rows: Vec<ImportRow> = reader
         .deserialize()
         .map(|row| row.with_context(|| format!("cannot read {shown}")))
-        .collect()
+        .collect::<anyhow::Result<_>>()?;
+    if rows.is_empty() {
+        bail!("{shown}: the list is empty");
+    }
+    Ok(rows)
 }
 
-fn import(settings: &Settings, file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+fn import(
+    settings: &Settings,
+    file: &Path,
+    new_category: bool,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let rows = read_rows(file)?;
     let judgements = rows
         .chunks(ROWS)
         .map(|rows| Judgement::Import {
             rows: rows.to_vec(),
+            new_category,
         })
         .collect();
     let judged = judge::ask(settings, judgements)?;
@@ -447,6 +473,12 @@ mod tests {
         let long = rows("sop_instance_uid,category,person,note\n1.2.3,brace,M. Muster,\n").unwrap();
         assert_eq!(long[0].person.as_deref(), Some("M. Muster"));
         assert_eq!(long[0].note, None);
+        let blanks = rows("sop_instance_uid, category\n1.2.3,\n").unwrap();
+        assert_eq!(blanks[0].category, "");
+        for nothing in ["", "sop_instance_uid,category\n"] {
+            let why = rows(nothing).unwrap_err().to_string();
+            assert!(why.ends_with("the list is empty"), "{why}");
+        }
         let error = rows("uid,category\n1.2,brace\n").unwrap_err().to_string();
         assert!(error.contains("sop_instance_uid"), "{error}");
         let error = rows("sop_instance_uid;category\n1.2;brace\n").unwrap_err();

@@ -42,8 +42,11 @@ pub struct OutsideArgs {
 impl OutsideArgs {
     /// Refuses at once folders that could not be read hours later.
     pub fn are_there(&self) -> anyhow::Result<()> {
-        for folder in [&self.near, &self.far].into_iter().flatten() {
-            std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+        for (option, folder) in [("--near", &self.near), ("--far", &self.far)] {
+            if let Some(folder) = folder {
+                std::fs::read_dir(folder)
+                    .with_context(|| format!("{option} {}", folder.display()))?;
+            }
         }
         Ok(())
     }

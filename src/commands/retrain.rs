@@ -8,7 +8,7 @@ mod run_folder;
 mod tell;
 mod worth;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
@@ -25,6 +25,7 @@ use super::training_report::{self, Set};
 use crate::config::Settings;
 use crate::control::client::Client;
 use crate::control::protocol::Request;
+use crate::model::manifest::FILE_NAME;
 use crate::model::runtime::Runtime;
 use crate::model::store::{Store, StoreError, not_pinned};
 use crate::model::{Bundle, trial};
@@ -75,7 +76,7 @@ pub struct RetrainArgs {
 }
 
 /// The options of [`Plan`], which a resumed training has been told already.
-const PLAN: [&str; 31] = [
+const PLAN: [&str; 32] = [
     "bundle",
     "from",
     "labels",
@@ -87,6 +88,7 @@ const PLAN: [&str; 31] = [
     "rename_category",
     "init",
     "weights",
+    "weights_kind",
     "channels",
     "input_size",
     "hidden",
@@ -258,6 +260,11 @@ impl Plan {
                     out.display()
                 );
             }
+            ensure!(
+                is_free(out),
+                "--out {}: there are other things in this folder: give a new or an empty one, or that of an earlier bundle",
+                out.display()
+            );
         } else if let Some(version) = &self.as_version {
             let name = Bundle::open(start)?.manifest().name.clone();
             Store::new(&settings.state).may_keep(&name, version)?;
@@ -281,6 +288,14 @@ impl Plan {
         let usual = if from_nothing { 1.0 } else { 0.3 };
         self.backbone_rate.unwrap_or(usual)
     }
+}
+
+/// Whether a bundle may be written there without overwriting what is no bundle. What cannot be read is found out later.
+fn is_free(out: &Path) -> bool {
+    let Ok(mut entries) = std::fs::read_dir(out) else {
+        return true;
+    };
+    entries.next().is_none() || out.join(FILE_NAME).is_file()
 }
 
 /// What is trained.
@@ -315,17 +330,18 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     }
     let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
     let folder = match (args.dry_run, args.resume) {
-        (true, _) => RunFolder::passing(scratch.path(), args.plan.clone(), &in_use)?,
-        (false, true) => RunFolder::resume(&settings.state)?,
-        (false, false) => RunFolder::begin(&settings, &args.plan, &in_use)?,
+        (true, _) => RunFolder::passing(scratch.path(), args.plan.clone(), &in_use),
+        (false, true) => RunFolder::resume(&settings.state),
+        (false, false) => RunFolder::begin(&settings, &args.plan, &in_use),
     };
+    let folder = access::as_whom(folder, &settings.state)?;
     let plan = folder.plan();
     plan.may_promote(&settings)?;
-    plan.outside.are_there()?;
+    access::as_whom(plan.outside.are_there(), &settings.state)?;
     if !args.dry_run {
-        plan.make_out()?;
+        access::as_whom(plan.make_out(), &settings.state)?;
     }
-    let (start, must) = begin::start(plan, &folder)?;
+    let (start, must) = access::as_whom(begin::start(plan, &folder), &settings.state)?;
     let classifiers = chosen(&start, &plan.classifier)?;
     if let Some(id) = must.iter().find(|id| !classifiers.contains(id)) {
         bail!(
@@ -334,13 +350,14 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let chosen = device::choose(plan.device, plan.mode())?;
-    let mut dataset = labelled::load(
+    let loaded = labelled::load(
         &folder.source(),
         plan.complete,
         plan.trust_untouched,
         &[&start, &in_use],
         Some(&settings),
-    )?;
+    );
+    let mut dataset = access::as_whom(loaded, &settings.state)?;
     let place = Sides::place(&settings.state);
     let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
     let shared = shared::split(&mut dataset, &mut sides);
@@ -607,6 +624,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use clap::Args as _;
+
+    #[test]
+    fn a_bundle_is_not_written_among_other_things() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        assert!(is_free(&out.join("new")) && is_free(out));
+        std::fs::write(out.join("thesis.docx"), "x").unwrap();
+        assert!(!is_free(out));
+        std::fs::write(out.join(FILE_NAME), "x").unwrap();
+        assert!(is_free(out), "an earlier bundle may be replaced");
+    }
 
     #[test]
     fn a_resumed_training_takes_none_of_the_options_that_say_what_comes_out() {

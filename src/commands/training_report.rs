@@ -72,7 +72,7 @@ pub fn on_training(
         names: names(candidate),
         data: Data {
             sets: Side::ALL.iter().map(|side| count(wish, *side)).collect(),
-            left_out: left_out_of(&wish.dataset.left_out),
+            left_out: left_out_of(wish.dataset.left_out.counts()),
         },
         judged: sets.iter().map(|set| judged(candidate, set)).collect(),
         training: courses(made),

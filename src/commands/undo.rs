@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::ArgGroup;
+
 use super::access::ConfigArg;
 use super::judge::{self, Office};
 use super::when;
@@ -25,9 +27,10 @@ use crate::control::protocol::{Reply, Request, Undo};
   radsort undo --let-go --since today              take them again, e.g. with a better model
 
 Exit status: 0 when all went back, 1 otherwise.")]
+#[command(group(ArgGroup::new("which").args(["what", "since", "model"]).required(true).multiple(true)))]
 pub struct UndoArgs {
     /// SOP Instance UIDs, paths in the library, or record ids.
-    #[arg(value_name = "UID|PATH", required_unless_present_any = ["since", "model"], conflicts_with_all = ["since", "model"])]
+    #[arg(value_name = "UID|PATH", conflicts_with_all = ["since", "model"])]
     pub what: Vec<OsString>,
     /// All that were filed from this time on: 2h, 7d, today, 2026-11-23, RFC 3339…
     #[arg(long, value_name = "T", value_parser = |text: &str| when::parse(text, &jiff::ZonedDateTime::now()))]

@@ -297,6 +297,9 @@ pub enum Judgement {
     Import {
         /// Its rows.
         rows: Vec<ImportRow>,
+        /// Also categories that the bundle in use does not know.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        new_category: bool,
     },
     /// Labels that wait count from now on, or are forgotten.
     Settle {
@@ -315,7 +318,7 @@ pub enum Judgement {
 pub struct ImportRow {
     /// SOP Instance UID.
     pub sop_instance_uid: String,
-    /// Category id (or its folder's name).
+    /// Category id (or its folder's name); `neither` or nothing: it belongs under none.
     pub category: String,
     /// Who says so.
     #[serde(default)]

@@ -37,6 +37,18 @@ impl fmt::Display for View {
 #[serde(try_from = "String", into = "String")]
 pub struct CategoryId(String);
 
+/// The word of people and bundles for an image that belongs under no category, and the folder of such images.
+pub const NEITHER: &str = "neither";
+
+/// Names that lists and folders have for images of no category; `_review/out-of-scope` is where radsort itself puts them.
+pub const NAMES_OF_NEITHER: [&str; 3] = [NEITHER, "outside", "_review/out-of-scope"];
+
+/// Whether a list's cell says that the image belongs under no category: an empty one does as well.
+pub fn says_neither(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || NAMES_OF_NEITHER.contains(&text)
+}
+
 /// A text is no category id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -15,6 +15,7 @@ use anyhow::Context;
 use crate::commands::access;
 use crate::config::Settings;
 use crate::control::protocol::{ImportRow, Judged, Judgement};
+use crate::domain::category::{CategoryIdError, NEITHER, says_neither};
 use crate::domain::placement::{Filling, RootId, Template};
 use crate::domain::{CategoryId, Origin, RelPath, Uid, View};
 use crate::engine::Engine;
@@ -27,6 +28,7 @@ use crate::index::query::{Entries, LabelState, Query};
 use crate::model::Bundle;
 use crate::model::manifest::Category;
 use crate::model::store::Store;
+use crate::said_at;
 use crate::state::State;
 
 /// What is needed to take judgements: the records, and what the bundle in use calls things.
@@ -121,19 +123,24 @@ impl Desk {
         }
     }
 
-    /// Whose folder a first component of a path in the library is.
+    /// Whose folder a first component of a path in the library is; people put what belongs under no category into `neither/`.
     pub fn category_of_folder(&self, folder: &[u8]) -> Option<CategoryId> {
         let folder = std::str::from_utf8(folder).ok()?;
         let mut categories = self.categories.iter();
         categories
             .find(|category| category.folder == folder || category.was_called(folder))
             .map(|category| category.id.clone())
+            .or_else(|| {
+                let neither = (folder == NEITHER).then(|| CategoryId::parse(folder).ok());
+                neither.flatten()
+            })
     }
 
-    /// Whether the bundle in use has a category of this id, or had it under this id before it was renamed.
+    /// Whether the bundle in use has a category of this id, or had it under this id before it was renamed, or it means none.
     fn knows(&self, id: &CategoryId) -> bool {
         let mut categories = self.categories.iter();
-        categories.any(|category| category.id == *id || category.was_called(id.as_str()))
+        id.as_str() == NEITHER
+            || categories.any(|category| category.id == *id || category.was_called(id.as_str()))
     }
 
     /// A category that has got another id is still the same one.
@@ -262,8 +269,13 @@ impl Desk {
         }
         waiting.extend(new.into_iter().map(|(category, count)| {
             let why = format!(
-                "{count} labels say so and wait on, because {} does not know it; \
+                "{} so and wait on, because {} does not know it; \
                  `radsort labels accept --category {category}` if it is to become a category",
+                if count == 1 {
+                    "1 label says".to_owned()
+                } else {
+                    format!("{count} labels say")
+                },
                 self.bundle
             );
             Err(not(category.to_string(), why))
@@ -321,13 +333,7 @@ impl Desk {
                 note,
                 new_category,
             } => {
-                let category = match self.category(&category) {
-                    Ok(category) => Ok(category.into()),
-                    Err(_) if new_category => CategoryId::parse(&category)
-                        .map(Target::new)
-                        .map_err(|error| error.to_string()),
-                    Err(why) => Err(why),
-                };
+                let category = self.target(&category, new_category);
                 let found = self.correction(what, category, note, &audited)?;
                 Ok(vec![found])
             }
@@ -335,7 +341,10 @@ impl Desk {
                 .into_iter()
                 .map(|what| self.confirmation(what, &audited))
                 .collect(),
-            Judgement::Import { rows } => rows.into_iter().map(|row| self.imported(row)).collect(),
+            Judgement::Import { rows, new_category } => rows
+                .into_iter()
+                .map(|row| self.imported(row, new_category))
+                .collect(),
             Judgement::Settle { .. } => Ok(Vec::new()),
         }
     }
@@ -373,7 +382,8 @@ impl Desk {
         };
         let category = entry.category.as_ref();
         let Some(category) = category.map(|category| self.as_called_now(category)) else {
-            let why = "its record names no category that could be confirmed; use `radsort correct`";
+            let why = "its record names no category that could be confirmed; use `radsort correct`, with `neither` if it \
+                       belongs under none";
             return Ok(Err(not(what, why)));
         };
         // A file in review that is confirmed is what the model thought most likely: it goes there.
@@ -392,15 +402,16 @@ impl Desk {
         }))
     }
 
-    fn imported(&self, row: ImportRow) -> anyhow::Result<Found> {
+    fn imported(&self, row: ImportRow, new_category: bool) -> anyhow::Result<Found> {
         let ImportRow {
-            sop_instance_uid: what,
+            sop_instance_uid,
             category,
             person,
             note,
             origin,
             time,
         } = row;
+        let what = sop_instance_uid.trim().to_owned();
         if origin.as_deref() == Some(Origin::Untouched.as_str()) {
             let why = "nobody has looked at it, says the list (origin untouched): that is no label";
             return Ok(Err(not(what, why)));
@@ -412,8 +423,14 @@ impl Desk {
             Ok(entry) => entry,
             Err(why) => return Ok(Err(not(what, why))),
         };
-        let category = match self.category(&category) {
-            Ok(category) => category.id.clone(),
+        // As `retrain --labels` reads it: a cell that is left empty says that it is of no category.
+        let category = if category.trim().is_empty() {
+            NEITHER
+        } else {
+            category.trim()
+        };
+        let category = match self.target(category, new_category) {
+            Ok(category) => category.id,
             Err(why) => return Ok(Err(not(what, why))),
         };
         // Who said it first, when and on what occasion would be lost: an audit's label certifies, a list's does not.
@@ -427,10 +444,21 @@ impl Desk {
                 already: true,
             }));
         }
-        // Other people's columns of that name may hold anything.
-        let said = time.and_then(|time| time.parse::<jiff::Timestamp>().ok());
-        if let (Some(said), Some(given)) = (said, &entry.label)
-            && given.time_us > said.as_microsecond()
+        let time = time.filter(|time| !time.trim().is_empty());
+        let said_us = time
+            .as_ref()
+            .map(|time| said_at::parse(time, &jiff::tz::TimeZone::system()));
+        if said_us == Some(None) {
+            // Taken as said now it could overrule what was said later.
+            let why = format!(
+                "when it was said cannot be read (column `time`: {:?}); write {}",
+                time.unwrap_or_default(),
+                said_at::FORMS
+            );
+            return Ok(Err(not(what, why)));
+        }
+        if let (Some(said_us), Some(given)) = (said_us.flatten(), &entry.label)
+            && given.time_us > said_us
         {
             let why = format!(
                 "a person has said {} since the list did (column `time`)",
@@ -466,6 +494,18 @@ impl Desk {
         })
     }
 
+    /// What a person means by a category: one of the bundle's, `neither`, or, if they say so, one that it has yet to learn.
+    fn target(&self, text: &str, new_category: bool) -> Result<Target, String> {
+        match self.category(text) {
+            Ok(category) => Ok(category.into()),
+            Err(_) if !text.is_empty() && says_neither(text) => {
+                Ok(Target::new(CategoryId::parse(NEITHER).map_err(in_words)?))
+            }
+            Err(_) if new_category => CategoryId::parse(text).map(Target::new).map_err(in_words),
+            Err(why) => Err(why),
+        }
+    }
+
     /// A category by its id or its folder's name, or by one that it had before it was renamed.
     fn category(&self, text: &str) -> Result<&Category, String> {
         let is_it = |category: &&Category| {
@@ -483,8 +523,8 @@ impl Desk {
         ids.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
         let nearest = ids.first().copied().unwrap_or_default();
         Err(format!(
-            "{} has no category {text:?}; did you mean {nearest}? There are: {}. \
-             `radsort correct --new-category` says that it is one the model has yet to learn",
+            "{} has no category {text:?}; did you mean {nearest}? There are: {}; and `neither` for what belongs under none. \
+             With --new-category it is one that the model has yet to learn",
             self.bundle,
             ids.join(", ")
         ))
@@ -527,6 +567,11 @@ impl Verdict {
             pending: None,
         }
     }
+}
+
+#[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
+fn in_words(error: CategoryIdError) -> String {
+    error.to_string()
 }
 
 /// Where the label of a person comes from who was shown this file.

@@ -123,15 +123,41 @@ pub struct Kept {
     pub in_use: bool,
 }
 
-/// Which bundle is in use, and which were before, the oldest first. Empty: the shipped one from the beginning.
+/// Which bundle is in use, and which were before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Pointer {
+    /// The way back, the oldest first; the last one is in use. Empty: the shipped one from the beginning.
     history: Vec<String>,
+    /// Every one that has given way to another, by when it last did, the longest ago first.
+    #[serde(default)]
+    was: Vec<String>,
 }
 
 impl Pointer {
     fn in_use(&self) -> &str {
         self.history.last().map_or(SHIPPED, String::as_str)
+    }
+
+    /// The one in use gives way to another.
+    fn gives_way(&mut self) {
+        let name = self.in_use().to_owned();
+        self.was.retain(|it| *it != name);
+        self.was.push(name);
+    }
+
+    /// Every one that is or was in use, the last first. What an older radsort wrote tells only the way back.
+    fn by_last_use(&self) -> Vec<&String> {
+        let mut names: Vec<&String> = Vec::new();
+        let in_use = self.history.last().into_iter();
+        for name in in_use
+            .chain(self.was.iter().rev())
+            .chain(self.history.iter().rev())
+        {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 }
 
@@ -245,6 +271,7 @@ impl Store {
         if pointer.history.is_empty() {
             pointer.history.push(SHIPPED.to_owned());
         }
+        pointer.gives_way();
         pointer.history.push(name.to_owned());
         self.point(&pointer)
     }
@@ -256,6 +283,7 @@ impl Store {
         if pointer.history.len() < 2 {
             return Err(StoreError::NothingBefore);
         }
+        pointer.gives_way();
         pointer.history.pop();
         self.point(&pointer)?;
         Ok(pointer.in_use().to_owned())
@@ -279,12 +307,8 @@ impl Store {
         dry_run: bool,
     ) -> Result<Vec<Pruned>, StoreError> {
         let pointer = self.pointer()?;
-        let mut kept: Vec<&String> = Vec::new();
-        for name in pointer.history.iter().rev() {
-            if kept.len() < keep.max(1) && !kept.contains(&name) {
-                kept.push(name);
-            }
-        }
+        let mut kept = pointer.by_last_use();
+        kept.truncate(keep.max(1));
         let names = self.names()?;
         let newest = self.newest(&names, &pointer, keep);
         let is = |dir: Option<&Path>, path: &Path| {
@@ -317,14 +341,12 @@ impl Store {
             });
         }
         // What is gone can no longer be gone back to.
-        let mut history: Vec<String> = pointer
-            .history
-            .into_iter()
-            .filter(|name| !removed.contains(name))
-            .collect();
-        history.dedup();
+        let mut left = pointer.clone();
+        left.history.retain(|name| !removed.contains(name));
+        left.history.dedup();
+        left.was.retain(|name| !removed.contains(name));
         if !removed.is_empty() {
-            self.point(&Pointer { history })?;
+            self.point(&left)?;
         }
         Ok(pruned)
     }
@@ -333,7 +355,7 @@ impl Store {
     fn newest(&self, names: &[String], pointer: &Pointer, count: usize) -> Vec<String> {
         let mut never: Vec<_> = names
             .iter()
-            .filter(|name| !pointer.history.contains(name))
+            .filter(|name| !pointer.by_last_use().contains(name))
             .map(|name| {
                 let came = fs::metadata(self.dir.join(name).join(FILE_NAME));
                 (came.and_then(|about| about.modified()).ok(), name.clone())
@@ -498,6 +520,25 @@ mod tests {
         assert_eq!(removed(&store, &settings, 0), vec![name]);
         assert_eq!(removed(&store, &settings, 0), Vec::<String>::new());
         assert_eq!(Store::in_use(&settings).unwrap(), store.dir().join(second));
+    }
+
+    #[test]
+    fn one_that_was_gone_back_from_was_in_use_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path(), None);
+        let store = Store::new(&settings.state);
+        let [a, b, c] =
+            ["9.1.0", "9.2.0", "9.3.0"].map(|it| store.keep(&copy(dir.path(), it)).unwrap());
+        for name in [&a, &b, &c] {
+            store.promote(&settings, name).unwrap();
+        }
+        store.roll_back(&settings).unwrap();
+        let became = store.prune(&settings, 2, None, true).unwrap();
+        let stays: Vec<Option<Stays>> = became.into_iter().map(|it| it.stays).collect();
+        assert_eq!(stays, [None, Some(Stays::InUse), Some(Stays::WasInUse)]);
+        assert_eq!(removed(&store, &settings, 2), vec![a]);
+        assert_eq!(removed(&store, &settings, 1), vec![c]);
+        assert_eq!(store.before().unwrap(), SHIPPED);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Images that are nearly the same although their patients are on different sides: copies under another name, which would
 //! let a model be judged on what it has learned from. The copy on the side that judges more strictly stays.
+//!
+//! A copy may have been windowed or compressed anew, mirrored, moved by a few pixels, or got a label burned in: two images
+//! are compared in a window that is moved about and mirrored, and where they differ most does not count.
 
-use super::dataset::Dataset;
+use super::dataset::{Dataset, Example};
 use super::sides::{Side, Sides};
 
 /// Rows and columns of the thumbnails that are compared.
@@ -13,13 +16,22 @@ const BITS: u32 = 24;
 /// The correlation of thumbnails from which on two images are the same. Copies that were compressed or windowed anew have
 /// more than 0.999; different people's images of one kind have less than 0.99.
 const CORRELATION: f32 = 0.998;
+/// The part of a thumbnail that need not be the same: there a label may have been burned in.
+const LABEL: f32 = 0.06;
+/// By how many pixels a copy may have been moved, up, down and to the sides.
+const MOVED: usize = 4;
+/// Hashes tell windows apart that are so many pixels away from each other.
+const STEP: usize = 2;
 
 /// What an image looks like from afar.
 struct Look {
-    hash: [u64; 4],
-    /// Mean 0, length 1.
-    thumbnail: Vec<f32>,
+    index: usize,
+    side: Side,
+    /// Of the middle window.
+    hash: Hash,
 }
+
+type Hash = [u64; HASH * HASH / 64];
 
 /// An example that must not be used, because one that is nearly the same is on a side that judges more strictly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,78 +53,222 @@ pub fn leaks(dataset: &Dataset, sides: &Sides) -> Vec<Leak> {
         return Vec::new();
     };
     let size = [spec.height as usize, spec.width as usize];
-    let mut looks: Vec<(usize, Side, Look)> = Vec::new();
+    let sums = |example: &Example| Sums::of(&example.pictures[place], size);
+    let mut looks: Vec<Look> = Vec::new();
     for (index, example) in dataset.examples.iter().enumerate() {
-        // Who was never given a side may be learned from.
-        let side = sides.of(&example.patient).unwrap_or(Side::Training);
-        looks.push((index, side, Look::of(&example.pictures[place], size)));
+        looks.push(Look {
+            index,
+            // Who was never given a side may be learned from.
+            side: sides.of(&example.patient).unwrap_or(Side::Training),
+            hash: sums(example).hash(Window::MIDDLE),
+        });
     }
-    looks.sort_by_key(|(_, side, _)| *side);
-    let mut leaking = Vec::new();
-    for (k, (index, side, look)) in looks.iter().enumerate() {
-        let mut stricter = looks[k + 1..].iter().filter(|(_, other, _)| other > side);
-        if let Some((of, _, _)) = stricter.find(|(_, _, other)| look.is(other)) {
-            leaking.push(Leak {
-                index: *index,
-                of: *of,
+    looks.sort_by_key(|look| look.side);
+    let mut leaking: Vec<Leak> = Vec::new();
+    for (k, stricter) in looks.iter().enumerate() {
+        let others = || looks[..k].iter().take_while(|it| it.side < stricter.side);
+        if others().next().is_none() {
+            continue;
+        }
+        let own = sums(&dataset.examples[stricter.index]);
+        let hashes: Vec<(Window, Hash)> = Window::coarse()
+            .map(|window| (window, own.hash(window)))
+            .collect();
+        for other in others() {
+            let mut alike = hashes.iter().filter(|(_, hash)| near(hash, &other.hash));
+            let thumbnail = alike.clone().next().map(|_| {
+                let other = sums(&dataset.examples[other.index]);
+                other.thumbnail(Window::MIDDLE)
             });
+            let Some(thumbnail) = thumbnail else { continue };
+            let same = |window: Window| is_same(&own.thumbnail(window), &thumbnail);
+            if alike.any(|(window, _)| window.around().any(same)) {
+                leaking.push(Leak {
+                    index: other.index,
+                    of: stricter.index,
+                });
+            }
         }
     }
     leaking.sort_unstable();
+    leaking.dedup_by_key(|leak| leak.index);
     leaking
 }
 
-impl Look {
-    fn of(picture: &[u16], size: [usize; 2]) -> Self {
-        let mut thumbnail = shrink(picture, size, [SIZE, SIZE]);
-        let mean = thumbnail.iter().sum::<f32>() / thumbnail.len() as f32;
-        thumbnail.iter_mut().for_each(|x| *x -= mean);
-        let length = thumbnail.iter().map(|x| x * x).sum::<f32>().sqrt();
-        thumbnail
-            .iter_mut()
-            .for_each(|x| *x /= length.max(f32::MIN_POSITIVE));
-        let small = shrink(picture, size, [HASH, HASH + 1]);
-        let mut hash = [0u64; 4];
+/// A part of a picture that leaves room to be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    /// From where on, `2 * MOVED` at most.
+    down: usize,
+    right: usize,
+    mirrored: bool,
+}
+
+impl Window {
+    const MIDDLE: Self = Self {
+        down: MOVED,
+        right: MOVED,
+        mirrored: false,
+    };
+
+    /// All of them, so densely that hashes tell where to look closer.
+    fn coarse() -> impl Iterator<Item = Self> {
+        let places = || (0..=2 * MOVED).step_by(STEP);
+        places().flat_map(move |down| {
+            places().flat_map(move |right| {
+                [false, true].map(|mirrored| Self {
+                    down,
+                    right,
+                    mirrored,
+                })
+            })
+        })
+    }
+
+    /// This one and those a pixel away.
+    fn around(self) -> impl Iterator<Item = Self> {
+        let near = |at: usize| at.saturating_sub(1)..=(at + 1).min(2 * MOVED);
+        near(self.down).flat_map(move |down| {
+            near(self.right).map(move |right| Self {
+                down,
+                right,
+                ..self
+            })
+        })
+    }
+}
+
+/// Sums over everything above and to the left of each pixel: means over boxes cost the same whatever their size.
+struct Sums {
+    /// One row and one column more than the picture has, the first ones 0.
+    table: Vec<u64>,
+    height: usize,
+    width: usize,
+}
+
+impl Sums {
+    fn of(picture: &[u16], [height, width]: [usize; 2]) -> Self {
+        let mut table = vec![0; (height + 1) * (width + 1)];
+        for (y, row) in picture.chunks(width).take(height).enumerate() {
+            let mut left = 0;
+            for (x, grey) in row.iter().enumerate() {
+                left += u64::from(*grey);
+                table[(y + 1) * (width + 1) + x + 1] = table[y * (width + 1) + x + 1] + left;
+            }
+        }
+        Self {
+            table,
+            height,
+            width,
+        }
+    }
+
+    /// Means over boxes of a window, row by row.
+    fn means(&self, window: Window, [rows, columns]: [usize; 2]) -> Vec<f32> {
+        // Small pictures cannot be moved about.
+        let room = |length: usize| (2 * MOVED).min(length / 4);
+        let (height, width) = (
+            self.height - room(self.height),
+            self.width - room(self.width),
+        );
+        let down = window.down.min(room(self.height));
+        let right = window.right.min(room(self.width));
+        let span = |k: usize, of: usize, length: usize| {
+            let from = k * length / of;
+            (from, ((k + 1) * length / of).max(from + 1).min(length))
+        };
+        let at = |y: usize, x: usize| self.table[y * (self.width + 1) + x] as f64;
+        let mut means = Vec::with_capacity(rows * columns);
+        for row in 0..rows {
+            let (top, bottom) = span(row, rows, height);
+            let (top, bottom) = (top + down, bottom + down);
+            for column in 0..columns {
+                let (mut from, mut to) = span(column, columns, width);
+                (from, to) = (from + right, to + right);
+                if window.mirrored {
+                    (from, to) = (self.width - to, self.width - from);
+                }
+                let sum = at(bottom, to) - at(top, to) - at(bottom, from) + at(top, from);
+                means.push((sum / ((bottom - top) * (to - from)).max(1) as f64) as f32);
+            }
+        }
+        means
+    }
+
+    fn hash(&self, window: Window) -> Hash {
+        let small = self.means(window, [HASH, HASH + 1]);
+        let mut hash = Hash::default();
         for bit in 0..HASH * HASH {
             let at = bit / HASH * (HASH + 1) + bit % HASH;
             hash[bit / 64] |= u64::from(small[at] < small[at + 1]) << (bit % 64);
         }
-        Self { hash, thumbnail }
+        hash
     }
 
-    fn is(&self, other: &Self) -> bool {
-        let pairs = self.hash.iter().zip(&other.hash);
-        let bits: u32 = pairs.map(|(a, b)| (a ^ b).count_ones()).sum();
-        let correlation = || -> f32 {
-            let pairs = self.thumbnail.iter().zip(&other.thumbnail);
-            pairs.map(|(a, b)| a * b).sum()
-        };
-        bits <= BITS && correlation() >= CORRELATION
+    fn thumbnail(&self, window: Window) -> Vec<f32> {
+        self.means(window, [SIZE, SIZE])
     }
 }
 
-/// Means over boxes.
-fn shrink(picture: &[u16], [height, width]: [usize; 2], [rows, columns]: [usize; 2]) -> Vec<f32> {
-    let span = |k: usize, of: usize, length: usize| {
-        let from = k * length / of;
-        from..((k + 1) * length / of).max(from + 1).min(length)
-    };
-    let mut small = Vec::with_capacity(rows * columns);
-    for row in 0..rows {
-        for column in 0..columns {
-            let (down, right) = (span(row, rows, height), span(column, columns, width));
-            let count = (down.len() * right.len()).max(1) as f32;
-            let sum: f32 = down
-                .flat_map(|y| {
-                    right
-                        .clone()
-                        .map(move |x| f32::from(picture[y * width + x]))
-                })
-                .sum();
-            small.push(sum / count);
+fn near(one: &Hash, other: &Hash) -> bool {
+    let mut bits = 0;
+    one.iter().zip(other).all(|(a, b)| {
+        bits += (a ^ b).count_ones();
+        bits <= BITS
+    })
+}
+
+/// Whether thumbnails are the same but for brightness, contrast, and a label.
+fn is_same(one: &[f32], other: &[f32]) -> bool {
+    let mut pairs: Vec<(f32, f32)> = one.iter().copied().zip(other.iter().copied()).collect();
+    let whole = Fit::of(&pairs);
+    let mut fit = whole;
+    for _ in 0..2 {
+        pairs.sort_by(|a, b| fit.misses(*a).total_cmp(&fit.misses(*b)));
+        fit = Fit::of(&pairs[..pairs.len() - (LABEL * pairs.len() as f32) as usize]);
+    }
+    // What was left away must not be what there is to see.
+    let still = |kept: f32, all: f32| kept > 0.3 * all;
+    fit.correlation() >= CORRELATION
+        && still(fit.variances[0], whole.variances[0])
+        && still(fit.variances[1], whole.variances[1])
+}
+
+/// A straight line through pairs of grey values.
+#[derive(Clone, Copy)]
+struct Fit {
+    means: [f32; 2],
+    variances: [f32; 2],
+    covariance: f32,
+}
+
+impl Fit {
+    fn of(pairs: &[(f32, f32)]) -> Self {
+        let mean = |of: &dyn Fn(&(f32, f32)) -> f32| {
+            pairs.iter().map(of).sum::<f32>() / pairs.len().max(1) as f32
+        };
+        let means = [mean(&|pair| pair.0), mean(&|pair| pair.1)];
+        let [a, b] = means;
+        Self {
+            means,
+            variances: [
+                mean(&|pair| (pair.0 - a).powi(2)),
+                mean(&|pair| (pair.1 - b).powi(2)),
+            ],
+            covariance: mean(&|pair| (pair.0 - a) * (pair.1 - b)),
         }
     }
-    small
+
+    fn correlation(&self) -> f32 {
+        let [a, b] = self.variances;
+        self.covariance / (a * b).sqrt().max(f32::MIN_POSITIVE)
+    }
+
+    /// How far a pair is from the line.
+    fn misses(&self, pair: (f32, f32)) -> f32 {
+        let slope = self.covariance / self.variances[0].max(f32::MIN_POSITIVE);
+        (pair.1 - self.means[1] - slope * (pair.0 - self.means[0])).abs()
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::domain::decision::HeaderView;
 use crate::filing::record::Digest;
 use crate::retrain::dataset::Example;
 use crate::retrain::judging::outcome::{Circumstances, LabelOrigin};
+use crate::retrain::phantoms;
 
 const HEIGHT: usize = 64;
 const WIDTH: usize = 40;
@@ -117,9 +118,108 @@ fn different_images_of_one_kind_are_not_taken_for_copies() {
     assert!(leaks(&dataset(examples), &sides).is_empty());
 }
 
+/// A copy whose content was moved, mirrored, or labelled.
+fn changed(seed: u64, down: usize, right: usize, mirrored: bool, label: bool) -> Vec<u16> {
+    let original = picture(seed);
+    (0..HEIGHT * WIDTH)
+        .map(|k| {
+            let (y, mut x) = (k / WIDTH, k % WIDTH);
+            if label && (5..8).contains(&y) && (8..22).contains(&x) {
+                return 60_000;
+            }
+            if mirrored {
+                x = WIDTH - 1 - x;
+            }
+            original[(y + down).min(HEIGHT - 1) * WIDTH + (x + right).min(WIDTH - 1)]
+        })
+        .collect()
+}
+
 #[test]
-fn shrinking_gives_means_and_never_leaves_the_picture() {
+fn copies_that_were_moved_mirrored_or_labelled_are_found() {
+    let apart = sides(&[("A", Side::Training), ("B", Side::Golden)]);
+    for copy in [
+        changed(1, 0, 0, true, false),
+        changed(1, 0, 0, false, true),
+        changed(1, 4, 4, false, false),
+        changed(1, 3, 0, true, false),
+        changed(1, 1, 2, true, true),
+    ] {
+        let dataset = dataset(vec![example("A", picture(1)), example("B", copy)]);
+        assert_eq!(leaks(&dataset, &apart), [Leak { index: 0, of: 1 }]);
+    }
+}
+
+#[test]
+fn phantoms_of_different_patients_are_not_taken_for_copies() {
+    let spec = crate::model::Bundle::open_or_shipped(None)
+        .unwrap()
+        .render_specs()[0]
+        .clone();
+    let options = crate::phantom::PlanOptions {
+        count: 150,
+        seed: 77,
+        imbalance: crate::phantom::Imbalance::Paper,
+        difficulty: crate::phantom::Difficulty::Normal,
+        size: None,
+        outside: 0.05,
+    };
+    let wanted: Vec<phantoms::Wanted> = crate::phantom::plan(&options)
+        .into_iter()
+        .map(|plan| phantoms::Wanted {
+            patient: plan.truth.patient.clone(),
+            plan,
+            drawn: phantoms::Drawn::Within(240, 360),
+            syntax: crate::phantom::Syntax::ExplicitLe,
+            normal: true,
+        })
+        .collect();
+    let scratch = tempfile::tempdir().unwrap();
+    let drawn = phantoms::render(
+        &wanted,
+        std::slice::from_ref(&spec),
+        2,
+        scratch.path(),
+        |_| {},
+    )
+    .unwrap();
+    let mut patients: Vec<String> = drawn.iter().map(|it| it.patient.clone()).collect();
+    patients.sort();
+    patients.dedup();
+    let apart = patients.iter().enumerate();
+    let apart = Sides {
+        patients: apart
+            .map(|(k, patient)| (patient.clone(), Side::ALL[k % 4]))
+            .collect(),
+        ..Sides::default()
+    };
+    let dataset = Dataset {
+        examples: drawn
+            .into_iter()
+            .map(|it| example(&it.patient, it.pictures[0].clone()))
+            .collect(),
+        specs: vec![spec],
+        ..Dataset::default()
+    };
+    assert_eq!(leaks(&dataset, &apart), []);
+}
+
+#[test]
+fn means_are_of_boxes_and_never_leave_the_picture() {
     let grey: Vec<u16> = (0..12).map(|k| k * 10).collect();
-    assert_eq!(shrink(&grey, [3, 4], [1, 2]), [45.0, 65.0]);
-    assert_eq!(shrink(&grey, [3, 4], [8, 8]).len(), 64);
+    let sums = Sums::of(&grey, [3, 4]);
+    let corner = Window {
+        down: 0,
+        right: 0,
+        mirrored: false,
+    };
+    // A quarter of four columns is left for moving.
+    assert_eq!(sums.means(corner, [1, 1]), [50.0]);
+    assert_eq!(sums.means(Window::MIDDLE, [1, 1]), [60.0]);
+    let mirrored = Window {
+        mirrored: true,
+        ..corner
+    };
+    assert_eq!(sums.means(mirrored, [1, 3]), [70.0, 60.0, 50.0]);
+    assert_eq!(sums.means(Window::MIDDLE, [8, 8]).len(), 64);
 }

@@ -38,6 +38,7 @@ impl Kernel {
 pub(super) struct Builder {
     graph: GraphProto,
     rng: Option<ChaCha12Rng>,
+    same_upper: bool,
 }
 
 impl Builder {
@@ -45,6 +46,7 @@ impl Builder {
         Self {
             graph: GraphProto::default(),
             rng: Some(ChaCha12Rng::seed_from_u64(seed)),
+            same_upper: false,
         }
     }
 
@@ -54,7 +56,13 @@ impl Builder {
         Self {
             graph: GraphProto::default(),
             rng: None,
+            same_upper: false,
         }
+    }
+
+    /// Whether convolutions pad as TensorFlow does.
+    pub(super) fn padded(self, same_upper: bool) -> Self {
+        Self { same_upper, ..self }
     }
 
     pub(super) fn node(
@@ -130,7 +138,11 @@ impl Builder {
         let attributes = vec![
             ints("kernel_shape", &[size, size]),
             ints("strides", &[stride, stride]),
-            ints("pads", &[pad, pad, pad, pad]),
+            if self.same_upper {
+                text("auto_pad", "SAME_UPPER")
+            } else {
+                ints("pads", &[pad, pad, pad, pad])
+            },
             ints("dilations", &[1, 1]),
             int("group", groups as i64),
         ];
@@ -276,6 +288,15 @@ pub(super) fn int(name: &str, value: i64) -> AttributeProto {
         name: name.into(),
         i: value,
         r#type: AttributeType::Int as i32,
+        ..Default::default()
+    }
+}
+
+pub(super) fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        s: value.as_bytes().to_vec(),
+        r#type: AttributeType::String as i32,
         ..Default::default()
     }
 }

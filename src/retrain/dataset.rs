@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audits::Audits;
 use super::judging::outcome::{Circumstances, LabelOrigin};
+use super::omitted::Omitted;
 use super::rows::{Row, Rows, Unknown};
 use crate::decode::pool::{DecodeError, Pool};
 use crate::decode::{Content, Decoded, PREPROCESSING_VERSION, RenderSpec};
@@ -124,7 +125,7 @@ pub struct Dataset {
     /// The images.
     pub examples: Vec<Example>,
     /// How many files were left out, and why.
-    pub left_out: BTreeMap<String, usize>,
+    pub left_out: Omitted,
     /// What is said to be of categories that the bundle does not know.
     pub unknown: BTreeMap<CategoryId, Unknown>,
     /// How much of each audit was judged.
@@ -145,7 +146,8 @@ impl Dataset {
 /// An image, and whether it came from the cache.
 type Loaded = (Example, bool);
 
-/// A file that is not among the images.
+/// Why a file is not among the images.
+#[derive(Debug)]
 struct LeftOut {
     why: String,
     /// What is said of the others holds without it as well: the service would not file it, or it is there already.
@@ -225,28 +227,23 @@ impl Loader<'_> {
             audits: rows.audits.clone(),
             ..Dataset::default()
         };
-        // Of each image's bytes, its category.
-        let mut seen: HashMap<Digest, Option<usize>> = HashMap::new();
+        let loaded = self.each(&rows.rows, done);
+        let standing = standing(&rows.rows, &loaded);
         let mut audits_of_each = Vec::new();
-        for (row, loaded) in rows.rows.iter().zip(self.each(&rows.rows, done)) {
-            let taken = loaded.and_then(|(example, from_cache)| match seen.get(&example.digest) {
-                None => Ok((example, from_cache)),
-                Some(category) if *category == example.category => {
-                    Err(LeftOut::harmless("the same file again"))
-                }
-                Some(_) => Err(LeftOut::unknown(
-                    "the same file under another category as well",
-                )),
+        for (place, (row, loaded)) in rows.rows.iter().zip(loaded).enumerate() {
+            let taken = loaded.and_then(|loaded| {
+                let stands = standing.get(&loaded.0.digest).copied().flatten();
+                let stands = stands.map(|stands| (stands, &rows.rows[stands]));
+                counts(place, row, stands).map(|()| loaded)
             });
             match taken {
                 Ok((example, from_cache)) => {
-                    seen.insert(example.digest.clone(), example.category);
                     dataset.from_cache += usize::from(from_cache);
                     dataset.examples.push(example);
                     audits_of_each.push(&row.audits);
                 }
                 Err(LeftOut { why, harmless }) => {
-                    *dataset.left_out.entry(why).or_default() += 1;
+                    dataset.left_out.file(&why, &row.path);
                     if !harmless {
                         dataset.audits.lose(&row.audits);
                         if row.origin == LabelOrigin::CompleteCsv {
@@ -391,6 +388,65 @@ impl Loader<'_> {
     }
 }
 
+/// Of each file's bytes, the row that says what they are; `None`: rows contradict each other.
+fn standing(rows: &[Row], loaded: &[Result<Loaded, LeftOut>]) -> HashMap<Digest, Option<usize>> {
+    let mut same: HashMap<&Digest, Vec<usize>> = HashMap::new();
+    for (place, loaded) in loaded.iter().enumerate() {
+        if let Ok((example, _)) = loaded {
+            same.entry(&example.digest).or_default().push(place);
+        }
+    }
+    same.into_iter()
+        .map(|(digest, places)| (digest.clone(), last_word(rows, &places)))
+        .collect()
+}
+
+/// Which of the rows about the same bytes is right: the first where they agree, else the one that was said last, if all tell
+/// when. What nobody has looked at contradicts nobody.
+fn last_word(rows: &[Row], places: &[usize]) -> Option<usize> {
+    let is_seen = |place: &usize| rows[*place].origin != LabelOrigin::Untouched;
+    let mut said: Vec<usize> = places.iter().copied().filter(is_seen).collect();
+    if said.is_empty() {
+        said = places.to_vec();
+    }
+    let first = *said.first()?;
+    let says = |place: usize| rows[place].category;
+    if said.iter().all(|place| says(*place) == says(first)) {
+        return Some(first);
+    }
+    if said.iter().any(|place| rows[*place].said_us.is_none()) {
+        return None;
+    }
+    let last = said
+        .iter()
+        .copied()
+        .max_by_key(|place| rows[*place].said_us)?;
+    let as_late = |place: &usize| rows[*place].said_us == rows[last].said_us;
+    let agreed = said.iter().filter(|place| as_late(place));
+    agreed
+        .into_iter()
+        .all(|place| says(*place) == says(last))
+        .then_some(last)
+}
+
+/// Whether a row is the one of its bytes that counts.
+fn counts(place: usize, row: &Row, stands: Option<(usize, &Row)>) -> Result<(), LeftOut> {
+    match stands {
+        Some((standing, _)) if standing == place => Ok(()),
+        Some((_, right)) if right.category == row.category => {
+            Err(LeftOut::harmless("the same file again"))
+        }
+        // An audit that lost its file to another list's word cannot tell how often things go wrong.
+        Some((_, right)) => Err(LeftOut {
+            why: "the same file, of which something else was said later".to_owned(),
+            harmless: right.audits == row.audits,
+        }),
+        None => Err(LeftOut::unknown(
+            "the same file under several categories: say which is right, or when each was said (column `time`)",
+        )),
+    }
+}
+
 fn example(row: &Row, digest: Digest, kept: Kept, pseudonym: Pseudonyms<'_>) -> Example {
     let Kept { about, pictures } = kept;
     let name = patient(row.patient.as_deref(), &about, pseudonym);
@@ -508,6 +564,7 @@ pub fn bound_cache(cache: &Path, limit: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::domain::decision::HeaderView;
 
@@ -550,13 +607,8 @@ mod tests {
     /// What is loaded of a file of one hospital, whose header may name the patient.
     fn loaded(listed: Option<&str>, header: Option<&str>, study: Option<&str>) -> Example {
         let row = Row {
-            path: "x.dcm".into(),
-            category: Some(0),
             patient: listed.map(str::to_owned),
-            origin: LabelOrigin::Csv,
-            confidence: None,
-            digest: None,
-            audits: Vec::new(),
+            ..Row::of("x.dcm".into(), Some(0), LabelOrigin::Csv)
         };
         let of_hospital = |patient| pseudonym(patient, "HOSPITAL").0;
         let about = About {
@@ -569,6 +621,43 @@ mod tests {
         let pictures = Vec::new();
         let kept = Kept { about, pictures };
         example(&row, Digest("d".into()), kept, &pseudonym)
+    }
+
+    #[test]
+    fn of_contradicting_labels_of_one_file_the_last_one_is_right_and_none_where_nobody_knows() {
+        use LabelOrigin::{Csv, Untouched};
+        let said = |labels: &[(usize, LabelOrigin, Option<i64>)]| {
+            let rows: Vec<Row> = labels
+                .iter()
+                .map(|(category, origin, said_us)| Row {
+                    said_us: *said_us,
+                    ..Row::of("x.dcm".into(), Some(*category), *origin)
+                })
+                .collect();
+            let places: Vec<usize> = (0..rows.len()).collect();
+            last_word(&rows, &places)
+        };
+        assert_eq!(said(&[(1, Csv, None), (1, Csv, None)]), Some(0));
+        assert_eq!(said(&[(1, Csv, None), (2, Csv, None)]), None);
+        assert_eq!(said(&[(1, Csv, Some(5)), (2, Csv, None)]), None);
+        assert_eq!(said(&[(1, Csv, Some(5)), (2, Csv, Some(5))]), None);
+        assert_eq!(said(&[(1, Csv, Some(5)), (2, Csv, Some(6))]), Some(1));
+        assert_eq!(said(&[(1, Csv, Some(7)), (2, Csv, Some(6))]), Some(0));
+        // A person's word is above the model's.
+        assert_eq!(said(&[(1, Untouched, Some(9)), (2, Csv, None)]), Some(1));
+    }
+
+    #[test]
+    fn a_contradicted_file_is_left_out_and_its_audit_promises_nothing() {
+        let row = Row::of("x.dcm".into(), Some(0), LabelOrigin::Csv);
+        let other = Row {
+            audits: vec!["A".into()],
+            ..Row::of("y.dcm".into(), Some(1), LabelOrigin::Csv)
+        };
+        assert!(counts(0, &row, Some((0, &row))).is_ok());
+        assert!(counts(1, &row, Some((0, &row))).unwrap_err().harmless);
+        assert!(!counts(1, &other, Some((0, &row))).unwrap_err().harmless);
+        assert!(!counts(0, &row, None).unwrap_err().harmless);
     }
 
     #[test]

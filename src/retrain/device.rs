@@ -10,15 +10,20 @@ use super::session::Mode;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Wanted {
     /// The fastest that this program was built with and that works; says which, and why.
     #[default]
+    #[serde(alias = "Auto")]
     Auto,
     /// The processor.
+    #[serde(alias = "Cpu")]
     Cpu,
     /// A GPU through Vulkan.
+    #[serde(alias = "Vulkan")]
     Vulkan,
     /// An NVIDIA GPU through CUDA.
+    #[serde(alias = "Cuda")]
     Cuda,
 }
 

@@ -21,6 +21,8 @@ pub struct Variant {
     pub dropout: f32,
     /// Added to the variance in batch normalisation; torchvision's value for the size.
     pub epsilon: f32,
+    /// Pads as TensorFlow does: as much as the size needs, and the odd row and column at the end.
+    pub same_upper: bool,
 }
 
 const fn variant(width: f64, depth: f64, resolution: usize, dropout: f32) -> Variant {
@@ -30,6 +32,7 @@ const fn variant(width: f64, depth: f64, resolution: usize, dropout: f32) -> Var
         resolution,
         dropout,
         epsilon: if resolution < 456 { 1e-5 } else { 1e-3 },
+        same_upper: false,
     }
 }
 
@@ -81,7 +84,7 @@ impl Variant {
 
     fn fill(&self, builder: Builder, input: [usize; 3], classes: usize) -> ModelProto {
         let mut layers = Layers {
-            builder,
+            builder: builder.padded(self.same_upper),
             epsilon: self.epsilon,
         };
         let mut channels = self.channels(STEM);

@@ -340,10 +340,16 @@ fn an_efficientnet_agrees_and_has_true_gradients() {
         resolution: 32,
         dropout: 0.2,
         epsilon: 1e-3,
+        same_upper: false,
     };
     let model = tiny.build([1, 32, 32], 3, 5);
     let graph = assert_parity(&model);
     assert_gradients(&graph, true);
+    let padded = Variant {
+        same_upper: true,
+        ..tiny
+    };
+    assert_parity(&padded.build([1, 32, 30], 3, 5));
     assert!(graph.has_batch_normalisation());
     let head: Vec<&str> = graph
         .parameters

@@ -173,7 +173,11 @@ pub fn make(
         move |source| MakeError::Train { classifier, source }
     };
     let (view, categories, before) = match start {
-        Some(start) => (start.view, start.categories, "an earlier round on others"),
+        Some(start) => (
+            start.view,
+            start.categories,
+            "what an earlier round had learned from other phantoms",
+        ),
         None => (
             fresh(&Task::VIEW, effort),
             fresh(&Task::CATEGORIES, effort),
@@ -378,7 +382,7 @@ fn describe(
                 .into(),
         provenance: format!(
             "Trained by radsort {} (`make model`) on {} synthetic phantoms, seed {}, no patient data; \
-             small convolutional networks, from {before} on",
+             small convolutional networks, begun from {before}",
             env!("CARGO_PKG_VERSION"),
             drawn.len(),
             effort.seed

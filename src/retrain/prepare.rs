@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::graph::GraphError;
 use super::operator::label;
+use super::strided;
 use crate::model::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto,
     tensor_proto::DataType, type_proto,
@@ -14,6 +15,7 @@ use crate::model::onnx::{
 pub(super) fn prepare(mut model: ModelProto) -> Result<ModelProto, GraphError> {
     let graph = model.graph.as_mut().ok_or(GraphError::NoGraph)?;
     constants_to_initializers(graph)?;
+    strided::views_as_shapes(graph);
     one_precision(graph);
     copies_of_initializers(graph);
     untie_vectors(graph);

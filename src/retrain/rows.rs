@@ -6,13 +6,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::audits::Audits;
 use super::judging::outcome::LabelOrigin;
+use super::omitted::Omitted;
+use crate::domain::category::{NAMES_OF_NEITHER, says_neither};
 use crate::domain::{CategoryId, View};
 use crate::model::manifest::Category;
-use crate::separator;
+use crate::{said_at, separator};
 
 /// The labels cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,12 @@ pub enum RowsError {
         path: PathBuf,
         /// What is wrong, with the line.
         problem: csv::Error,
+    },
+    /// The list holds nothing.
+    #[error("{}: the list is empty", path.display())]
+    Empty {
+        /// Which.
+        path: PathBuf,
     },
     /// The list is separated by something else than commas.
     #[error("{}: it is separated by {found}: save it with commas between the columns", path.display())]
@@ -60,6 +69,24 @@ pub struct Row {
     pub digest: Option<String>,
     /// The audits that it was drawn for, by their lists' names.
     pub audits: Vec<String>,
+    /// When it was said, microseconds since the Unix epoch, where the list says so.
+    pub said_us: Option<i64>,
+}
+
+impl Row {
+    /// A file of which nothing more is known.
+    pub fn of(path: PathBuf, category: Option<usize>, origin: LabelOrigin) -> Self {
+        Self {
+            path,
+            category,
+            patient: None,
+            origin,
+            confidence: None,
+            digest: None,
+            audits: Vec::new(),
+            said_us: None,
+        }
+    }
 }
 
 /// What was found, and what was passed over, by reason.
@@ -68,7 +95,7 @@ pub struct Rows {
     /// The files.
     pub rows: Vec<Row>,
     /// How many were passed over, and why.
-    pub left_out: BTreeMap<String, usize>,
+    pub left_out: Omitted,
     /// Those of them that are said to be of a category which the bundle does not know.
     pub unknown: BTreeMap<CategoryId, Unknown>,
     /// How much of each audit was judged, files that cannot be used among it.
@@ -84,6 +111,8 @@ pub struct Unknown {
     pub frontal: usize,
     /// Those that were taken for lateral ones.
     pub lateral: usize,
+    /// One of radsort's own labels says so: a person has taken it for a category. What other lists say may be anything.
+    pub by_a_label: bool,
 }
 
 impl Unknown {
@@ -98,10 +127,6 @@ impl Unknown {
 }
 
 impl Rows {
-    fn leave_out(&mut self, why: impl Into<String>) {
-        *self.left_out.entry(why.into()).or_default() += 1;
-    }
-
     /// Leaves out what nobody has looked at, unless the model was at least so sure of it.
     #[must_use]
     pub fn trusting(self, least: Option<f32>) -> Self {
@@ -113,7 +138,7 @@ impl Rows {
         };
         for row in self.rows {
             match why_not(&row, least) {
-                Some(why) => trusted.leave_out(why),
+                Some(why) => trusted.left_out.count(why, 1),
                 None => trusted.rows.push(row),
             }
         }
@@ -140,8 +165,10 @@ fn why_not(row: &Row, least: Option<f32>) -> Option<&'static str> {
     }
 }
 
-/// Names under which images of neither view are filed.
-const NEITHER: [&str; 3] = ["neither", "outside", "_review/out-of-scope"];
+/// Why files are left out that lie in a folder which is called like no category.
+const UNKNOWN_FOLDER: &str = "in a folder that is no category";
+/// Why files are left out of which a list says something that is no category.
+const UNKNOWN_CATEGORY: &str = "of a category that is not known";
 
 /// Every file below a folder that is called like a category (by id or folder, or as before it was renamed). People have put
 /// them there.
@@ -154,21 +181,26 @@ pub fn from_folders(dir: &Path, categories: &[Category]) -> Result<Rows, RowsErr
             gather(&dir.join(name), Some(place), &mut found)?;
         }
     }
-    for name in NEITHER {
+    for name in NAMES_OF_NEITHER {
         gather(&dir.join(name), None, &mut found)?;
     }
     let known = |name: &str| {
-        NEITHER.contains(&name) || categories.iter().any(|category| category.is_meant_by(name))
+        NAMES_OF_NEITHER.contains(&name)
+            || categories.iter().any(|category| category.is_meant_by(name))
     };
     for entry in read_dir(dir)? {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(['.', '_']) || known(&name) {
             continue;
         }
-        if entry.path().is_dir() {
-            found.leave_out(format!("folder {name:?} is no category"));
-        } else if entry.path().extension().is_none_or(|it| it != "csv") {
-            found.leave_out("in no category's folder");
+        let path = entry.path();
+        if path.is_dir() {
+            // What cannot be looked into is one thing that is left out.
+            let files = files_below(&path).map_or(1, |files| files.len());
+            let shown = path.display().to_string();
+            found.left_out.named(UNKNOWN_FOLDER, &shown, files);
+        } else if path.extension().is_none_or(|it| it != "csv") {
+            found.left_out.file("in no category's folder", &path);
         }
     }
     Ok(found)
@@ -184,21 +216,18 @@ fn gather(dir: &Path, category: Option<usize>, found: &mut Rows) -> Result<(), R
         let kind = entry.file_type().map_err(at(&entry.path()))?;
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
         if hidden {
-            found.leave_out("hidden");
+            found.left_out.file("hidden", &entry.path());
         } else if kind.is_dir() {
             gather(&entry.path(), category, found)?;
         } else if kind.is_file() {
-            found.rows.push(Row {
-                path: entry.path(),
-                category,
-                patient: None,
-                origin: LabelOrigin::Adopted,
-                confidence: None,
-                digest: None,
-                audits: Vec::new(),
-            });
+            let origin = LabelOrigin::Adopted;
+            found.rows.push(Row::of(entry.path(), category, origin));
+        } else if kind.is_symlink() {
+            found
+                .left_out
+                .file("symbolic links, which are not followed", &entry.path());
         } else {
-            found.leave_out("not a regular file");
+            found.left_out.file("not a regular file", &entry.path());
         }
     }
     Ok(())
@@ -241,6 +270,9 @@ struct Line {
     /// What the model took it for.
     #[serde(default, deserialize_with = "csv::invalid_option")]
     view: Option<View>,
+    /// When it was said. Other people's columns of that name may hold anything.
+    #[serde(default)]
+    time: Option<String>,
 }
 
 /// A list of labels as CSV with the columns `category`, `path` or `sop_instance_uid`, and perhaps `patient`, `origin` and
@@ -257,16 +289,26 @@ pub fn from_csv(
         problem,
     };
     let folder = list.parent().unwrap_or(Path::new(""));
-    let mut reader = csv::Reader::from_path(list).map_err(failed)?;
+    let file = fs::File::open(list).map_err(at(list))?;
+    let mut reader = separator::reader().from_reader(file);
     // One that cannot be read would be passed over, and columns be told by their order.
     if let Some(found) = separator::other(reader.headers().map_err(failed)?) {
         let path = list.to_owned();
         return Err(RowsError::Separator { path, found });
     }
+    if reader.headers().map_err(failed)?.is_empty() {
+        let path = list.to_owned();
+        return Err(RowsError::Empty { path });
+    }
     let lines: Vec<Line> = reader
         .into_deserialize()
         .collect::<Result<_, _>>()
         .map_err(failed)?;
+    if lines.is_empty() {
+        let path = list.to_owned();
+        return Err(RowsError::Empty { path });
+    }
+    let zone = TimeZone::system();
     let files = if lines.iter().any(|line| line.path.is_none()) {
         by_uid(folder)?
     } else {
@@ -279,27 +321,29 @@ pub fn from_csv(
         let place = categories
             .iter()
             .position(|category| category.is_meant_by(name));
-        let neither = name.is_empty() || NEITHER.contains(&name);
-        if place.is_none() && !neither {
-            found.leave_out(format!("{name:?} is no category"));
+        if place.is_none() && !says_neither(name) {
+            found.left_out.named(UNKNOWN_CATEGORY, name, 1);
             if said == LabelOrigin::CompleteCsv {
                 found.audits.lacks_one();
             }
             if let (Ok(id), true) = (CategoryId::parse(name), said != LabelOrigin::Untouched) {
                 let unknown = found.unknown.entry(id).or_default();
                 unknown.files += 1;
+                unknown.by_a_label |= line.origin.is_some();
                 unknown.frontal += usize::from(line.view == Some(View::Frontal));
                 unknown.lateral += usize::from(line.view == Some(View::Lateral));
             }
             continue;
         }
-        let uid = line.sop_instance_uid.as_deref().unwrap_or("");
+        let uid = line.sop_instance_uid.as_deref().unwrap_or("").trim();
         let path = match line.path {
             Some(path) => Some(folder.join(path)),
             None => files.get(uid).cloned(),
         };
         let Some(path) = path else {
-            found.leave_out("no file has this SOP Instance UID");
+            found
+                .left_out
+                .named("no file has this SOP Instance UID", uid, 1);
             if said == LabelOrigin::CompleteCsv {
                 found.audits.lacks_one();
             }
@@ -318,6 +362,7 @@ pub fn from_csv(
                 .filter(|digest| !digest.is_empty() && line.origin.is_some())
                 .map(|digest| digest.to_ascii_lowercase()),
             audits,
+            said_us: line.time.and_then(|time| said_at::parse(&time, &zone)),
         });
     }
     Ok(found)
@@ -377,7 +422,10 @@ mod tests {
         .unwrap();
         assert_eq!(found.rows.len(), 1);
         assert_eq!(found.rows[0].path, file);
-        assert_eq!(found.left_out["no file has this SOP Instance UID"], 1);
+        assert_eq!(
+            found.left_out.counts()["no file has this SOP Instance UID"],
+            1
+        );
     }
 
     #[test]
@@ -394,19 +442,28 @@ mod tests {
         put(&format!("{second}/2.dcm"));
         put(&format!("{second}/.hidden"));
         put("neither/3.dcm");
-        put("holiday/4.dcm");
+        put("DOE JOHN/4.dcm");
+        put("DOE JOHN/more/5.dcm");
+        put(".nothing/6.dcm");
+        let link = dir.path().join(second).join("link.dcm");
+        std::os::unix::fs::symlink("2.dcm", link).unwrap();
         put("_quarantine/5.dcm");
         let found = from_folders(dir.path(), &categories).unwrap();
         let got: Vec<Option<usize>> = found.rows.iter().map(|row| row.category).collect();
         assert_eq!(got, [Some(0), Some(1), None]);
         let left: Vec<(&str, usize)> = found
             .left_out
+            .counts()
             .iter()
             .map(|(k, n)| (k.as_str(), *n))
             .collect();
-        assert_eq!(
-            left,
-            [("folder \"holiday\" is no category", 1), ("hidden", 1)]
+        let link = "symbolic links, which are not followed";
+        assert_eq!(left, [("hidden", 1), (UNKNOWN_FOLDER, 2), (link, 1)]);
+        // Folders may be called like patients: that is for the terminal alone.
+        let names: Vec<String> = found.left_out.names().collect();
+        assert!(
+            names.iter().any(|line| line.ends_with("/DOE JOHN")),
+            "{names:?}"
         );
     }
 
@@ -429,6 +486,7 @@ mod tests {
             files: 2,
             frontal: 1,
             lateral: 0,
+            by_a_label: true,
         };
         assert_eq!(unknown, [(&halo, &counted)]);
         assert_eq!(counted.view(), Some(View::Frontal));
@@ -492,6 +550,7 @@ mod tests {
                 confidence: None,
                 digest: None,
                 audits: Vec::new(),
+                said_us: None,
             }
         );
         assert_eq!(
@@ -499,19 +558,14 @@ mod tests {
             (None, LabelOrigin::Csv)
         );
         assert_eq!(found.rows[2].origin, LabelOrigin::Untouched);
-        assert_eq!(found.left_out["\"nonsense\" is no category"], 1);
+        assert_eq!(found.left_out.counts()[UNKNOWN_CATEGORY], 1);
     }
 
     #[test]
     fn what_nobody_has_looked_at_is_only_trusted_when_asked_and_where_the_model_was_sure() {
         let row = |origin, confidence| Row {
-            path: "x.dcm".into(),
-            category: Some(0),
-            patient: None,
-            origin,
             confidence,
-            digest: None,
-            audits: Vec::new(),
+            ..Row::of("x.dcm".into(), Some(0), origin)
         };
         let rows = Rows {
             rows: vec![
@@ -527,7 +581,7 @@ mod tests {
         assert_eq!(seen.rows, rows.rows[..1]);
         let trusted = rows.clone().trusting(Some(0.99));
         assert_eq!(trusted.rows, rows.rows[..2]);
-        assert_eq!(trusted.left_out.values().sum::<usize>(), 3);
+        assert_eq!(trusted.left_out.counts().values().sum::<usize>(), 3);
     }
 
     #[test]
@@ -539,9 +593,27 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(why.contains("and `category`"), "{why}");
+        for nothing in ["", "path,category\n"] {
+            fs::write(&list, nothing).unwrap();
+            let why = from_csv(&list, &categories(), false, no_files).unwrap_err();
+            assert!(why.to_string().ends_with("the list is empty"), "{why}");
+        }
         fs::write(&list, "path;category\na.dcm;b\n").unwrap();
         let why = from_csv(&list, &categories(), false, no_files).unwrap_err();
         assert!(why.to_string().contains("separated by semicolons"), "{why}");
+    }
+
+    #[test]
+    fn blanks_around_names_of_columns_and_categories_mean_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("labels.csv");
+        let id = categories()[0].id.to_string();
+        let text = format!("\u{feff}path, category , time\na.dcm, {id} ,2026-11-23T14:00:00Z\n");
+        fs::write(&list, text).unwrap();
+        let found = from_csv(&list, &categories(), false, no_files).unwrap();
+        assert_eq!(found.rows[0].path, dir.path().join("a.dcm"));
+        assert_eq!(found.rows[0].category, Some(0));
+        assert_eq!(found.rows[0].said_us, Some(1_795_442_400_000_000));
     }
 
     #[test]

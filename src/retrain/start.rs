@@ -10,7 +10,8 @@ use super::graph::{Graph, GraphError};
 use super::head::{Head, HeadError, Place};
 use super::network::{FEATURES, INPUT, LOGITS};
 use super::train::{self, Normalisation, Pictures, TrainError};
-use super::weights::{self, Loaded, WeightsError};
+use super::weights::{self, Kind, Loaded, WeightsError};
+use crate::domain::category::NEITHER;
 use crate::domain::{CategoryId, View};
 use crate::model::manifest::{self, Category, ClassifierSpec, Manifest, Outputs, Role};
 use crate::model::{Bundle, BundleError};
@@ -210,6 +211,11 @@ impl Start {
 
     /// An id that no category has, nor had before unless it is the one at `place`: labels outlive a renaming.
     fn new_id(&self, id: &str, place: Option<usize>) -> Result<CategoryId, StartError> {
+        if id == NEITHER {
+            return Err(StartError::Wish(format!(
+                "{id} is what people call images that belong under no category: choose another id"
+            )));
+        }
         if self.place(id).is_ok() {
             return Err(StartError::Wish(format!(
                 "the bundle has a category {id} already"
@@ -281,6 +287,8 @@ pub struct Init<'a> {
     pub input: Option<[usize; 2]>,
     /// Weights to begin with; `None`: random ones.
     pub weights: Option<&'a Path>,
+    /// Whose they are.
+    pub kind: Kind,
     /// Of random weights.
     pub seed: u64,
 }
@@ -306,10 +314,14 @@ impl Init<'_> {
         let [height, width] = self.input.unwrap_or(published);
         let input = [self.channels, height, width];
         let seed = self.seed.wrapping_add(k);
-        let mut network = self.variant.build(input, old.classes.len(), seed);
+        let variant = match self.weights {
+            Some(_) => self.kind.of(self.variant),
+            None => self.variant,
+        };
+        let mut network = variant.build(input, old.classes.len(), seed);
         let loaded = self
             .weights
-            .map(|file| weights::load(&mut network, file, self.channels == 1))
+            .map(|file| weights::load(&mut network, file, self.channels == 1, self.kind))
             .transpose()?;
         let normalisation = self.normalisation();
         let spec = ClassifierSpec {

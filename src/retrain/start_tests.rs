@@ -181,12 +181,14 @@ fn networks_from_nothing_take_the_place_of_the_old_ones_and_make_a_bundle_that_o
         resolution: 32,
         dropout: 0.0,
         epsilon: 1e-3,
+        same_upper: false,
     };
     let init = Init {
         variant: tiny,
         channels: 3,
         input: Some([64, 32]),
         weights: None,
+        kind: Kind::Torchvision,
         seed: 1,
     };
     start.initialise(&ids[..1], &init).unwrap();

@@ -5,10 +5,46 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
 
 use super::builder::{BIAS, WEIGHT};
+use super::efficientnet::Variant;
 use super::prepare::set_floats;
 use crate::model::onnx::{ModelProto, TensorProto};
+
+/// Whose weights a file holds. Names tell torchvision's from timm's, nothing in the file tells timm's two kinds apart: they
+/// pad and normalise differently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// torchvision's.
+    #[default]
+    Torchvision,
+    /// timm's `efficientnet_b0` and the like.
+    Timm,
+    /// timm's `tf_efficientnet_b0` and the like, which came from TensorFlow.
+    TimmTf,
+}
+
+impl Kind {
+    /// The network as it was when these weights were learned.
+    pub fn of(self, variant: Variant) -> Variant {
+        let epsilon = match self {
+            Self::Torchvision => variant.epsilon,
+            Self::Timm => 1e-5,
+            Self::TimmTf => 1e-3,
+        };
+        Variant {
+            epsilon,
+            same_upper: self == Self::TimmTf,
+            ..variant
+        }
+    }
+
+    fn has_names_of_timm(self) -> bool {
+        self != Self::Torchvision
+    }
+}
 
 /// Weights cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +64,14 @@ pub enum WeightsError {
         file: PathBuf,
         /// What is wrong.
         problem: String,
+    },
+    /// They are somebody else's than was said.
+    #[error("{}: {problem}", file.display())]
+    Kind {
+        /// Which file.
+        file: PathBuf,
+        /// Whose, and what to say.
+        problem: &'static str,
     },
     /// A tensor that the network needs is not there.
     #[error(
@@ -86,6 +130,7 @@ pub fn load(
     model: &mut ModelProto,
     file: &Path,
     fold_channels: bool,
+    kind: Kind,
 ) -> Result<Loaded, WeightsError> {
     let bytes = std::fs::read(file).map_err(|source| WeightsError::File {
         file: file.to_owned(),
@@ -99,6 +144,18 @@ pub fn load(
         file,
         tensors: &tensors,
     };
+    let of_timm = tensors.tensor("conv_stem.weight").is_ok();
+    if of_timm != kind.has_names_of_timm() {
+        return Err(WeightsError::Kind {
+            file: file.to_owned(),
+            problem: if of_timm {
+                "these are timm's names: say --weights-kind timm for efficientnet_b0 to b7, --weights-kind timm-tf for tf_efficientnet_b0 \
+                 to b7; they compute differently, and the file does not tell which it is"
+            } else {
+                "timm's names are not in it: --weights-kind torchvision (the default) reads torchvision's"
+            },
+        });
+    }
     let mut loaded = Loaded::default();
     let names = tensors.names().into_iter();
     let mut unused: BTreeSet<String> = names

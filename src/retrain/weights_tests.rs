@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::tensor::TensorView;
 
 use super::*;
-use crate::retrain::efficientnet::Variant;
+use crate::retrain::efficientnet::VARIANTS;
 use crate::retrain::initializer::{Literal, Values};
 
 const TINY: Variant = Variant {
@@ -14,6 +14,7 @@ const TINY: Variant = Variant {
     resolution: 32,
     dropout: 0.2,
     epsilon: 1e-5,
+    same_upper: false,
 };
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -108,9 +109,10 @@ fn numbers(model: &ModelProto, name: &str) -> Vec<f32> {
 #[test]
 fn every_tensor_is_found_under_the_names_of_torchvision_and_of_timm() {
     let tensors = torchvision(3, 4);
-    for renamed in [tensors.clone(), as_timm(tensors.clone())] {
+    let of_timm = as_timm(tensors.clone());
+    for (kind, renamed) in [(Kind::Torchvision, tensors.clone()), (Kind::Timm, of_timm)] {
         let mut model = TINY.build([3, 32, 32], 4, 1);
-        let loaded = load(&mut model, save(&renamed).path(), false).unwrap();
+        let loaded = load(&mut model, save(&renamed).path(), false, kind).unwrap();
         assert_eq!(loaded.tensors, tensors.len());
         assert!(!loaded.head_skipped && !loaded.folded && loaded.unused.is_empty());
         for (name, (_, data)) in &tensors {
@@ -121,11 +123,30 @@ fn every_tensor_is_found_under_the_names_of_torchvision_and_of_timm() {
 }
 
 #[test]
+fn whose_weights_they_are_is_not_guessed() {
+    let file = save(&as_timm(torchvision(3, 4)));
+    let mut model = TINY.build([3, 32, 32], 4, 1);
+    let error = load(&mut model, file.path(), false, Kind::Torchvision).unwrap_err();
+    assert!(
+        error.to_string().contains("--weights-kind timm-tf"),
+        "{error}"
+    );
+    let file = save(&torchvision(3, 4));
+    let error = load(&mut model, file.path(), false, Kind::TimmTf).unwrap_err();
+    assert!(matches!(error, WeightsError::Kind { .. }), "{error}");
+
+    let b5 = VARIANTS[5];
+    let epsilons = [Kind::Torchvision, Kind::Timm, Kind::TimmTf].map(|it| it.of(b5).epsilon);
+    assert_eq!(epsilons, [1e-3, 1e-5, 1e-3]);
+    assert!(Kind::TimmTf.of(b5).same_upper && !Kind::Timm.of(b5).same_upper);
+}
+
+#[test]
 fn three_channels_become_their_sum_where_that_is_asked_for() {
     let tensors = torchvision(3, 4);
     let file = save(&tensors);
     let mut model = TINY.build([1, 32, 32], 4, 1);
-    let error = load(&mut model, file.path(), false).unwrap_err();
+    let error = load(&mut model, file.path(), false, Kind::Torchvision).unwrap_err();
     let message = error.to_string();
     assert!(
         message.contains("features.0.0.weight")
@@ -133,7 +154,11 @@ fn three_channels_become_their_sum_where_that_is_asked_for() {
             && message.contains("[8, 1, 3, 3]"),
         "{message}"
     );
-    assert!(load(&mut model, file.path(), true).unwrap().folded);
+    assert!(
+        load(&mut model, file.path(), true, Kind::Torchvision)
+            .unwrap()
+            .folded
+    );
     let (sums, data) = (
         numbers(&model, "features.0.0.weight"),
         &tensors["features.0.0.weight"].1,
@@ -150,7 +175,7 @@ fn a_head_for_other_classes_is_left_as_it_was_drawn() {
     let file = save(&torchvision(1, 1000));
     let mut model = TINY.build([1, 32, 32], 4, 1);
     let drawn = numbers(&model, "classifier.weight");
-    let loaded = load(&mut model, file.path(), false).unwrap();
+    let loaded = load(&mut model, file.path(), false, Kind::Torchvision).unwrap();
     assert!(
         loaded.head_skipped && loaded.unused.is_empty(),
         "{loaded:?}"
@@ -163,17 +188,17 @@ fn missing_tensors_other_sizes_and_other_files_are_named() {
     let mut model = TINY.build([1, 32, 32], 4, 1);
     let mut tensors = torchvision(1, 4);
     tensors.remove("features.2.0.block.1.0.weight");
-    let error = load(&mut model, save(&tensors).path(), false).unwrap_err();
+    let error = load(&mut model, save(&tensors).path(), false, Kind::Torchvision).unwrap_err();
     assert!(
         error.to_string().contains("features.2.0.block.1.0.weight"),
         "{error}"
     );
     let mut tensors = torchvision(1, 4);
     tensors.get_mut("features.2.0.block.1.1.bias").unwrap().0 = vec![1, 48];
-    let error = load(&mut model, save(&tensors).path(), false).unwrap_err();
+    let error = load(&mut model, save(&tensors).path(), false, Kind::Torchvision).unwrap_err();
     assert!(matches!(error, WeightsError::Shape { .. }), "{error}");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), b"a pickle").unwrap();
-    let error = load(&mut model, file.path(), false).unwrap_err();
+    let error = load(&mut model, file.path(), false, Kind::Torchvision).unwrap_err();
     assert!(matches!(error, WeightsError::Format { .. }), "{error}");
 }

@@ -11,6 +11,7 @@ use crate::domain::View;
 use crate::model::Bundle;
 use crate::retrain::efficientnet::Variant;
 use crate::retrain::start::{Change, Init, Start};
+use crate::retrain::weights::Kind;
 
 /// Changes of the categories; renames come first, then removals, then additions.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
@@ -36,6 +37,11 @@ pub struct InitArgs {
     /// Its weights: a safetensors file with the names of torchvision or timm
     #[arg(long, value_name = "FILE", requires = "init")]
     pub weights: Option<PathBuf>,
+    /// Whose weights they are: timm's tf_efficientnet pads and normalises otherwise than its efficientnet, and the file does
+    /// not tell
+    #[arg(long, value_enum, default_value = "torchvision")]
+    #[serde(default)]
+    pub weights_kind: Kind,
     /// Channels of its input, 1 or 3; 1 adds up the three of given weights [default: 3 with weights, else 1]
     #[arg(long, value_name = "N", requires = "init", value_parser = clap::value_parser!(u8).range(1..=3))]
     pub channels: Option<u8>,
@@ -134,6 +140,7 @@ pub(super) fn start(plan: &Plan, folder: &RunFolder) -> anyhow::Result<(Bundle, 
             },
             input: input.transpose().map_err(anyhow::Error::msg)?,
             weights: plan.init.weights.as_deref(),
+            kind: plan.init.weights_kind,
             seed: plan.seed,
         };
         for loaded in start.initialise(&ids, &init)? {

@@ -42,9 +42,15 @@ impl RunFolder {
         let dir = settings.state.join(TRAINING);
         let lock = lock(&dir)?;
         // A mistyped path must not cost an interrupted training.
-        let named = [&plan.source.from, &plan.source.labels, &plan.init.weights];
-        for path in named.into_iter().flatten() {
-            fs::metadata(path).with_context(|| path.display().to_string())?;
+        let named = [
+            ("--from", &plan.source.from),
+            ("--labels", &plan.source.labels),
+            ("--weights", &plan.init.weights),
+        ];
+        for (option, path) in named {
+            if let Some(path) = path {
+                fs::metadata(path).with_context(|| format!("{option} {}", path.display()))?;
+            }
         }
         let start = match &plan.bundle {
             Some(dir) => Bundle::open(dir)?,

@@ -21,6 +21,7 @@ pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
         dataset.from_cache,
         labelled::counts(dataset)
     );
+    labelled::name_left_out(dataset);
     for line in unknown(dataset) {
         eprintln!("{line}");
     }
@@ -86,7 +87,11 @@ pub(super) fn as_json(wish: &Wish<'_>, shared: Shared, forecast: &Forecast) -> s
     let unknown: Vec<_> = dataset
         .unknown
         .iter()
-        .map(|(id, unknown)| json!({ "id": id, "images": unknown.files, "view": unknown.view() }))
+        .map(|(id, unknown)| {
+            // What other people's lists say may be anything, also a patient's name.
+            let id = unknown.by_a_label.then_some(id);
+            json!({ "id": id, "images": unknown.files, "view": unknown.view() })
+        })
         .collect();
     json!({
         "dry_run": true,
@@ -100,7 +105,7 @@ pub(super) fn as_json(wish: &Wish<'_>, shared: Shared, forecast: &Forecast) -> s
         "images": dataset.examples.len(),
         "patients": patients(dataset),
         "prepared_before": dataset.from_cache,
-        "left_out": dataset.left_out,
+        "left_out": dataset.left_out.counts(),
         "unknown_categories": unknown,
         "nameless_images": nameless(dataset),
         "images_under_shared_names": shared.images,

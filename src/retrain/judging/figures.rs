@@ -318,20 +318,25 @@ const CIRCUMSTANCES: [Circumstance; 4] = [
 /// A circumstance that no image tells is left out.
 fn breakdowns(outcomes: &[&Outcome]) -> Vec<Breakdown> {
     let by = |(by, value): Circumstance| {
-        let mut groups: BTreeMap<(bool, &Option<String>), Vec<&Outcome>> = BTreeMap::new();
+        type Key<'a> = (bool, Option<u32>, &'a Option<String>);
+        let mut groups: BTreeMap<Key<'_>, Vec<&Outcome>> = BTreeMap::new();
         for outcome in outcomes {
             let value = value(&outcome.circumstances);
             groups
-                .entry((value.is_none(), value))
+                .entry((
+                    value.is_none(),
+                    value.as_deref().and_then(first_number),
+                    value,
+                ))
                 .or_default()
                 .push(outcome);
         }
-        let told = groups.keys().any(|(missing, _)| !missing);
+        let told = groups.keys().any(|(missing, ..)| !missing);
         told.then(|| Breakdown {
             by,
             groups: groups
                 .into_iter()
-                .map(|((_, value), group)| Group {
+                .map(|((.., value), group)| Group {
                     value: value.clone(),
                     images: group.len() as u64,
                     accuracy: accuracy(&group),
@@ -342,6 +347,12 @@ fn breakdowns(outcomes: &[&Outcome]) -> Vec<Breakdown> {
         })
     };
     CIRCUMSTANCES.into_iter().filter_map(by).collect()
+}
+
+/// The number that a text begins with, so that `5–9` comes before `10–14`.
+fn first_number(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    text[..end.unwrap_or(text.len())].parse().ok()
 }
 
 #[cfg(test)]
@@ -471,6 +482,18 @@ mod tests {
         let values: Vec<Option<&str>> = groups.iter().map(|g| g.value.as_deref()).collect();
         assert_eq!(values, [Some("2020"), Some("2021"), None]);
         assert_eq!(counts(groups[2].accuracy), (2, 2));
+    }
+
+    #[test]
+    fn age_bands_come_in_the_order_of_age() {
+        let mut outcomes = ten();
+        for (outcome, age) in outcomes.iter_mut().zip(["10–14", "0–4", "5–9"]) {
+            outcome.circumstances.age_band = Some(age.to_owned());
+        }
+        let judged = Judgement::of(&ids(), &outcomes);
+        let groups = judged.breakdowns[0].groups.iter();
+        let values: Vec<Option<&str>> = groups.map(|g| g.value.as_deref()).collect();
+        assert_eq!(values, [Some("0–4"), Some("5–9"), Some("10–14"), None]);
     }
 
     proptest! {

@@ -169,7 +169,14 @@ pub fn certify(outcomes: &[Outcome], terms: &Terms) -> Promise {
     let (covered, of_category) = (covered.count() as u64, of_category.count() as u64);
     let filed = filed.len() as u64;
     let bound = upper_bound(errors, filed);
-    let (verdict, why) = decide(terms.target, sample.len(), filed, errors);
+    let (verdict, mut why) = decide(terms.target, sample.len(), filed, errors);
+    let held = sample
+        .iter()
+        .filter(|outcome| outcome.filed().is_some_and(goes_to_review))
+        .count();
+    if verdict == Verdict::NoGuarantee && held > 0 {
+        why.push_str(&few(held, &uncertified));
+    }
     Promise {
         target: terms.target,
         verdict,
@@ -246,6 +253,17 @@ fn uncertified(sample: &[&Outcome], categories: &[CategoryId]) -> Vec<Uncertifie
         })
         .filter(|one| one.images < CERTIFYING_IMAGES)
         .collect()
+}
+
+/// Why images do not count that would have been filed.
+fn few(held: usize, uncertified: &[Uncertified]) -> String {
+    let least = uncertified.iter().min_by_key(|one| one.images);
+    let least = least.map(|one| format!(" ({} has the fewest: {})", one.category, one.images));
+    format!(
+        " {held} images more do not count as filed: their categories have fewer than {CERTIFYING_IMAGES} certifying images, \
+         and go to review{}.",
+        least.unwrap_or_default()
+    )
 }
 
 fn decide(target: f64, sample: usize, filed: u64, errors: u64) -> (Verdict, String) {
@@ -380,6 +398,14 @@ mod tests {
                 files_uncertified: true,
                 ..terms(&categories, &used)
             },
+        );
+        let few = certify(&outcomes[598..], &terms(&categories, &used));
+        let why = "99 images more do not count as filed: their categories have fewer than 100";
+        assert!(few.why.contains(why), "{}", few.why);
+        assert!(
+            few.why.contains("(fusion has the fewest: 0)"),
+            "{}",
+            few.why
         );
         assert_eq!((all.filed, all.errors), (697, 1));
         assert_eq!(all.verdict, Verdict::NotKept);
