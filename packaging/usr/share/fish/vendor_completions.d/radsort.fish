@@ -39,7 +39,7 @@ complete -c radsort -n "__fish_radsort_needs_command" -f -a "correct" -d 'Say th
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "confirm" -d 'Say that files are what their records say'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "labels" -d 'What people have said about files: list it, take it elsewhere, bring it in, and settle what waits'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "audit" -d 'Find out how often the model is right: have a person look at files drawn at random'
-complete -c radsort -n "__fish_radsort_needs_command" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode, time and owner that they had'
+complete -c radsort -n "__fish_radsort_needs_command" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode and time that they had'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "verify" -d 'Check that ledger, index and folders agree. Nothing is changed'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "reindex" -d 'Delete the index and build it again from the ledger, then compare it with the folders'
 complete -c radsort -n "__fish_radsort_needs_command" -f -a "retrain" -d 'Fit the model to the site\'s own images'
@@ -71,7 +71,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand query" -l source -d 'Nam
 complete -c radsort -n "__fish_radsort_using_subcommand query" -l model -d 'Bundle name, version, or both' -r
 complete -c radsort -n "__fish_radsort_using_subcommand query" -l below -d 'Joint confidence of view and category below this, 0 to 1' -r
 complete -c radsort -n "__fish_radsort_using_subcommand query" -l reason -d 'Why it was not filed, e.g. low-confidence, view-conflict, truncated' -r
-complete -c radsort -n "__fish_radsort_using_subcommand query" -l fate -d 'filed, review, other, quarantined, duplicate, conflict or left' -r
+complete -c radsort -n "__fish_radsort_using_subcommand query" -l fate -d 'filed, review, other, quarantined, duplicate, conflict or left; what was only observed (action = "observe") counts as what would have become of it' -r
 complete -c radsort -n "__fish_radsort_using_subcommand query" -l label -d 'Whether a person has said what it is: given, pending (waits to be accepted) or none' -r
 complete -c radsort -n "__fish_radsort_using_subcommand query" -l limit -d 'At most so many; a table has 50 unless told otherwise' -r
 complete -c radsort -n "__fish_radsort_using_subcommand query" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
@@ -187,7 +187,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand verify" -l digests -d 'R
 complete -c radsort -n "__fish_radsort_using_subcommand verify" -l json -d 'One JSON object a line: each difference, then a summary'
 complete -c radsort -n "__fish_radsort_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand reindex" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
-complete -c radsort -n "__fish_radsort_using_subcommand reindex" -l json -d 'As one JSON object: records, and differences from the folders by kind'
+complete -c radsort -n "__fish_radsort_using_subcommand reindex" -l json -d 'As one JSON object: records, the seconds that building took, and differences from the folders by kind'
 complete -c radsort -n "__fish_radsort_using_subcommand reindex" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand retrain" -l bundle -d 'Start from this bundle instead of the one in use' -r -F
@@ -342,7 +342,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_see
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "confirm" -d 'Say that files are what their records say'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "labels" -d 'What people have said about files: list it, take it elsewhere, bring it in, and settle what waits'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "audit" -d 'Find out how often the model is right: have a person look at files drawn at random'
-complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode, time and owner that they had'
+complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "undo" -d 'Take filed files back to where they came from, with the name, mode and time that they had'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "verify" -d 'Check that ledger, index and folders agree. Nothing is changed'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "reindex" -d 'Delete the index and build it again from the ledger, then compare it with the folders'
 complete -c radsort -n "__fish_radsort_using_subcommand help; and not __fish_seen_subcommand_from run sort status query show check setup reload quarantine correct confirm labels audit undo verify reindex retrain evaluate models classify render phantom demo help" -f -a "retrain" -d 'Fit the model to the site\'s own images'
