@@ -39,6 +39,13 @@ pub struct Source {
     pub labels: Option<PathBuf>,
 }
 
+impl Source {
+    /// Whether it is a list in this folder.
+    fn is_in(&self, folder: &Path) -> bool {
+        (self.labels.as_ref()).is_some_and(|list| list.starts_with(folder))
+    }
+}
+
 /// How pseudonyms are made where there is no site: good for one run.
 fn passing_pseudonym(key: [u8; 32]) -> impl Fn(&str, &str) -> Pseudonym + Sync {
     move |patient, issuer| {
@@ -87,7 +94,11 @@ pub fn load(
         }
         _ => source,
     };
-    let rows = find(source, complete, bundle, &pool)?.trusting(untouched);
+    let rows = match find(source, complete, bundle, &pool) {
+        // The site's own list: that nobody has said anything is told below.
+        Err(error) if source.is_in(scratch.path()) && is_empty(&error) => Rows::default(),
+        rows => rows?.trusting(untouched),
+    };
     if let (Some(dir), Some(settings)) = (&source.from, settings) {
         refuse_library(dir, &rows, &settings.library.path)?;
     }
@@ -107,6 +118,11 @@ pub fn load(
         );
     }
     Ok(dataset)
+}
+
+/// Whether a list of labels holds nothing.
+fn is_empty(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(RowsError::Empty { .. }))
 }
 
 /// What to do where nobody has said anything.
