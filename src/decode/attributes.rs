@@ -45,6 +45,8 @@ pub struct PixelDescription {
     pub inverse: bool,
     /// How tall a pixel is, measured by its width; 1 for nearly all.
     pub aspect: f64,
+    /// An overlay is said to lie in bits of the pixels above the stored ones (Overlay Bit Position; PS3.5 §8.1.2, given up since).
+    pub embedded_overlay: bool,
 }
 
 /// Photometric Interpretation (PS3.3 §C.7.6.3.1.2).
@@ -181,6 +183,7 @@ impl PixelDescription {
             padding: None,
             inverse: false,
             aspect: 1.0,
+            embedded_overlay: false,
         }
     }
 
@@ -285,6 +288,9 @@ impl PixelDescription {
             padding,
             inverse: get(0x2050_0020).is_some_and(|value| value.text() == "INVERSE"),
             aspect: aspect(values),
+            embedded_overlay: (0..16)
+                .filter_map(|n| number(0x6000_0102 + (n << 17)))
+                .any(|bit| bit > 0),
         };
         Ok(match description.photometric {
             Photometric::Palette(_) => description.of_luminance(1.0),

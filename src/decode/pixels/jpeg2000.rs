@@ -42,18 +42,22 @@ pub(super) fn frame(
     // wavelet averages of them is no number, and only the full size gives them back. The same where a lossless codestream
     // keeps bits above the stored value's (overlays, once), which are masked out of cells.
     let foreign_bits = header.reversible && header.precision > u32::from(description.high_bit) + 1;
-    let most = if header.shifted || header.signed != description.signed || foreign_bits {
+    let overlaid = foreign_bits && description.embedded_overlay;
+    let most = if header.shifted || header.signed != description.signed || overlaid {
         0
     } else {
         header.levels.min(5)
     };
-    let reduce = (0..=most)
+    let mut reduce = (0..=most)
         .rev()
         .find(|level| is_large_enough(&header, *level, scale))
         .unwrap_or(0);
-    let parameters = jpeg2k::DecodeParameters::new().reduce(reduce).strict(true);
-    let image = jpeg2k::Image::from_bytes_with(codestream, parameters)
-        .map_err(|error| fault(&error.to_string()))?;
+    let mut image = decode(codestream, reduce)?;
+    // Such bits of which nobody has told.
+    if reduce > 0 && foreign_bits && has_foreign_bits(&image, description) {
+        reduce = 0;
+        image = decode(codestream, reduce)?;
+    }
     let components = image.components();
     let (width, height) = (
         header.width.div_ceil(1 << reduce),
@@ -116,6 +120,21 @@ pub(super) fn frame(
         samples: Samples::Rows(Box::new(fill)),
     }
     .into_frame(description)
+}
+
+/// At the codestream's size divided by 2^`reduce`.
+fn decode(codestream: &[u8], reduce: u32) -> Result<jpeg2k::Image, Fault> {
+    let parameters = jpeg2k::DecodeParameters::new().reduce(reduce).strict(true);
+    jpeg2k::Image::from_bytes_with(codestream, parameters)
+        .map_err(|error| fault(&error.to_string()))
+}
+
+/// Whether samples of a reduced image are larger than stored values are, by more than a wavelet overshoots: bits above those
+/// are set somewhere.
+fn has_foreign_bits(image: &jpeg2k::Image, description: &PixelDescription) -> bool {
+    let greatest = (1_i32 << (description.high_bit + 1)) / 4 * 5;
+    let mut samples = image.components().iter().flat_map(jpeg2k::ImageComponent::data);
+    samples.any(|sample| sample.abs() > greatest)
 }
 
 /// Whether a resolution level has enough samples for pictures of `scale`. The low-pass samples of a wavelet are no means:

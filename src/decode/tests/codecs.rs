@@ -205,8 +205,11 @@ fn twos_complement_in_unsigned_jpeg_2000_samples_is_not_averaged_before_it_is_a_
 #[test]
 fn an_overlay_in_the_high_bits_of_lossless_jpeg_2000_is_not_seen_at_any_size() {
     let dicom = || window(Dicom::new(ROWS, COLUMNS, 16, 12), 12, 0.0);
-    let coded = dicom().fragments(J2K_LOSSLESS, &[&codestream("overlay16.j2k")]);
-    assert_same_at_any_size(&dicom().pixels16(&grey12()), &coded);
+    let coded = || dicom().fragments(J2K_LOSSLESS, &[&codestream("overlay16.j2k")]);
+    let told = coded().words(0x6000_0102, &[12]);
+    for coded in [coded(), told] {
+        assert_same_at_any_size(&dicom().pixels16(&grey12()), &coded);
+    }
 }
 
 #[test]
