@@ -266,38 +266,46 @@ fn holds_files(library: &Path) -> bool {
 /// Something in the state directory is closed to this user: root has made it, as a rule. Trying again changes nothing.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{} may not be read or written by this user: root has made it, perhaps. What is in the state directory must belong to \
+    "{} is closed to this user: root has made it, perhaps. What is in the state directory must belong to \
      the service's user: `radsort setup` says by which command", .path.display()
 )]
 pub struct NotOurs {
     path: PathBuf,
 }
 
-/// The first of what the service needs in a state directory that this user may not read and write.
+/// What the service cannot start without. Other things may lie there as well: `lost+found`, what people have put aside.
+const NEEDED: [&str; 6] = [
+    "ledger",
+    "index",
+    "index.lock",
+    "key",
+    "roots.json",
+    "checkpoint",
+];
+
+/// The first of what the service needs in a state directory that is closed to this user.
 pub fn unusable(state: &Path) -> Option<PathBuf> {
+    NEEDED.iter().find_map(|name| closed(&state.join(name)))
+}
+
+/// A file that may not be read, or a directory that may not be worked in; also below.
+fn closed(path: &Path) -> Option<PathBuf> {
     use rustix::fs::{Access, AtFlags, CWD};
-    let closed = |path: &Path| {
-        let wanted = Access::READ_OK | Access::WRITE_OK;
-        let may = rustix::fs::accessat(CWD, path, wanted, AtFlags::EACCESS);
-        may == Err(rustix::io::Errno::ACCESS)
+    let is_directory = std::fs::symlink_metadata(path).ok()?.is_dir();
+    let wanted = if is_directory {
+        Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK
+    } else {
+        Access::READ_OK
     };
-    let mut folders = vec![state.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        for entry in entries {
-            let path = entry.path();
-            if closed(&path) {
-                return Some(path);
-            }
-            // What trainings and audits leave can be much, and is looked at when it is needed.
-            let is_needed =
-                folder != state || matches!(entry.file_name().to_str(), Some("ledger" | "index"));
-            if is_needed && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
-            }
-        }
+    let may = rustix::fs::accessat(CWD, path, wanted, AtFlags::EACCESS);
+    if may == Err(rustix::io::Errno::ACCESS) {
+        return Some(path.to_owned());
     }
-    None
+    if !is_directory {
+        return None;
+    }
+    let mut entries = std::fs::read_dir(path).ok()?.flatten();
+    entries.find_map(|entry| closed(&entry.path()))
 }
 
 /// What this process makes from here on is for its user alone (sled has its own idea of permissions); what others are to

@@ -82,7 +82,7 @@ pub(super) fn check(settings: &Settings, running: bool, findings: &mut Findings)
     if let Some(path) = unusable(state) {
         return findings.error(
             "state",
-            format!("{} may not be read or written: root has made it, perhaps", path.display()),
+            format!("{} is closed to this user: root has made it, perhaps", path.display()),
             &format!(
                 "Give it back to the owner of the directory, and start the service again: chown -hR --reference={path} {path}",
                 path = in_shell(state)
@@ -211,6 +211,22 @@ mod tests {
         let text = std::fs::read_to_string(segment.path()).unwrap();
         std::fs::write(segment.path(), text.replacen("000", "001", 1)).unwrap();
         assert_eq!(levels()[0], Level::Error, "damaged");
+        // As on a filesystem of its own, and a key that is for reading only.
+        let mode = |name: &str, mode| {
+            let path = state.join(name);
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+                .unwrap();
+        };
+        std::fs::create_dir(state.join("lost+found")).unwrap();
+        mode("lost+found", 0o000);
+        mode("key", 0o400);
         assert_eq!(unusable(state), None);
+        mode("key", 0o000);
+        let found = unusable(state);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(found, None, "nothing is closed to root");
+        } else {
+            assert_eq!(found, Some(state.join("key")));
+        }
     }
 }

@@ -133,7 +133,10 @@ fn decode(codestream: &[u8], reduce: u32) -> Result<jpeg2k::Image, Fault> {
 /// are set somewhere.
 fn has_foreign_bits(image: &jpeg2k::Image, description: &PixelDescription) -> bool {
     let greatest = (1_i32 << (description.high_bit + 1)) / 4 * 5;
-    let mut samples = image.components().iter().flat_map(jpeg2k::ImageComponent::data);
+    let mut samples = image
+        .components()
+        .iter()
+        .flat_map(jpeg2k::ImageComponent::data);
     samples.any(|sample| sample.abs() > greatest)
 }
 
