@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::setup::account::Account;
 use super::setup::advice::in_shell;
 use super::setup::unit::Unit;
 use crate::config::Settings;
@@ -184,7 +185,7 @@ pub fn refuse_as_root(settings: &Settings) -> Result<(), StateOfAnother> {
     }
     Err(StateOfAnother {
         state: state.clone(),
-        owner: user_name(owner).unwrap_or_else(|| format!("number {owner}")),
+        owner: Account::user_name(owner).unwrap_or_else(|| format!("number {owner}")),
         start: starting(&settings.source),
     })
 }
@@ -210,21 +211,11 @@ pub fn as_whom<T>(tried: anyhow::Result<T>, state: &Path) -> anyhow::Result<T> {
             return error;
         }
         let user = rustix::process::geteuid().as_raw();
-        let user = user_name(user).unwrap_or_else(|| format!("number {user}"));
+        let user = Account::user_name(user).unwrap_or_else(|| format!("number {user}"));
         error.context(format!(
             "radsort does this as user {user}, who owns {}, and who may not",
             state.display()
         ))
-    })
-}
-
-/// A user's name, where this machine's own list has it.
-fn user_name(id: u32) -> Option<String> {
-    let users = std::fs::read_to_string("/etc/passwd").ok()?;
-    users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
     })
 }
 
@@ -317,7 +308,7 @@ mod tests {
         );
         let other = as_whom::<()>(Err(anyhow::anyhow!("too few")), state).unwrap_err();
         assert_eq!(other.to_string(), "too few");
-        assert_eq!(user_name(0).as_deref(), Some("root"));
+        assert_eq!(Account::user_name(0).as_deref(), Some("root"));
     }
 
     #[test]

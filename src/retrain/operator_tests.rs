@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::parity_tests::{Sketch, assert_gradients, assert_parity, text};
+use super::parity_tests::{Sketch, assert_gradients, assert_parity};
 use crate::model::onnx::{AttributeProto, tensor_proto::DataType};
+use crate::retrain::builder::text;
 use crate::retrain::builder::{float, int, ints};
 
 /// Parity and gradients of one operator behind a trainable scale.

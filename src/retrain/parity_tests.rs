@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use super::*;
 use crate::model::onnx::{
     AttributeProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto,
-    ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, type_proto,
+    ValueInfoProto, tensor_proto::DataType, type_proto,
 };
 use crate::model::runtime::Runtime;
 use crate::model::tests::runtime_settings;
@@ -126,15 +126,6 @@ impl Sketch {
             graph: Some(self.graph),
             ..Default::default()
         }
-    }
-}
-
-pub(super) fn text(name: &str, value: &str) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        s: value.as_bytes().to_vec(),
-        r#type: AttributeType::String as i32,
-        ..Default::default()
     }
 }
 

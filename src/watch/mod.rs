@@ -20,7 +20,7 @@ mod vanished;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
@@ -34,7 +34,7 @@ use crate::config::settings::WatchSettings;
 use crate::domain::settle::{Completeness, Sight};
 use crate::domain::{Fingerprint, RelPath};
 use crate::root::Root;
-use status::{Offers, Shared};
+use status::Shared;
 use thread::{Command, Setup};
 
 /// Judges a file by its own structure.
@@ -204,11 +204,7 @@ impl Watcher {
             tokio::pin!(woken);
             woken.as_mut().enable();
             let not_before = {
-                let mut offers = self
-                    .shared
-                    .offers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut offers = self.shared.offers();
                 if offers.ended {
                     return None;
                 }
@@ -246,12 +242,7 @@ impl Watcher {
 
     /// The directory as it is open now, `None` while it is away.
     pub fn root(&self) -> Option<Arc<Root>> {
-        self.shared
-            .offers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .root
-            .clone()
+        self.shared.offers().root.clone()
     }
 
     /// How it stands.
@@ -266,14 +257,14 @@ impl Watcher {
 
     /// Gives no more files out until [`Watcher::resume`]; those that are out go on.
     pub fn pause(&self, why: impl Into<String>) {
-        self.offers().paused = Some(why.into());
+        self.shared.offers().paused = Some(why.into());
         self.shared.wake.notify_waiters();
     }
 
     /// Ends a pause, to see whether what caused it is over. Until [`Watcher::goes_on`], or for a while, the status says that
     /// it is not.
     pub fn resume(&self) {
-        let mut offers = self.offers();
+        let mut offers = self.shared.offers();
         offers.tried = offers.paused.take().map(|why| (why, Instant::now()));
         drop(offers);
         self.shared.wake.notify_waiters();
@@ -281,12 +272,7 @@ impl Watcher {
 
     /// What caused the last pause is over.
     pub fn goes_on(&self) {
-        self.offers().tried = None;
-    }
-
-    fn offers(&self) -> MutexGuard<'_, Offers> {
-        let offers = self.shared.offers.lock();
-        offers.unwrap_or_else(PoisonError::into_inner)
+        self.shared.offers().tried = None;
     }
 
     /// Scans the whole directory now.

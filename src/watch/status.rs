@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -159,12 +159,14 @@ impl Offers {
 }
 
 impl Shared {
+    /// What is offered, locked.
+    pub fn offers(&self) -> MutexGuard<'_, Offers> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// No more files will come.
     pub fn end(&self) {
-        self.offers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .ended = true;
+        self.offers().ended = true;
         self.wake.notify_waiters();
     }
 
@@ -173,12 +175,10 @@ impl Shared {
         let since_us = self.working_since_us.load(Ordering::Relaxed);
         if since_us != 0 && now_us() - since_us > NOT_ANSWERING_US {
             status.state = WatchState::NotAnswering { since_us };
-        } else if status.state == WatchState::Online {
-            let offers = self.offers.lock();
-            let offers = offers.unwrap_or_else(PoisonError::into_inner);
-            if let Some(why) = offers.why_paused() {
-                status.state = WatchState::Paused { why: why.clone() };
-            }
+        } else if status.state == WatchState::Online
+            && let Some(why) = self.offers().why_paused()
+        {
+            status.state = WatchState::Paused { why: why.clone() };
         }
         status
     }

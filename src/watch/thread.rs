@@ -9,9 +9,9 @@ mod scans;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FileType;
@@ -467,11 +467,7 @@ impl IoThread {
     }
 
     fn offers(&self) -> std::sync::MutexGuard<'_, super::status::Offers> {
-        self.setup
-            .shared
-            .offers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.setup.shared.offers()
     }
 
     fn publish(&mut self) {

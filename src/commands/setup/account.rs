@@ -43,11 +43,12 @@ impl Account {
 
     /// The name of a group, wherever the system's groups come from; `None` when it has none.
     pub fn group_name(gid: u32) -> Option<String> {
-        let mut getent = Command::new("getent");
-        let output = getent.args(["group", &gid.to_string()]).output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let (name, _) = text.split_once(':')?;
-        Some(name.to_owned())
+        name_of("group", gid)
+    }
+
+    /// The same of a user.
+    pub fn user_name(uid: u32) -> Option<String> {
+        name_of("passwd", uid)
     }
 
     /// The name of its own group, or its number where it has no name.
@@ -93,6 +94,15 @@ impl Account {
         rustix::thread::set_thread_res_uid(uid, uid, uid)?;
         Ok(())
     }
+}
+
+/// What a database of the system calls a number.
+fn name_of(database: &str, id: u32) -> Option<String> {
+    let mut getent = Command::new("getent");
+    let output = getent.args([database, &id.to_string()]).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (name, _) = text.split_once(':')?;
+    Some(name.to_owned())
 }
 
 #[cfg(test)]
