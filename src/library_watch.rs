@@ -5,9 +5,11 @@
 //! [`domain::correction`](crate::domain::correction). Nothing in the library is ever changed here.
 
 mod compare;
+mod ids;
+mod suspects;
 mod walk;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,15 +18,17 @@ use tokio_util::sync::CancellationToken;
 use crate::control::protocol::Looked;
 use crate::decode::Content;
 use crate::decode::pool::Pool;
-use crate::domain::{Fingerprint, Instance};
+use crate::domain::{Fingerprint, Instance, correction};
 use crate::engine::Engine;
 use crate::filing::filer::{FilingError, HoldReason};
 use crate::filing::record::{Digest, Label, Record, RecordId};
 use crate::filing::secrets::Secrets;
 use crate::judgement::Desk;
+use crate::sys::heap;
 use crate::telemetry::Event;
 
-use compare::{Adoption, Findings};
+use compare::{Adoption, Change, Findings};
+use ids::Ids;
 use walk::Stopped;
 
 /// The least time between two looks: people who sort by hand see their work recorded within minutes, and a library of
@@ -33,6 +37,11 @@ const EVERY: Duration = Duration::from_mins(5);
 
 /// How many times longer than a look itself the pause after it is: a huge or slow library is not looked at all day.
 const REST: u32 = 20;
+
+/// Of how many files at least is recorded at once what has changed: each takes 64 KB in memory while the index is told, and
+/// people rename folders of a hundred thousand.
+const AT_ONCE: usize = 500;
+const _: () = assert!(AT_ONCE > correction::MANY);
 
 /// Why the library could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +98,7 @@ struct Memory {
     /// Files that nobody knows: as they were, and their digests as far as they were needed.
     strangers: HashMap<Fingerprint, Option<Digest>>,
     /// Files that were nowhere.
-    absent: BTreeSet<RecordId>,
+    absent: Ids,
 }
 
 /// Reads headers of files that people have put into the library.
@@ -135,28 +144,44 @@ impl LibraryWatch {
         .await??;
         let Findings {
             looked,
-            mut records,
+            mut changes,
             adoptions,
             given_back,
+            missing,
             memory: remembered,
         } = findings;
         for entry in given_back {
             let (id, to) = (entry.id.clone(), entry.at.clone());
             if !desk.finish_undoing(entry).await.map_err(LookError::Undo)? {
-                records.push(Record::Moved { id, to });
+                changes.push(vec![Record::Moved { id, to }]);
             }
         }
         let ids = desk.filer.next_ids(adoptions.len()).await?;
-        records.extend(ids.into_iter().zip(adoptions).flat_map(adopt));
-        if let Err(reason) = desk.filer.append(records).await? {
-            return Err(reason.into());
+        changes.extend(ids.into_iter().zip(adoptions).map(adopt));
+        let missing = missing.into_iter().map(|id| vec![Record::Missing { id }]);
+        for piece in pieces(changes).chain(pieces(missing.collect())) {
+            desk.filer.append(piece).await??;
         }
         *memory = remembered;
+        // The lists of a large library are large.
+        tokio::task::spawn_blocking(heap::give_back);
         Ok(looked)
     }
 }
 
-fn adopt((id, adoption): (RecordId, Adoption)) -> [Record; 2] {
+/// Records in pieces, each of [`AT_ONCE`] files or more if there are so many: were the service killed between two of them, the
+/// next look would still see that many were moved at once, and their labels wait.
+fn pieces(changes: Vec<Change>) -> impl Iterator<Item = Vec<Record>> {
+    let files = changes.len();
+    let pieces = (files / AT_ONCE).max(usize::from(files > 0));
+    let mut left = changes.into_iter();
+    (0..pieces).map(move |n| {
+        let size = files * (n + 1) / pieces - files * n / pieces;
+        left.by_ref().take(size).flatten().collect()
+    })
+}
+
+fn adopt((id, adoption): (RecordId, Adoption)) -> Change {
     let Adoption {
         at,
         digest,
@@ -182,7 +207,7 @@ fn adopt((id, adoption): (RecordId, Adoption)) -> [Record; 2] {
         fingerprint: Some(fingerprint),
         instance: instance.map(Box::new),
     };
-    [adopted, Record::Label(Box::new(label))]
+    vec![adopted, Record::Label(Box::new(label))]
 }
 
 /// A look by the running service.
@@ -237,6 +262,38 @@ pub async fn keep_looking(engine: Arc<Engine>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn change(n: usize) -> Change {
+        let id = RecordId(n.to_string());
+        let judged = Record::Judged {
+            id: id.clone(),
+            accepted: false,
+            by: None,
+        };
+        let missing = Record::Missing { id };
+        vec![missing, judged]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_recorded_in_pieces_is_all_of_it_and_each_piece_is_many_files(files in 0..4 * AT_ONCE) {
+            let changes: Vec<Change> = (0..files).map(change).collect();
+            let pieces: Vec<_> = pieces(changes.clone()).collect();
+            for piece in &pieces {
+                let in_it = piece.len() / 2;
+                prop_assert!(in_it >= AT_ONCE.min(files) && in_it < 2 * AT_ONCE);
+                prop_assert_eq!(piece.len() % 2, 0);
+            }
+            prop_assert_eq!(pieces.concat(), changes.concat());
         }
     }
 }

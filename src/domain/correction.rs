@@ -4,8 +4,6 @@
 //! library found to differ from the records, and says of each difference whether it is a label, and whether that label
 //! counts at once or waits until somebody accepts it.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::placement::{OTHER_FOLDER, REVIEW_FOLDER, RootId};
@@ -242,15 +240,17 @@ fn one(difference: &Difference) -> Option<Meant> {
     })
 }
 
-/// Which of the files that are nowhere to be found count as missing now: those that were nowhere at the look before,
+/// Of the files that are nowhere to be found, keeps those that count as missing now: that were nowhere at the look before,
 /// too. Both looks were complete, with every root there.
-pub fn missing<K: Ord + Clone>(before: &BTreeSet<K>, now: &BTreeSet<K>) -> BTreeSet<K> {
-    now.intersection(before).cloned().collect()
+pub fn keep_missing<K>(nowhere: &mut Vec<K>, at_the_look_before: impl Fn(&K) -> bool) {
+    nowhere.retain(at_the_look_before);
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::domain::RelPath;
     use proptest::prelude::*;
@@ -366,9 +366,9 @@ mod tests {
 
         #[test]
         fn a_file_is_missing_only_after_two_looks(before: BTreeSet<u8>, now: BTreeSet<u8>) {
-            let missing = missing(&before, &now);
-            prop_assert!(missing.iter().all(|file| before.contains(file) && now.contains(file)));
-            prop_assert!(super::missing(&BTreeSet::new(), &now).is_empty());
+            let mut missing: Vec<u8> = now.iter().copied().collect();
+            keep_missing(&mut missing, |file| before.contains(file));
+            prop_assert_eq!(missing, now.intersection(&before).copied().collect::<Vec<_>>());
         }
     }
 

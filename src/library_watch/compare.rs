@@ -18,18 +18,25 @@ use crate::index::entry::{Entry, State};
 use crate::judgement::{Desk, audit};
 use crate::root::{ctime_ns, fingerprint};
 
-use super::walk::{Ids, Walked};
+use super::ids::Ids;
+use super::suspects::Suspects;
+use super::walk::Walked;
 use super::{Headers, LookError, Memory};
 
 /// What is to be recorded.
 pub(super) struct Findings {
     pub looked: Looked,
-    pub records: Vec<Record>,
+    pub changes: Vec<Change>,
     pub adoptions: Vec<Adoption>,
     /// Files that are on record as given back and were not touched here since: that was interrupted.
     pub given_back: Vec<Entry>,
+    /// Files that are nowhere, now as at the look before.
+    pub missing: Vec<RecordId>,
     pub memory: Memory,
 }
+
+/// What is to be recorded of one file.
+pub(super) type Change = Vec<Record>;
 
 /// A file that a person has put into a category's folder.
 pub(super) struct Adoption {
@@ -51,13 +58,16 @@ struct Stranger {
     digest: Option<Digest>,
 }
 
-/// Files on record that are not where their record says.
+/// Files on record that are not where their record says. Those that no unknown file can be are kept as ids: a share can lose
+/// a million files at once.
 #[derive(Default)]
 struct Absent {
-    /// They were, until now.
-    gone: Vec<Entry>,
+    /// They were there, until now, and none of the unknown files has their size.
+    vanished: Vec<RecordId>,
+    /// They were there, until now.
+    gone: Suspects,
     /// They have been missing, or were given back.
-    lost: Vec<Entry>,
+    lost: Suspects,
 }
 
 pub(super) fn compare(
@@ -98,32 +108,33 @@ pub(super) fn compare(
     }
     let recognised = others;
 
-    let mut records = Vec::new();
+    let mut changes = Vec::new();
     let differences: Vec<Difference> = recognised
         .iter()
         .map(|(stranger, entry)| comparison.difference(stranger, entry, before))
         .collect::<Result<_, _>>()?;
     for ((stranger, entry), meant) in recognised.iter().zip(correction::meaning(&differences)) {
         looked.moved += 1;
-        records.push(Record::Moved {
+        let mut change = vec![Record::Moved {
             id: entry.id.clone(),
             to: stranger.at.clone(),
-        });
+        }];
         if let Some(meant) = meant {
             count(&mut looked, &meant);
             let label = comparison.label(stranger, entry, meant)?;
-            records.push(Record::Label(Box::new(label)));
+            change.push(Record::Label(Box::new(label)));
         } else if comparison.is_taken_back(stranger, entry) {
             // Whoever accepts all that waits would say what nobody means any more.
-            records.push(Record::Judged {
+            change.push(Record::Judged {
                 id: entry.id.clone(),
                 accepted: false,
                 by: None,
             });
         }
+        changes.push(change);
     }
 
-    let mut memory = Memory::default();
+    let (mut memory, mut missing) = (Memory::default(), Vec::new());
     let mut adoptions = Vec::new();
     for mut stranger in unknown {
         let seen_before = before.strangers.contains_key(&stranger.fingerprint);
@@ -145,16 +156,19 @@ pub(super) fn compare(
     let online = std::sync::Arc::ptr_eq(&still, &walked.roots);
     if online {
         memory.began_us = walked.began_us;
-        memory.absent = absent.gone.into_iter().map(|entry| entry.id).collect();
-        let missing: BTreeSet<RecordId> = correction::missing(&before.absent, &memory.absent);
+        missing = absent.vanished;
+        missing.extend(absent.gone.left().map(|entry| entry.id));
+        missing.iter().for_each(|id| memory.absent.insert(id));
+        correction::keep_missing(&mut missing, |id| before.absent.contains(id));
+        missing.sort_unstable();
         looked.missing = missing.len() as u64;
-        records.extend(missing.into_iter().map(|id| Record::Missing { id }));
     }
     Ok(Findings {
         looked,
-        records,
+        changes,
         adoptions,
         given_back,
+        missing,
         memory,
     })
 }
@@ -219,14 +233,19 @@ impl Comparison<'_> {
             if !entry.placed {
                 continue;
             }
+            let suspect = entry.size().is_none_or(|size| sizes.contains(&size));
             if entry.state != State::Live {
-                if entry.size().is_none_or(|size| sizes.contains(&size)) {
-                    absent.lost.push(entry);
+                if suspect {
+                    absent.lost.insert(entry);
                 }
             } else if in_place.contains(&entry.id) || self.is_there(&entry.at)? {
                 looked.in_place += 1;
             } else if self.roots.get(&entry.at.root).is_some() {
-                absent.gone.push(entry);
+                if suspect {
+                    absent.gone.insert(entry);
+                } else {
+                    absent.vanished.push(entry.id);
+                }
             }
         }
         Ok(absent)
@@ -244,9 +263,8 @@ impl Comparison<'_> {
         let mut recognised = Vec::new();
         let mut others = Vec::new();
         for stranger in strangers.drain(..) {
-            let same = |entry: &Entry| entry.fingerprint == Some(stranger.fingerprint);
-            match absent.gone.iter().position(same) {
-                Some(found) => recognised.push((stranger, absent.gone.swap_remove(found))),
+            match absent.gone.take_file(&stranger.fingerprint) {
+                Some(entry) => recognised.push((stranger, entry)),
                 None => others.push(stranger),
             }
         }
@@ -261,8 +279,7 @@ impl Comparison<'_> {
         absent: &mut Absent,
     ) -> Result<Option<Entry>, LookError> {
         let size = stranger.fingerprint.size;
-        let fits = |entry: &Entry| entry.size().is_none_or(|expected| expected == size);
-        if !absent.gone.iter().chain(&absent.lost).any(fits) {
+        if !absent.gone.may_have(size) && !absent.lost.may_have(size) {
             return Ok(None);
         }
         let Some(digest) = self.digest(stranger)? else {
@@ -271,23 +288,34 @@ impl Comparison<'_> {
         if self.under_way.contains(&digest) {
             return Ok(None);
         }
-        let same = |entry: &Entry| entry.digest == digest;
-        if let Some(found) = absent.gone.iter().position(same) {
-            return Ok(Some(absent.gone.swap_remove(found)));
+        if let Some(entry) = absent.gone.take_bytes(&digest, |_| true) {
+            return Ok(Some(entry));
         }
-        let at_home = |entry: &Entry| same(entry) && entry.at == stranger.at;
         // It never left, though others with its bytes may have come.
-        for (n, entry) in absent.lost.iter().enumerate() {
-            if at_home(entry) && self.is_being_given_back(stranger, entry)? {
-                return Ok(Some(absent.lost.swap_remove(n)));
-            }
+        if let Some(id) = self.given_back_there(stranger, absent.lost.with_bytes(&digest))? {
+            return Ok(absent.lost.take_bytes(&digest, |entry| entry.id == id));
         }
         if self.is_copy_of_another(&digest)? {
             return Ok(None);
         }
-        let lost = absent.lost.iter().position(at_home);
-        let lost = lost.or_else(|| absent.lost.iter().position(same));
-        Ok(lost.map(|found| absent.lost.swap_remove(found)))
+        let at_home = |entry: &Entry| entry.at == stranger.at;
+        let lost = absent.lost.take_bytes(&digest, at_home);
+        Ok(lost.or_else(|| absent.lost.take_bytes(&digest, |_| true)))
+    }
+
+    /// The first of these entries that the unknown file is as it lay there when that was recorded as given back.
+    fn given_back_there<'e>(
+        &self,
+        stranger: &Stranger,
+        mut entries: impl Iterator<Item = &'e Entry>,
+    ) -> Result<Option<RecordId>, LookError> {
+        entries
+            .find_map(|entry| match self.is_being_given_back(stranger, entry) {
+                Ok(false) => None,
+                Ok(true) => Some(Ok(entry.id.clone())),
+                Err(error) => Some(Err(error)),
+            })
+            .transpose()
     }
 
     /// Whether a file lies as it lay when it was recorded as given back.

@@ -1,8 +1,6 @@
 //! The walk: every file of the library (and of what lies beside it) that is not where a record says.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -12,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath};
 use crate::filing::destinations::Roots;
-use crate::filing::record::RecordId;
 use crate::index::entry::State;
 use crate::index::{Index, IndexError};
 use crate::judgement::Desk;
 use crate::root::Root;
 
 use super::LookError;
+use super::ids::Ids;
 
 /// Why a walk ended before its end.
 #[derive(Debug)]
@@ -27,24 +25,6 @@ pub(super) enum Stopped {
     Asked,
     /// A folder could not be read.
     Io(io::Error),
-}
-
-/// Many record ids, 8 bytes each: a library can hold millions. That another id is taken for one of a million has a chance of
-/// 1 in 10^13, and costs that its file counts as in place this time.
-#[derive(Default)]
-pub(super) struct Ids {
-    digests: HashSet<u64>,
-    key: RandomState,
-}
-
-impl Ids {
-    fn insert(&mut self, id: &RecordId) {
-        self.digests.insert(self.key.hash_one(id));
-    }
-
-    pub(super) fn contains(&self, id: &RecordId) -> bool {
-        self.digests.contains(&self.key.hash_one(id))
-    }
 }
 
 /// What a walk has found.
