@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::commands::EXIT_TRY_AGAIN;
 use crate::config::settings::WatchSettings;
 use crate::config::{self, Settings};
+use crate::control::listener;
 use crate::control::server::{self, Limits};
 use crate::control::status::{DiskStatus, ErrorLine};
 use crate::engine::{Engine, Inspector};
@@ -97,7 +98,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
-    let listener = server::bind(&socket)?;
+    let listener = listener::bind(&socket)?;
 
     let (reloads, mut asked_to_reload) = mpsc::channel::<ReloadRequest>(8);
     let watches = Watches::default();
@@ -140,7 +141,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let (model, provider) = daemon.model();
     tracing::info!(event = %Event::Ready, model, provider, "ready: {model} on {provider}");
     if let Some(promise) = engine.services().model.promise() {
-        tracing::info!("the model's promise: {promise}");
+        tracing::info!(event = %Event::Model, "the model's promise: {promise}");
     }
 
     let mut ticks = tokio::time::interval(STATUS_EVERY);

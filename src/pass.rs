@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::settings::WatchSettings;
+use crate::config::settings::{Action, WatchSettings};
 use crate::control::protocol::{SortProgress, SortSummary};
 use crate::daemon::consumed;
 use crate::engine::{Engine, Inspector};
@@ -32,6 +35,7 @@ pub async fn run(
     let mut summary = SortSummary::default();
     for dir in dirs {
         let settings = settings_for(engine, dir)?;
+        can_be_worked_in(&settings)?;
         if !dry_run {
             engine
                 .state
@@ -90,6 +94,26 @@ fn settings_for(engine: &Engine, dir: &Path) -> anyhow::Result<WatchSettings> {
     })
 }
 
+/// The service's sandbox lets it write only where its configuration says: a directory that is named by hand may be closed.
+fn can_be_worked_in(settings: &WatchSettings) -> anyhow::Result<()> {
+    let writes = match settings.action {
+        Action::Move => Access::WRITE_OK,
+        Action::Copy | Action::Observe => Access::empty(),
+    };
+    let access = writes | Access::READ_OK | Access::EXEC_OK;
+    let path = settings.path.display();
+    accessat(CWD, &settings.path, access, AtFlags::EACCESS).map_err(|error| {
+        let why = match error {
+            Errno::ROFS => "it is mounted read-only here (a service may write only where its configuration says)".to_owned(),
+            error => std::io::Error::from(error).to_string(),
+        };
+        anyhow::anyhow!(
+            "files cannot be taken out of {path}: {why}. Name it in the configuration as a [[watch]], run `radsort setup` and \
+             restart the service; or stop the service, and run this again as its user"
+        )
+    })
+}
+
 async fn one(
     engine: &Arc<Engine>,
     settings: WatchSettings,
@@ -130,8 +154,10 @@ async fn one(
                     cancelled.cancel();
                     anyhow::bail!("{}: {why}", now.path.display());
                 }
-                // Whoever asked may have gone; the pass goes on all the same.
-                let _ = out.try_send(progress(summary, &now));
+                if let Err(TrySendError::Closed(_)) = out.try_send(progress(summary, &now)) {
+                    cancelled.cancel();
+                    anyhow::bail!("whoever asked for it has gone");
+                }
             }
             fatal = engine.fatal() => {
                 cancelled.cancel();

@@ -3,7 +3,7 @@
 //! Everything that changes what is on record goes through here, with a daemon or without.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::fs::DirEntry;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::Settings;
+use crate::config::settings::LibrarySettings;
 use crate::domain::placement::RootId;
 use crate::filing::checkpoint;
 use crate::filing::destinations::Destinations;
@@ -112,7 +113,7 @@ impl State {
         // A key alone is no sign: a first start that fails leaves one.
         if opened.report.new && had_records {
             alarms.push(LEDGER_GONE);
-        } else if opened.report.new && holds_files(&settings.library.path) {
+        } else if opened.report.new && holds_files(&settings.library) {
             alarms.push(NOTHING_ON_RECORD);
         }
         for alarm in &alarms {
@@ -255,12 +256,19 @@ impl State {
 }
 
 /// Whether somebody's files lie in a library: anything but its marker, and what radsort itself makes at its start.
-fn holds_files(library: &Path) -> bool {
-    let entries = std::fs::read_dir(library).into_iter().flatten().flatten();
-    let mut names = entries.map(|entry| entry.file_name());
-    // The quarantine and the duplicates, where they usually lie.
-    let is_ours = |name: &OsStr| name == "_quarantine" || name == "_duplicates";
-    names.any(|name| !name.as_encoded_bytes().starts_with(b".") && !is_ours(&name))
+fn holds_files(library: &LibrarySettings) -> bool {
+    let entries = std::fs::read_dir(&library.path)
+        .into_iter()
+        .flatten()
+        .flatten();
+    let is_ours = |entry: &DirEntry| {
+        let path = entry.path();
+        let own = [&library.quarantine, &library.duplicates];
+        // Either may lie deeper.
+        own.iter().any(|own| own.starts_with(&path))
+            || entry.file_name().as_encoded_bytes().starts_with(b".")
+    };
+    entries.into_iter().any(|entry| !is_ours(&entry))
 }
 
 /// Something in the state directory is closed to this user: root has made it, as a rule. Trying again changes nothing.

@@ -284,6 +284,8 @@ fn bombs() -> Vec<Bomb> {
         ("65535 x 65535, JPEG 2000 in tiles of one pixel", "cannot-decode|decoder-memory", fragments(vast, vast, 12, J2K, &tiny_tiles)),
         ("65535 x 65535, HTJ2K", "cannot-decode|decoder-memory", fragments(vast, vast, 16, HTJ2K, &patched("lossless16.htj2k", b"\xFF\x51", 4, &[vast32, vast32].concat()))),
         ("65535 x 65535, JPEG XL", "cannot-decode|decoder-memory", fragments(vast, vast, 16, JPEG_XL, &codestream("lossless16.jxl"))),
+        // Lossy grey is three colours inside.
+        ("5400 x 5400, lossy JPEG XL", "", fragments(5400, 5400, 8, JPEG_XL, &codestream("flat-5400.jxl"))),
         ("JPEG 2000 of 16384 components", "cannot-decode|decoder-memory", fragments(40, 48, 12, J2K, &patched("lossless12.j2k", b"\xFF\x51", 36, &[0x40, 0]))),
         ("codestream of another size", "cannot-decode", fragments(41, 48, 8, JPEG, &codestream("baseline8.jpg"))),
         // Colours take three times the memory: the largest that are decoded, and some that would be if they were grey.

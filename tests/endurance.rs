@@ -2,7 +2,9 @@
 //! grows by no more than is explained.
 //!
 //! `make endurance` takes 200,000 (`ENDURANCE_FILES`), prints a table and draws `docs/pictures/endurance.svg`; by itself it
-//! takes a few hundred. Judged is what is there while nothing is under way; the first quarter of the samples is warm-up.
+//! takes a few hundred. Judged is what is there while nothing is under way. The first half of the samples is warm-up: beyond
+//! its cache sled keeps up to 64 pages in each of 256 shards that it has read and not counted yet, 16 rows a page, and looks at
+//! the library read all of them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,13 +23,12 @@ use std::time::{Duration, Instant};
 
 use common::{Site, digest, files};
 
-/// How much the median of the last quarter of the samples may be above that of the second: a tenth, and for the decoders'
+/// How much the median of the last quarter of the samples may be above that of the third: a tenth, and for the decoders'
 /// memory what a cache or two may still take.
 const TOLERANCE: f64 = 1.1;
 const MEMORY_SLACK: f64 = 4.0;
 
-/// After how many batches the library is looked at, as it is every few minutes in a service's life: from the first quarter on
-/// the memory holds what a look leaves there.
+/// After how many batches the library is looked at, as it is every few minutes in a service's life.
 const LOOK_EVERY: usize = 10;
 
 /// MB that the daemon's memory may grow whatever comes: caches.
@@ -288,11 +289,11 @@ impl Growth {
 }
 
 #[test]
-fn memory_that_grows_is_not_called_flat_and_a_leak_of_400_bytes_a_file_is_seen() {
-    let judged = |each: f64| Growth::WithTheFiles.judged(48.7, 48.7 + each * 0.1, 1e5);
+fn memory_that_grows_is_not_called_flat_and_a_leak_of_200_bytes_a_file_is_seen() {
+    let judged = |each: f64| Growth::WithTheFiles.judged(48.7, 48.7 + each * 0.05, 5e4);
     assert_eq!(judged(10.0).unwrap(), "flat");
-    assert_eq!(judged(310.0).unwrap(), "grows 0.3 KB a file, as explained");
-    assert_eq!(judged(400.0), None);
+    assert_eq!(judged(260.0).unwrap(), "grows 0.3 KB a file, as explained");
+    assert_eq!(judged(260.0 + 200.0), None);
     assert_eq!(Growth::Flat(0.0).judged(38.0, 42.0, 1e5), None);
 }
 
@@ -333,7 +334,7 @@ const JUDGED: [Judged; 5] = [
 fn publish(samples: &[Sample], wanted: usize, took: Duration) {
     let quarter = samples.len() / 4;
     let (before, after) = (
-        &samples[quarter..2 * quarter],
+        &samples[2 * quarter..3 * quarter],
         &samples[samples.len() - quarter..],
     );
     let mut rows = Vec::new();
@@ -378,7 +379,7 @@ fn publish(samples: &[Sample], wanted: usize, took: Duration) {
         "endurance",
         &[
             "at rest",
-            "second quarter",
+            "third quarter",
             "last quarter",
             "highest",
             "judged",

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/mount.rs"]
+mod mount;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use common::{Mould, Site, total, uid};
+use mount::Mount;
 use rustix::process::Signal;
 
 #[test]
@@ -208,6 +211,66 @@ fn sorting_beside_a_running_service_hands_the_directory_over() {
     daemon.stop();
     assert_eq!(site.filed().len(), 3);
     site.assert_verified();
+}
+
+#[test]
+fn a_directory_that_the_service_may_not_take_files_out_of_is_told_at_once() {
+    let site = Site::new();
+    let archive = site.dir.path().join("archive");
+    fs::create_dir(&archive).unwrap();
+    let Some(mount) = Mount::tmpfs(&archive, "4m") else {
+        return;
+    };
+    fs::write(archive.join("0.dcm"), Mould::new(76).bytes(&uid(0))).unwrap();
+    mount.remount("ro");
+    let daemon = site.start();
+    for words in [&["--json"][..], &["--dry-run"]] {
+        let output = site.run(&[&["sort", archive.to_str().unwrap()], words].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{output:?}");
+        assert!(
+            said.contains("mounted read-only") && said.contains("radsort setup"),
+            "{said}"
+        );
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_pass_ends_with_who_asked_for_it() {
+    let site = Site::with("settle = \"600 s\"", "");
+    let archive = site.dir.path().join("archive");
+    fs::create_dir(&archive).unwrap();
+    fs::write(archive.join("0.dcm"), Mould::new(76).bytes(&uid(0))).unwrap();
+    let mut daemon = site.start();
+    let mut asks = site
+        .command(&["sort", archive.to_str().unwrap()])
+        .spawn()
+        .unwrap();
+    daemon.wait_logged("sort-");
+    asks.kill().unwrap();
+    asks.wait().unwrap();
+    daemon.wait_for("another may begin", || {
+        site.run(&["reindex"]).status.success()
+    });
+    daemon.stop();
+}
+
+#[test]
+fn a_control_socket_that_somebody_removes_is_made_again() {
+    let site = Site::new();
+    let mut daemon = site.start();
+    let socket = fs::read_dir(&site.state).unwrap().flatten();
+    let mut socket = socket.map(|entry| entry.path());
+    let socket = socket.find(|path| path.ends_with("control.sock")).unwrap();
+    fs::remove_file(&socket).unwrap();
+    assert_eq!(site.run(&["status"]).status.code(), Some(3));
+    daemon.wait_for("the service is found", || {
+        site.run(&["status"]).status.success()
+    });
+    daemon.wait_logged("has been made again");
+    daemon.stop();
+    assert!(!socket.exists());
 }
 
 #[test]

@@ -15,8 +15,10 @@ use serde_json::Value;
 fn status_goes_on_while_it_is_watched_as_lines_or_as_objects() {
     let site = Site::new();
     let watch = ["status", "--watch", "--interval", "0.1", "--count", "3"];
-    let without = site.ok(&watch);
+    let output = site.run(&watch);
+    let without = String::from_utf8(output.stdout).unwrap();
     assert_eq!(without.matches("no daemon answers").count(), 3, "{without}");
+    assert_eq!(output.status.code(), Some(3));
     let daemon = site.start();
     let text = site.ok(&watch);
     assert_eq!(text.lines().count(), 3, "{text}");

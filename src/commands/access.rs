@@ -113,7 +113,8 @@ impl Access {
 
 /// Opens the index and brings it up to date, as the owner of the state directory.
 pub fn open_index(settings: &Settings) -> anyhow::Result<Index> {
-    become_owner_of(&settings.state)?;
+    become_owner_of(&settings.state)
+        .context("no daemon answers, which would let every member of its group ask")?;
     let bar = spinner("reading the ledger");
     let (index, start) = Index::start(&settings.state, |records| bar.set_position(records))?;
     bar.finish_and_clear();
@@ -142,10 +143,10 @@ pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     if !me.is_root() {
+        let owner = user_called(owner.uid());
         bail!(
-            "{} belongs to another user (id {}), and no daemon answers: run this as that user or as root, or start the daemon",
+            "{} is closed to all but its owner: run this as that user, `runuser -u {owner} -- radsort …`, or as root",
             state.display(),
-            owner.uid()
         );
     }
     let gid = Gid::from_raw(owner.gid());
@@ -161,6 +162,11 @@ pub fn become_owner_of(state: &Path) -> anyhow::Result<()> {
             owner.uid()
         )
     })
+}
+
+/// A user's name, or the number in words.
+pub fn user_called(uid: u32) -> String {
+    Account::user_name(uid).unwrap_or_else(|| format!("number {uid}"))
 }
 
 /// Root would run the service on another user's state.
@@ -185,7 +191,7 @@ pub fn refuse_as_root(settings: &Settings) -> Result<(), StateOfAnother> {
     }
     Err(StateOfAnother {
         state: state.clone(),
-        owner: Account::user_name(owner).unwrap_or_else(|| format!("number {owner}")),
+        owner: user_called(owner),
         start: starting(&settings.source),
     })
 }
@@ -211,7 +217,7 @@ pub fn as_whom<T>(tried: anyhow::Result<T>, state: &Path) -> anyhow::Result<T> {
             return error;
         }
         let user = rustix::process::geteuid().as_raw();
-        let user = Account::user_name(user).unwrap_or_else(|| format!("number {user}"));
+        let user = user_called(user);
         error.context(format!(
             "radsort does this as user {user}, who owns {}, and who may not",
             state.display()

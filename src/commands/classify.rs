@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 use serde::Serialize;
 
+use super::EXIT_CONFIG;
+use crate::config::ConfigError;
 use crate::config::settings::{DecoderSettings, ReviewSettings, RuntimeSettings};
 use crate::decode::pool::{DecodeError, Pool};
 use crate::decode::{Completeness, Content};
@@ -37,7 +39,7 @@ Examples:
   radsort classify --model models/next --json *.dcm | jq -r 'select(.decision != \"file\") | .path'
 
 Exit status: 0 when every file was classified (also those that need review), 1 when some could not be (not a
-radiograph, damaged), 2 when nothing could be done (usage, configuration, bundle, ONNX Runtime).")]
+radiograph, damaged), 2 when nothing could be done (usage, bundle, ONNX Runtime), 78 bad configuration.")]
 pub struct ClassifyArgs {
     /// DICOM files.
     #[arg(required = true, value_name = "FILE")]
@@ -59,7 +61,12 @@ pub fn run(args: &ClassifyArgs) -> anyhow::Result<ExitCode> {
         Ok(tools) => tools,
         Err(error) => {
             eprintln!("radsort: {error:#}");
-            return Ok(ExitCode::from(2));
+            let is_configuration = error.chain().any(|cause| cause.is::<ConfigError>());
+            return Ok(ExitCode::from(if is_configuration {
+                EXIT_CONFIG
+            } else {
+                2
+            }));
         }
     };
     if let Some(why) = &tools.classifier.info().gpu_refused {

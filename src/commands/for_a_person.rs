@@ -86,9 +86,10 @@ fn is_missing(kind: ErrorKind) -> bool {
 }
 
 /// Whether what is not there may be mounted later: `/etc/fstab` promises it, or the way there ends in an empty directory,
-/// as a mount point is while nothing is mounted.
+/// as a mount point is while nothing is mounted. What the system itself brings is no mount point.
 fn may_come(path: &Path) -> bool {
     let nearest = path.ancestors().find(|dir| dir.exists());
+    let nearest = nearest.filter(|dir| !dir.starts_with("/usr"));
     let is_empty =
         |dir: &Path| std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
     Mounts::of_this_machine().missing_for(path).is_some() || nearest.is_some_and(is_empty)

@@ -155,7 +155,7 @@ pub fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn list(settings: &Settings, json: bool) -> anyhow::Result<()> {
-    let kept = Store::new(&settings.state).list()?;
+    let kept = own(settings)?.list()?;
     // A bundle that the configuration names is in use whatever was promoted.
     let named = settings.model.bundle.as_deref();
     if json {

@@ -92,7 +92,10 @@ fn directly(settings: &Settings, bar: &ProgressBar) -> anyhow::Result<(Built, Su
     let (index, records) = Index::start_anew(&settings.state, |folded| bar.set_position(folded))?;
     let took = began.elapsed();
     let roots = access::destinations(settings);
-    let summary = verify_rebuilt(&index, &roots)?;
+    let summary = Summary {
+        records,
+        ..verify_rebuilt(&index, &roots)?
+    };
     index.close()?;
     Ok((Built { records, took }, summary))
 }

@@ -6,6 +6,7 @@
 pub(super) mod account;
 pub(super) mod advice;
 pub(super) mod directories;
+mod drops;
 pub(super) mod grants;
 pub mod sites;
 mod textfile;
@@ -17,10 +18,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context as _;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::Serialize;
 
 use self::account::Account;
-use self::advice::in_shell;
+use self::advice::{in_shell, real};
 use self::directories::Directories;
 use self::grants::{grants, named};
 use self::unit::{Mounts, Unit};
@@ -29,6 +31,8 @@ use crate::config::{self, ConfigError, Settings};
 
 /// What `--gpu` adds to the unit.
 const GPU: &str = include_str!("../../packaging/usr/share/radsort/systemd/gpu.conf");
+/// The user in the package's units.
+const PACKAGED_USER: &str = "radsort";
 /// How a drop-in of ours begins; others are not overwritten.
 const OURS: &str = "# Written by `radsort setup";
 /// Where drop-ins of the machine's administrator lie.
@@ -65,8 +69,8 @@ pub struct SetupArgs {
     /// The service's unit, when the configuration's name does not tell it
     #[arg(long, value_name = "UNIT")]
     pub unit: Option<String>,
-    /// The service's user
-    #[arg(long, value_name = "NAME", default_value = "radsort")]
+    /// The service's user; for another than the package's the drop-ins say so
+    #[arg(long, value_name = "NAME", default_value = PACKAGED_USER)]
     pub user: String,
     /// Where drop-ins of units go
     #[arg(long, value_name = "DIR", default_value = UNITS, hide = true)]
@@ -103,6 +107,8 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
                 settings: &settings,
                 account,
                 mounts: Mounts::of_this_machine(),
+                own_state: Unit::of(&settings.source, args.unit.as_deref())
+                    .map(|unit| unit.state()),
                 report: &mut report,
             };
             directories.state();
@@ -117,32 +123,73 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<ExitCode> {
             commands: vec!["systemd-sysusers /usr/lib/sysusers.d/radsort.conf".into()],
         }),
     }
-    units(args, &settings, &mut report)?;
+    let runs_as = match &account {
+        Ok(account) if account.name != PACKAGED_USER => unit::runs_as(account),
+        _ => String::new(),
+    };
+    units(args, &settings, &runs_as, &mut report)?;
     Ok(report.end())
 }
 
 /// The service reads the configuration as its own user.
 fn configuration(settings: &Settings, account: &Account, report: &mut Report) {
     let read = account.run(|| config::load(&settings.source).map(drop));
-    if let Ok(Err(ConfigError::Read { path, source })) = read {
-        // It may be the directory of its drop-ins, which has to be entered as well.
+    let Ok(Err(ConfigError::Read { path, source })) = read else {
+        return;
+    };
+    // It may be a link to somewhere, the directory of its drop-ins, or one of the directories above that is closed.
+    let leads = real(&path);
+    let closed = account.run(|| {
+        let mut above: Vec<&Path> = leads.ancestors().skip(1).collect();
+        above.reverse();
+        let passes = |dir: &Path| accessat(CWD, dir, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
+        let closed = above.into_iter().find(|dir| !passes(dir));
+        closed.map(Path::to_owned)
+    });
+    let name = &account.name;
+    let (message, command) = if let Ok(Some(closed)) = closed {
+        let group = in_shell(account.group());
+        let shown = in_shell(&closed);
+        // The home of another user is nobody's business.
+        let command = if closed.starts_with("/etc") {
+            format!("chgrp {group} {shown} && chmod g+x {shown}")
+        } else {
+            format!(
+                "# put the configuration itself into /etc/radsort, or: setfacl -m u:{name}:x {shown}"
+            )
+        };
+        let message = format!(
+            "{name} cannot get to {}: {} is closed to it",
+            leads.display(),
+            closed.display()
+        );
+        (message, command)
+    } else {
         let letters = if path.is_dir() { "rx" } else { "r" };
-        let name = &account.name;
-        report.add(Step {
-            state: State::ToDo,
-            what: "configuration".into(),
-            message: format!("{name} cannot read {}: {source}", path.display()),
-            commands: vec![format!(
-                "chgrp {} {path} && chmod g+{letters} {path}",
-                in_shell(account.group()),
-                path = in_shell(path)
-            )],
-        });
-    }
+        let shown = in_shell(&leads);
+        let group = in_shell(account.group());
+        (
+            format!("{name} cannot read {}: {source}", path.display()),
+            format!("chgrp {group} {shown} && chmod g+{letters} {shown}"),
+        )
+    };
+    report.add(Step {
+        state: State::ToDo,
+        what: "configuration".into(),
+        message,
+        commands: vec![command],
+    });
 }
 
 /// The drop-ins, and telling systemd of them.
-fn units(args: &SetupArgs, settings: &Settings, report: &mut Report) -> anyhow::Result<()> {
+///
+/// `runs_as`: lines for a user other than the package's.
+fn units(
+    args: &SetupArgs,
+    settings: &Settings,
+    runs_as: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let Some(unit) = Unit::of(&settings.source, args.unit.as_deref()) else {
         report.add(Step {
             state: State::ToDo,
@@ -181,10 +228,10 @@ fn units(args: &SetupArgs, settings: &Settings, report: &mut Report) -> anyhow::
         changed |= write_drop_in(&path, text, report)?;
         Ok(())
     };
-    let text = unit::drop_in(settings, &granted, &mounts, systemd);
+    let text = unit::drop_in(settings, &granted, &mounts, systemd) + runs_as;
     write(format!("{}.d", unit.service()), "10-setup.conf", &text)?;
     // Each by itself: only the state is written to, even where it lies beside the others.
-    let text = unit::retraining_drop_in(settings, &named(settings, &unit));
+    let text = unit::retraining_drop_in(settings, &named(settings, &unit)) + runs_as;
     write(format!("{}.d", unit.retraining()), "10-setup.conf", &text)?;
     if args.gpu {
         // Its cache is in the unit's own state: that of another site is closed to it.

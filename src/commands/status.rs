@@ -18,7 +18,7 @@ use crate::control::status::Status;
   radsort status --watch --interval 60 >> log     a line a minute
   radsort status --watch --json --count 3         one object a line
 
-Exit status: 0 when the daemon runs, 3 when none does, 1 when it does not answer.")]
+Exit status: 0 when the daemon runs, 3 when none does, 1 when it does not answer; with --watch, at the last look.")]
 pub struct StatusArgs {
     /// As one JSON object; times are microseconds since the Unix epoch.
     #[arg(long)]

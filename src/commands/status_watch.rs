@@ -40,13 +40,15 @@ pub fn run(socket: &Path, args: &StatusArgs) -> anyhow::Result<ExitCode> {
             break;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(looks.status))
 }
 
 /// A connection that is made again when it breaks.
 struct Looks<'a> {
     socket: &'a Path,
     client: Option<Client>,
+    /// The exit status that tells how the last look went, as that of `radsort status`.
+    status: u8,
 }
 
 impl<'a> Looks<'a> {
@@ -54,21 +56,26 @@ impl<'a> Looks<'a> {
         Self {
             socket,
             client: None,
+            status: 0,
         }
     }
 
     /// How the daemon is, or why that is not known.
     fn look(&mut self) -> Result<Status, String> {
+        self.status = 1;
         if self.client.is_none() {
             self.client = Client::connect(self.socket).map_err(|error| error.to_string())?;
         }
         let Some(client) = &mut self.client else {
+            self.status = 3;
             return Err(format!("no daemon answers at {}", self.socket.display()));
         };
-        ask(client).map_err(|error| {
+        let status = ask(client).map_err(|error| {
             self.client = None;
             error.to_string()
-        })
+        })?;
+        self.status = 0;
+        Ok(status)
     }
 }
 

@@ -1,10 +1,11 @@
 //! How people and scripts talk to the running daemon: JSON lines over a Unix socket.
 //!
-//! [`protocol`] is what is said, [`server`] the daemon's side, [`client`] the commands' side, [`status`] what
+//! [`protocol`] is what is said, [`server`] the daemon's side, [`listener`] its socket, [`client`] the commands' side, [`status`] what
 //! `radsort status` shows, [`disk`] how disks are asked for it.
 
 pub mod client;
 pub mod disk;
+pub mod listener;
 pub mod protocol;
 pub mod server;
 pub mod status;

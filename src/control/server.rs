@@ -1,26 +1,27 @@
 //! The daemon's side of the control socket: listens, keeps clients within bounds, and hands requests to a [`Handler`].
 //!
 //! However a client behaves (silent, slow, garbled, gone), it costs one of [`Limits::clients`] places for a bounded
-//! time and nothing else, and who is silent gives way to the next. A request that has been taken up is carried through even if its client hangs up.
+//! time and nothing else, and who is silent gives way to the next. A request that has been taken up is carried through even if
+//! its client hangs up; only a pass over directories, which can take hours, ends with who asked for it.
 
 pub(crate) mod places;
 
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener as StdListener;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ControlError;
+use super::listener::Listener;
 use super::protocol::{
     self, AuditList, Code, Judged, Judgement, Looked, MAX_LINE, Progress, Refusal, Released, Reply,
     Request, SortProgress, SortSummary, Undo,
@@ -156,80 +157,8 @@ impl Default for Limits {
     }
 }
 
-/// A socket that is listened on; removed when dropped, if it is still this one.
-#[derive(Debug)]
-pub struct Listener {
-    socket: StdListener,
-    path: PathBuf,
-    inode: (u64, u64),
-}
-
-/// Makes the socket, mode 0660. One that is left over is replaced, but only if nobody answers there. Blocks.
-pub fn bind(path: &Path) -> Result<Listener, ControlError> {
-    let failed = |problem: io::Error| ControlError::Bind {
-        path: path.to_owned(),
-        problem,
-    };
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(ControlError::NotASocket(path.to_owned()));
-        }
-        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
-            Err(err)
-                if matches!(
-                    err.kind(),
-                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
-                ) => {}
-            Err(err) if err.kind() == io::ErrorKind::PermissionDenied => return Err(failed(err)),
-            _ => return Err(ControlError::AlreadyRunning(path.to_owned())),
-        },
-        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-        Err(err) => return Err(failed(err)),
-    }
-    // Bound under another name, so that it has its mode before anybody can find it, and renamed over what is stale.
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let hidden = path.with_file_name(name);
-    match std::fs::remove_file(&hidden) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(failed(err)),
-        _ => {}
-    }
-    let listener = StdListener::bind(&hidden).map_err(|err| match err.kind() {
-        io::ErrorKind::InvalidInput => ControlError::PathTooLong(path.to_owned()),
-        _ => failed(err),
-    })?;
-    let finish = || -> io::Result<(u64, u64)> {
-        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o660))?;
-        listener.set_nonblocking(true)?;
-        let made = std::fs::symlink_metadata(&hidden)?;
-        std::fs::rename(&hidden, path)?;
-        Ok((made.dev(), made.ino()))
-    };
-    let inode = finish().map_err(failed)?;
-    Ok(Listener {
-        socket: listener,
-        path: path.to_owned(),
-        inode,
-    })
-}
-
-impl Listener {
-    /// The same socket for tokio.
-    pub(crate) fn to_tokio(&self) -> io::Result<UnixListener> {
-        UnixListener::from_std(self.socket.try_clone()?)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|now| (now.dev(), now.ino()) == self.inode);
-        if ours && let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "the control socket stays");
-        }
-    }
-}
+/// How often it is looked whether the socket is still where clients look for it.
+const LOOK_FOR_SOCKET_EVERY: Duration = Duration::from_secs(5);
 
 /// Serves clients until `stop`; then removes the socket, lets requests under way end for a while, and returns.
 pub async fn serve<H: Handler>(
@@ -238,11 +167,14 @@ pub async fn serve<H: Handler>(
     limits: Limits,
     stop: CancellationToken,
 ) -> Result<(), ControlError> {
+    let path = listener.path.clone();
     let failed = |source| ControlError::Io {
-        path: listener.path.clone(),
+        path: path.clone(),
         source,
     };
-    let socket = listener.to_tokio().map_err(failed)?;
+    let mut listener = listener;
+    let mut socket = listener.to_tokio().map_err(failed)?;
+    let mut looks = tokio::time::interval(LOOK_FOR_SOCKET_EVERY);
     let places = Places::new(limits.clients);
     let door = Arc::new(Door {
         path: listener.path.clone(),
@@ -253,6 +185,13 @@ pub async fn serve<H: Handler>(
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = clients.join_next() => continue,
+            _ = looks.tick() => {
+                if let Some(anew) = listener.made_again() {
+                    socket = anew.to_tokio().map_err(failed)?;
+                    listener = anew;
+                }
+                continue;
+            }
             accepted = socket.accept() => accepted,
         };
         match accepted {

@@ -146,7 +146,12 @@ impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Offline(root, why) => write!(f, "{} is offline: {why}", name(root)),
-            Self::DiskFull(root) => write!(f, "the disk of {} is full", name(root)),
+            // Space is not all that a disk can lack.
+            Self::DiskFull(root) => write!(
+                f,
+                "the disk of {} is full (see df, df -i, or quota)",
+                name(root)
+            ),
             Self::ReadOnly(root) => write!(f, "{} is mounted read-only", name(root)),
             Self::NotPermitted(root) => write!(f, "no permission to write in {}", name(root)),
             Self::Trouble(root, why) => write!(f, "{} cannot be used: {why}", name(root)),

@@ -62,7 +62,8 @@ impl Kind {
             Self::Moved => "the daemon records it as a person's correction",
             Self::Changed => "restore the file from a backup: radsort never writes to a filed file",
             Self::Unknown => {
-                "the daemon adopts files that people put into the library, once accepted"
+                "in a category's folder the daemon adopts it, once accepted (`radsort labels list`); elsewhere it stays as it is \
+                 until somebody moves it into one, or back into the drop directory"
             }
         }
     }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::exposition;
-use crate::control::server::Listener;
+use crate::control::listener::Listener;
 use crate::control::server::places::{Places, Silent};
 use crate::control::status::{Status, WatchState};
 

@@ -78,7 +78,7 @@ impl Cascade {
                     return Err(RuntimeError::GpuRequired { why, lasting }.into());
                 }
                 Wish::IfThere if !machine_has_gpu() => {
-                    tracing::info!(why, "no GPU on this machine: the model runs on the CPU");
+                    tracing::info!(event = %Event::Model, why, "no GPU on this machine: the model runs on the CPU");
                 }
                 _ => {
                     tracing::warn!(event = %Event::NotOnGpu, why, "THE MODEL RUNS ON THE CPU, NOT ON THE GPU");

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::control::server as control;
+use crate::control::listener;
 use crate::control::status::{Status, bytes};
 use crate::engine::Engine;
 use crate::handler::Answers;
@@ -133,7 +133,7 @@ impl Monitor {
     async fn serve(self: &Arc<Self>, stop: &CancellationToken) {
         let settings = self.engine.settings();
         if let Some(path) = settings.metrics.socket.clone() {
-            let bound = tokio::task::spawn_blocking(move || control::bind(&path)).await;
+            let bound = tokio::task::spawn_blocking(move || listener::bind(&path)).await;
             match bound {
                 Ok(Ok(listener)) => {
                     let (pages, stop) = (Arc::clone(self), stop.clone());

@@ -79,6 +79,8 @@ events! {
     Missing = "missing", "15785184d6c74fffb721e3098cc4b19b", "A file is nowhere to be found.";
     Altered = "altered", "49a4daa618074e01a6b61821cdb74838", "A filed file has been altered.";
     LibraryChanged = "library-changed", "4ba833a619cf48daaad73052cb413028", "People have changed the library.";
+    Model = "model", "c1f0f7e2a5d94b6f8f3d6a0e1b7c4d95", "What the model runs on, and what it promises.";
+    ControlSocket = "control-socket", "7a9e3d1c52b84f0d96e1c8b4f2a06d37", "The control socket was made again.";
     AlertFailed = "alert-failed", "56d29d34470f4f51a493db8200709735", "The alert command failed.";
     MetricsFailed = "metrics-failed", "48614e119ea440b5a16b6b5c41fa6e78", "Metrics cannot be given out.";
 }

@@ -318,6 +318,37 @@ until_ 90 bash -c "[ \"\$(nsenter -t $init -m -u -i -n -p -r -w -- radsort query
 in_ systemctl disable --now radsort@second 2>/dev/null
 step "a second site, a full disk and a library that comes late: held, then filed"
 
+# -- mail without Prometheus, by the words of docs/monitoring.md
+python3 - "$here/../../docs/monitoring.md" "$root" <<'PYTHON'
+import re, sys
+text, root = open(sys.argv[1]).read(), sys.argv[2]
+for block in re.findall(r"```(?:sh|ini)\n(.*?)```", text, re.S):
+    named = re.search(r"^# (/(?:etc/systemd/system|usr/local/sbin)/\S+?):?(?: |$)", block, re.M)
+    if named:
+        with open(root + named[1], "w") as file:
+            # So that the test need not wait for a minute.
+            file.write(block.replace("sleep 60", "sleep 1"))
+PYTHON
+in_ bash -c 'chmod 755 /usr/local/sbin/tell-the-operators
+printf "#!/bin/sh\ntest -e /run/relay || exit 75\ncat >>/run/mails/all\n" >/usr/sbin/sendmail; chmod 755 /usr/sbin/sendmail
+install -d -o radsort /run/mails
+mkdir -p /etc/radsort/conf.d
+printf "[alert]\ncommand = [\"/usr/local/sbin/tell-the-operators\"]\n" >/etc/radsort/conf.d/mail.toml
+systemctl daemon-reload && systemctl enable --now radsort-mail.path radsort-runs.timer 2>/dev/null
+systemctl reload radsort' || fail "the mail recipe cannot be set up"
+in_ bash -c 'echo nonsense >/etc/radsort/conf.d/bad.toml; ! systemctl reload radsort 2>/dev/null; rm /etc/radsort/conf.d/bad.toml' || fail "nonsense was taken"
+until_ 20 in_ bash -c 'ls /var/lib/radsort/alerts/*' || fail "no message was left"
+# Longer than systemd's start limit takes to be hit.
+sleep 12
+in_ systemctl is-failed radsort-mail.path radsort-mail.service >/dev/null && fail "a relay that is away ended the mails"
+in_ touch /run/relay
+until_ 20 in_ grep -q 'Subject: radsort: config-refused' /run/mails/all || fail "the mail did not come once the relay was there"
+in_ systemctl stop radsort
+in_ systemctl start radsort-runs.service || fail "the service that looks whether it runs failed"
+until_ 20 in_ grep -q 'Subject: radsort does not run' /run/mails/all || fail "nobody was told that it does not run"
+in_ bash -c 'rm /etc/radsort/conf.d/mail.toml; systemctl disable --now radsort-mail.path radsort-runs.timer 2>/dev/null; systemctl start radsort' || fail "it does not start again"
+step "mail: a relay that is away is waited for, and a service that does not run is told"
+
 # -- upgrade, downgrade
 config=$(in_ cat /etc/radsort/radsort.toml)
 for way in upgrade:radsort downgrade:older; do

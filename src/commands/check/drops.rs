@@ -73,6 +73,7 @@ enum Taking {
     Rename,
     LinkAndUnlink,
     Copy(&'static str),
+    ReadOnly,
     Not(String),
 }
 
@@ -100,6 +101,13 @@ fn check_taking(
         Taking::Rename => "renamed into the library".to_owned(),
         Taking::LinkAndUnlink => "linked into the library, then unlinked".to_owned(),
         Taking::Copy(why) => format!("copied into the library, then removed ({why})"),
+        Taking::ReadOnly => {
+            return findings.error(
+                what,
+                format!("{path} is mounted read-only: files cannot be taken"),
+                "Mount it for writing (findmnt, /etc/fstab; dmesg if its disk is damaged), or set action = \"copy\".",
+            );
+        }
         Taking::Not(why) => {
             return findings.error(
                 what,
@@ -134,7 +142,10 @@ fn try_taking(drop: &Path, library: &Path) -> Taking {
         .mode(0o600)
         .open(&from.0)
     {
-        return Taking::Not(error.to_string());
+        return match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => Taking::ReadOnly,
+            _ => Taking::Not(error.to_string()),
+        };
     }
     match rustix::fs::renameat_with(CWD, &from.0, CWD, &to.0, RenameFlags::NOREPLACE) {
         Ok(()) => Taking::Rename,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::cleaners;
 use super::findings::{Findings, Verdict};
 use crate::commands::setup::advice::real;
+use crate::commands::setup::directories::is_emptied_at_a_stop;
 use crate::commands::setup::sites;
 use crate::config::Settings;
 use crate::config::settings::WatchSettings;
@@ -191,8 +192,28 @@ fn names(line: &str, drop: &Path) -> bool {
     })
 }
 
-/// systemd-tmpfiles deletes what lies there for some days.
+/// systemd-tmpfiles deletes what lies there for some days, or systemd at once.
 fn in_temporary(what: &str, drop: &Path) -> Option<Verdict> {
+    if is_emptied_at_a_stop(drop) {
+        return Some(Verdict::error(
+            what,
+            format!(
+                "{} lies in /dev/shm, where systemd deletes what is radsort's when the service stops",
+                drop.display()
+            ),
+            "Waiting files would be gone (RemoveIPC=, systemd.exec(5)): use another directory.",
+        ));
+    }
+    if drop.starts_with("/run") {
+        return Some(Verdict::warning(
+            what,
+            format!(
+                "{} lies in /run, which is empty after a restart of the machine",
+                drop.display()
+            ),
+            "Files that wait there would be gone: use another directory.",
+        ));
+    }
     let temporary = ["/tmp", "/var/tmp"].iter().any(|dir| drop.starts_with(dir));
     temporary.then(|| {
         Verdict::warning(
@@ -355,6 +376,8 @@ mod tests {
     fn a_drop_directory_among_temporary_files_is_a_warning() {
         assert!(in_temporary("watch x", Path::new("/var/tmp/drop")).is_some());
         assert!(in_temporary("watch x", Path::new("/var/tmpfiles/drop")).is_none());
+        assert!(in_temporary("watch x", Path::new("/dev/shm/drop")).is_some());
+        assert!(in_temporary("watch x", Path::new("/run/drop")).is_some());
     }
 
     #[test]

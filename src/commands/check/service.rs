@@ -9,6 +9,7 @@ use rustix::fs::Access;
 
 use super::findings::{Findings, Verdict};
 use super::may;
+use crate::commands::access::user_called;
 use crate::commands::setup::UNITS;
 use crate::commands::setup::grants::{Grant, named, seen_at};
 use crate::commands::setup::unit::{self, Unit, grants_exactly};
@@ -23,7 +24,10 @@ pub(super) fn check_user(settings: &Settings, findings: &mut Findings) {
         Ok(owner) if owner != me => findings.warning(
             "user",
             format!("this is user {me}, but {} belongs to user {owner}", settings.state.display()),
-            "What follows holds for this user. Run the check as the daemon's user: runuser -u radsort -- radsort check …",
+            &format!(
+                "What follows holds for this user. Run the check as the daemon's user: runuser -u {} -- radsort check …",
+                user_called(owner)
+            ),
         ),
         _ if me == 0 => findings.warning(
             "user",

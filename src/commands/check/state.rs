@@ -8,7 +8,8 @@ use rustix::fs::Access;
 use super::disks::check_space;
 use super::findings::{Findings, Verdict};
 use super::{may, share_kind};
-use crate::commands::setup::advice::in_shell;
+use crate::commands::setup::advice::{in_shell, real};
+use crate::commands::setup::unit::Unit;
 use crate::config::Settings;
 use crate::filing::ledger::Ledger;
 use crate::filing::secrets::{Secrets, SecretsError};
@@ -41,6 +42,21 @@ pub(super) fn check(settings: &Settings, running: bool, findings: &mut Findings)
         ),
         Ok(kind) => findings.ok("state", format!("{} ({kind})", state.display())),
         Err(error) => findings.error("state", format!("{}: {error}", existing.display()), "See to it that the service may enter the directory."),
+    }
+    let own = Unit::of(&settings.source, None).map(|unit| unit.state());
+    if let Some(own) = own.filter(|own| own.is_symlink()) {
+        findings.error(
+            "state",
+            format!(
+                "{} is a link, and the service does not start with one in that place (status 238)",
+                own.display()
+            ),
+            &format!(
+                "Name the directory itself, [state] path = {:?}, and remove the link: rm {}",
+                real(&own).to_string_lossy(),
+                in_shell(&own)
+            ),
+        );
     }
     check_space("state", existing, findings);
     if existing != state {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
 
@@ -11,30 +11,27 @@ use super::account::Account;
 use super::advice::{giving_back, in_shell, letting_in, real};
 use super::unit::Mounts;
 use super::{Report, State, Step};
-use crate::commands::drop_tree::{DropTree, Owned};
 use crate::config::Settings;
-use crate::config::settings::{Action, WatchSettings};
 use crate::filing::destinations::{self, MARKER};
 use crate::filing::ledger::Ledger;
 use crate::filing::record::Record;
 use crate::state::unusable;
 use crate::watch::ShareKind;
 
-/// Drop directories that this command makes: whoever is in the service's group may drop files.
-const DROP_MODE: u32 = 0o2770;
-
 /// The directories of one configuration.
 pub(super) struct Directories<'a> {
     pub settings: &'a Settings,
     pub account: &'a Account,
     pub mounts: Mounts,
+    /// The state directory that the unit has of its own.
+    pub own_state: Option<PathBuf>,
     pub report: &'a mut Report,
 }
 
 /// What is wrong with a directory that is there.
-enum Trouble {
+pub(super) enum Trouble {
     /// This user cannot even get there.
-    Way(std::path::PathBuf),
+    Way(PathBuf),
     /// It cannot work there.
     Itself(io::Error),
 }
@@ -43,6 +40,9 @@ impl Directories<'_> {
     /// Ledger, index and keys: for the service alone.
     pub fn state(&mut self) {
         let path = &self.settings.state;
+        if self.own_state_is_a_link() && self.own_state.as_ref() == Some(path) {
+            return;
+        }
         let is_usable = self.directory("state", path, 0o700);
         let is_open = std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0);
         if is_usable && is_open {
@@ -62,6 +62,30 @@ impl Directories<'_> {
             );
             self.ask_for("state", message, giving_back(path, self.account));
         }
+    }
+
+    /// What the unit's `StateDirectory=` names is made by systemd at each start, wherever the configuration has the state: it
+    /// does not follow a link to another disk.
+    fn own_state_is_a_link(&mut self) -> bool {
+        let Some(own) = self.own_state.as_deref().filter(|own| own.is_symlink()) else {
+            return false;
+        };
+        let (shown, leads) = (own.display(), real(own));
+        let message = format!(
+            "{shown} is a link to {}, and the unit does not start with one in that place (status 238): name the directory \
+             itself in the configuration, and remove the link",
+            leads.display()
+        );
+        let commands = vec![
+            format!(
+                "# in {}: [state] path = {:?}",
+                self.settings.source.display(),
+                leads.to_string_lossy()
+            ),
+            format!("rm {}", in_shell(own)),
+        ];
+        self.ask_for("state", message, commands);
+        true
     }
 
     /// The library with its marker; quarantine and duplicates where they lie elsewhere.
@@ -114,7 +138,7 @@ impl Directories<'_> {
     }
 
     /// Whether what `/etc/fstab` promises for a path is mounted.
-    fn is_mounted(&mut self, what: &str, path: &Path) -> bool {
+    pub(super) fn is_mounted(&mut self, what: &str, path: &Path) -> bool {
         let Some(point) = self.mounts.missing_for(path).map(in_shell) else {
             return true;
         };
@@ -126,9 +150,23 @@ impl Directories<'_> {
         false
     }
 
+    /// Whether what lies there stays there.
+    pub(super) fn stays(&mut self, what: &str, path: &Path) -> bool {
+        if !is_emptied_at_a_stop(path) {
+            return true;
+        }
+        let message = format!(
+            "{} lies in /dev/shm: systemd deletes what the service's user and group own there whenever the service stops \
+             (RemoveIPC=, systemd.exec(5)). Take another directory; nothing was made",
+            path.display()
+        );
+        self.ask_for(what, message, Vec::new());
+        false
+    }
+
     /// A directory that the service writes to; whether it can be used now.
     fn directory(&mut self, what: &str, path: &Path, mode: u32) -> bool {
-        if !self.is_mounted(what, path) {
+        if !self.is_mounted(what, path) || !self.stays(what, path) {
             return false;
         }
         let wanted = format!(
@@ -299,138 +337,7 @@ impl Directories<'_> {
         }
     }
 
-    /// Every drop directory.
-    pub fn drops(&mut self) {
-        for watch in &self.settings.watches {
-            self.drop_directory(watch);
-        }
-    }
-
-    fn drop_directory(&mut self, watch: &WatchSettings) {
-        let what = format!("drop {}", watch.name);
-        let path = &watch.path;
-        if !self.is_mounted(&what, path) {
-            return;
-        }
-        let writes = watch.action == Action::Move;
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
-                let (shown, leads) = (path.display(), real(path));
-                let message = format!("{shown} leads to {}, which is not there", leads.display());
-                self.ask_for(&what, message, Vec::new());
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let wanted = format!(
-                    "{} (group {}, {DROP_MODE:04o}): members of the group may drop files",
-                    path.display(),
-                    self.account.name
-                );
-                if !self.report.dry_run
-                    && let Err(error) = make(path, DROP_MODE, self.account)
-                {
-                    return self.ask_for(
-                        &what,
-                        format!("{wanted} cannot be made: {error}"),
-                        Vec::new(),
-                    );
-                }
-                self.report.done(
-                    what,
-                    format!("made {wanted}"),
-                    format!("would make {wanted}"),
-                );
-            }
-            Err(error) => self.ask_for(&what, format!("{}: {error}", path.display()), Vec::new()),
-            Ok(metadata) if !metadata.is_dir() => {
-                self.ask_for(
-                    &what,
-                    format!("{} is no directory", path.display()),
-                    Vec::new(),
-                );
-            }
-            Ok(metadata) => match self.trouble(path, writes) {
-                Some(trouble) => self.tell(&what, path, writes, &trouble),
-                None => self.usable_drop(&what, watch, &metadata),
-            },
-        }
-    }
-
-    /// One that the service can work in: can it with the files, too, and with those that come?
-    fn usable_drop(&mut self, what: &str, watch: &WatchSettings, metadata: &std::fs::Metadata) {
-        let path = &watch.path;
-        let writes = watch.action == Action::Move;
-        let name = &self.account.name;
-        if writes && Owned::of(metadata).is_sticky_against(self.account.uid) {
-            let message = format!(
-                "{} is sticky: files of other users cannot be moved out of it",
-                path.display()
-            );
-            return self.ask_for(what, message, vec![format!("chmod -t {}", in_shell(path))]);
-        }
-        let tree = match self.account.run(|| DropTree::look(watch)) {
-            Ok(tree) => tree,
-            Err(error) => {
-                return self.ask_for(what, format!("{}: {error}", path.display()), Vec::new());
-            }
-        };
-        if tree.closed > 0 {
-            let message = format!(
-                "{} of the {} directories below {} are closed to {name}",
-                tree.closed,
-                tree.below,
-                path.display()
-            );
-            return self.ask_for(what, message, self.letting_in(path, writes));
-        }
-        if writes && tree.sticky > 0 {
-            let message = format!(
-                "{} of the {} directories below {} are sticky: files of other users cannot be moved out of them",
-                tree.sticky,
-                tree.below,
-                path.display()
-            );
-            let command = format!(
-                "find {} -type d -perm -1000 -exec chmod -t {{}} +",
-                in_shell(real(path))
-            );
-            return self.ask_for(what, message, vec![command]);
-        }
-        let refused = tree.files.iter().filter(|file| !file.readable).count();
-        if refused > 0 {
-            let message = format!(
-                "{refused} of {} files in {} cannot be read by {name}",
-                tree.files.len(),
-                path.display(),
-            );
-            return self.ask_for(what, message, self.letting_in(path, writes));
-        }
-        let done = match watch.action {
-            Action::Observe => "be looked at",
-            Action::Copy => "be copied",
-            Action::Move => "be moved away",
-        };
-        self.report.unchanged(
-            what.into(),
-            format!(
-                "files in {} can {done} by {}",
-                path.display(),
-                self.account.name
-            ),
-        );
-        if !hands_down_access(path, metadata, self.account) {
-            self.report.add(Step {
-                state: State::Note,
-                what: what.into(),
-                message: format!(
-                    "new files in {} are readable only if whoever makes them says so; to make sure:",
-                    path.display()
-                ),
-                commands: self.letting_in(path, writes),
-            });
-        }
-    }
-
-    fn trouble(&self, path: &Path, writes: bool) -> Option<Trouble> {
+    pub(super) fn trouble(&self, path: &Path, writes: bool) -> Option<Trouble> {
         let access = if writes {
             Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK
         } else {
@@ -453,7 +360,7 @@ impl Directories<'_> {
         tried.unwrap_or_else(|error| Some(Trouble::Itself(error)))
     }
 
-    fn tell(&mut self, what: &str, path: &Path, writes: bool, trouble: &Trouble) {
+    pub(super) fn tell(&mut self, what: &str, path: &Path, writes: bool, trouble: &Trouble) {
         let name = &self.account.name;
         match trouble {
             Trouble::Way(closed) => {
@@ -465,6 +372,19 @@ impl Directories<'_> {
                 let command = format!("setfacl -m u:{name}:x {}", in_shell(closed));
                 self.ask_for(what, message, vec![command]);
             }
+            Trouble::Itself(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                let shown = path.display();
+                let message = format!(
+                    "{shown} is mounted read-only: nothing can be moved out of it, or into it"
+                );
+                let point = self.mounts.point_of(path).unwrap_or(Path::new("/"));
+                let commands = vec![
+                    "# if it is not meant to be (findmnt, /etc/fstab, dmesg: a damaged disk is mounted so):".into(),
+                    format!("mount -o remount,rw {}", in_shell(point)),
+                    "# else, for a drop directory, in the configuration: action = \"copy\"".into(),
+                ];
+                self.ask_for(what, message, commands);
+            }
             Trouble::Itself(error) => {
                 let verb = if writes { "write" } else { "read" };
                 let message = format!("{name} cannot {verb} {}: {error}", path.display());
@@ -474,14 +394,14 @@ impl Directories<'_> {
         }
     }
 
-    fn letting_in(&self, path: &Path, writes: bool) -> Vec<String> {
+    pub(super) fn letting_in(&self, path: &Path, writes: bool) -> Vec<String> {
         if path == self.settings.state {
             return giving_back(path, self.account);
         }
         letting_in(path, share_kind(path), writes, self.account)
     }
 
-    fn ask_for(&mut self, what: &str, message: String, commands: Vec<String>) {
+    pub(super) fn ask_for(&mut self, what: &str, message: String, commands: Vec<String>) {
         self.report.add(Step {
             state: State::ToDo,
             what: what.to_owned(),
@@ -491,8 +411,13 @@ impl Directories<'_> {
     }
 }
 
+/// Whether systemd deletes what lies there when the service stops, if it is its user's or group's.
+pub fn is_emptied_at_a_stop(path: &Path) -> bool {
+    path.starts_with("/dev/shm")
+}
+
 /// Makes a directory, and what is missing above it as anybody's directories are.
-fn make(path: &Path, mode: u32, account: &Account) -> io::Result<()> {
+pub(super) fn make(path: &Path, mode: u32, account: &Account) -> io::Result<()> {
     if let Some(above) = path.parent() {
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -514,42 +439,6 @@ fn share_kind(path: &Path) -> Option<ShareKind> {
     File::open(path).and_then(ShareKind::of).ok()
 }
 
-/// Whether new files get a group or an access list that lets the account in.
-fn hands_down_access(path: &Path, metadata: &std::fs::Metadata, account: &Account) -> bool {
-    let by_group = metadata.mode() & 0o2000 != 0 && account.groups.contains(&metadata.gid());
-    let mut list = [0_u8; 4096];
-    let by_list = rustix::fs::getxattr(path, "system.posix_acl_default", &mut list)
-        .is_ok_and(|length| lets_in(list.get(..length).unwrap_or(&list), account));
-    account.uid == 0 || metadata.uid() == account.uid || by_group || by_list
-}
-
-/// Whether an access list, as the kernel keeps it (linux/posix_acl_xattr.h), names the account, or a group that it is in, as
-/// one that may read.
-fn lets_in(list: &[u8], account: &Account) -> bool {
-    const USER: u16 = 0x02;
-    const GROUP: u16 = 0x08;
-    const MASK: u16 = 0x10;
-    const READ: u16 = 4;
-    let entries = list.get(4..).unwrap_or_default().chunks_exact(8);
-    let entries: Vec<(u16, u16, u32)> = entries
-        .map(|entry| {
-            let number = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
-            let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
-            (number(0), number(2), id)
-        })
-        .collect();
-    let reads = |(tag, permissions, id): &(u16, u16, u32)| {
-        let is_meant = match *tag {
-            USER => *id == account.uid,
-            GROUP => account.groups.contains(id),
-            _ => false,
-        };
-        is_meant && permissions & READ != 0
-    };
-    let masked = |(tag, permissions, _): &(u16, u16, u32)| *tag == MASK && permissions & READ == 0;
-    entries.iter().any(reads) && !entries.iter().any(masked)
-}
-
 /// The marker of the library that the ledger knows, if there is a ledger that can be read.
 pub fn known_marker(state: &Path) -> Option<String> {
     let records = Ledger::read(state, None).ok()?;
@@ -559,37 +448,4 @@ pub fn known_marker(state: &Path) -> Option<String> {
             Record::Library { marker } => Some(marker),
             _ => None,
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_access_list_counts_only_when_it_lets_the_service_in() {
-        let account = Account {
-            name: "radsort".into(),
-            uid: 990,
-            gid: 991,
-            groups: vec![991, 500],
-        };
-        let list = |entries: &[(u16, u16, u32)]| {
-            let mut bytes = 2_u32.to_le_bytes().to_vec();
-            for (tag, permissions, id) in entries {
-                bytes.extend(tag.to_le_bytes());
-                bytes.extend(permissions.to_le_bytes());
-                bytes.extend(id.to_le_bytes());
-            }
-            lets_in(&bytes, &account)
-        };
-        let (user, group, mask) = (0x02, 0x08, 0x10);
-        assert!(list(&[(user, 4, 990)]) && list(&[(user, 7, 1), (group, 5, 500), (mask, 7, 0)]));
-        assert!(!list(&[(user, 7, 1000)]), "somebody else's");
-        assert!(!list(&[(user, 3, 990)]), "not to read");
-        assert!(
-            !list(&[(user, 7, 990), (mask, 3, 0)]),
-            "the mask takes it away"
-        );
-        assert!(!lets_in(&[], &account));
-    }
 }

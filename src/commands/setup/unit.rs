@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use super::OURS;
+use super::account::Account;
 use super::grants::{Grant, Needed, seen_at};
 use crate::config::Settings;
 
@@ -204,6 +205,11 @@ pub fn retraining_drop_in(settings: &Settings, grants: &[Grant]) -> String {
         })
         .collect();
     format!("{}\n[Service]\n{}", head(settings), paths(&grants))
+}
+
+/// The lines of a section `[Service]` by which a unit runs as this user.
+pub fn runs_as(account: &Account) -> String {
+    format!("User={}\nGroup={}\n", account.name, account.group())
 }
 
 fn head(settings: &Settings) -> String {

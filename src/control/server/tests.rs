@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead, BufReader as StdReader, Write};
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 
 use proptest::prelude::*;
 use tokio::sync::Notify;
 
 use super::*;
 use crate::control::client::Client;
+use crate::control::listener::bind;
 use crate::control::protocol::{parse_reply, to_line};
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath};

@@ -105,6 +105,12 @@ streams = {
     "lossless-rgb.jxl": ic.jpegxl_encode(rgb, lossless=True),
     "lossy8.jxl": ic.jpegxl_encode(grey8, lossless=False, distance=0.5),
 }
+# Three colours inside, with detail that filters work on, over several groups; and one as large as an honest one can be.
+rows, columns = np.mgrid[0:600, 0:320]
+detail = (128 + 90 * np.sin(rows / 17) * np.cos(columns / 23) + (rows * 7919 + columns * 104729) % 13).astype(np.uint8)
+streams["strips.jxl"] = ic.jpegxl_encode(detail, lossless=False, distance=3.0, effort=5)
+streams["strips-rgb.jxl"] = ic.jpegxl_encode(np.stack([detail, detail[::-1], detail[:, ::-1]], axis=-1), lossless=False, distance=4.0, effort=5)
+streams["flat-5400.jxl"] = ic.jpegxl_encode(np.full((5400, 5400), 100, np.uint8), lossless=False, distance=1.0, effort=3)
 for name, stream in streams.items():
     Path(__file__).with_name(name).write_bytes(stream)
     print(f"{len(stream):6} {name}")

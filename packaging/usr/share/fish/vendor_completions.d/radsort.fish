@@ -87,7 +87,7 @@ complete -c radsort -n "__fish_radsort_using_subcommand check" -l json -d 'One J
 complete -c radsort -n "__fish_radsort_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c radsort -n "__fish_radsort_using_subcommand setup" -l config -d 'The configuration: its `[state]` and `[control]` say where the daemon and its records are. Default: `$RADSORT_CONFIG`, else /etc/radsort/radsort.toml' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand setup" -l unit -d 'The service\'s unit, when the configuration\'s name does not tell it' -r
-complete -c radsort -n "__fish_radsort_using_subcommand setup" -l user -d 'The service\'s user' -r
+complete -c radsort -n "__fish_radsort_using_subcommand setup" -l user -d 'The service\'s user; for another than the package\'s the drop-ins say so' -r
 complete -c radsort -n "__fish_radsort_using_subcommand setup" -l units -d 'Where drop-ins of units go' -r -F
 complete -c radsort -n "__fish_radsort_using_subcommand setup" -l dry-run -d 'Say what would be done, and do nothing'
 complete -c radsort -n "__fish_radsort_using_subcommand setup" -l gpu -d 'Also let the service use NVIDIA GPUs (a drop-in of its own)'
