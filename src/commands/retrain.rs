@@ -120,7 +120,7 @@ pub struct Plan {
     /// The labelled images
     #[command(flatten)]
     pub source: Source,
-    /// The list leaves no image of its set out
+    /// The list leaves no image of its set out, and each was judged for it
     #[arg(long, requires = "labels")]
     pub complete: bool,
     /// Which classifiers: frontal, lateral, view (their ids in the bundle), or all
