@@ -13,7 +13,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, SystemTime};
 
 use common::{Mould, Site, phantoms, uid};
-use labelled::{filed, text};
+use labelled::{correct, filed, labels, text, two_categories};
 
 /// A site whose drop directory lies on another filesystem than its library, which lives as long as the other value.
 fn across_filesystems() -> Option<(Site, tempfile::TempDir)> {
@@ -232,5 +232,31 @@ fn an_undo_that_was_killed_can_be_asked_for_again() {
         !site.run(&["undo", &uid]).status.success(),
         "it is not there any more"
     );
+    site.assert_verified();
+}
+
+#[test]
+fn a_label_goes_with_its_file_as_undo_says_and_comes_back_by_a_list() {
+    let (site, mut daemon, records) = filed(1);
+    let [(first, _), _] = two_categories();
+    let uid = text(&records[0], "sop_instance_uid");
+    correct(&site, &records[0], &first);
+    let list = site.dir.path().join("labels.csv");
+    site.ok(&["labels", "export", "--out", list.to_str().unwrap()]);
+
+    let would = site.ok(&["undo", &uid, "--dry-run"]);
+    let told = format!("; its label {first} would go with it");
+    assert!(would.contains(&told), "{would}");
+    assert_eq!(labels(&site, &[]).len(), 1);
+    let undone = site.json(&["undo", &uid, "--json"]);
+    assert_eq!(text(&undone, "label"), first);
+    assert!(labels(&site, &[]).is_empty());
+
+    site.ok(&["undo", "--let-go", &uid]);
+    daemon.wait_for("it is taken again", || !site.records().is_empty());
+    assert!(labels(&site, &[]).is_empty());
+    site.ok(&["labels", "import", list.to_str().unwrap()]);
+    assert_eq!(text(&labels(&site, &[])[0], "category"), first);
+    daemon.stop();
     site.assert_verified();
 }

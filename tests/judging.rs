@@ -69,6 +69,55 @@ fn an_audit_that_was_given_up_in_the_middle_promises_nothing() {
 }
 
 #[test]
+fn a_list_with_images_that_nobody_has_judged_or_that_were_picked_promises_nothing() {
+    let site = site();
+    let images = images(&site, 20, 65);
+    let mut files = common::files(&images);
+    files.retain(|file| file.extension().is_some_and(|it| it == "dcm"));
+    let list = site.dir.path().join("judged.csv");
+    let promised = |first: &str, others: &str, complete: bool| {
+        let mut rows = String::from("path,category,origin\n");
+        for (k, file) in files.iter().enumerate() {
+            let category = file.parent().unwrap().file_name().unwrap();
+            let category = category.to_str().unwrap();
+            let origin = if k < 3 { first } else { others };
+            writeln!(rows, "{},{category},{origin}", text(file)).unwrap();
+        }
+        fs::write(&list, rows).unwrap();
+        let mut words = vec!["evaluate", "--json", "--labels", text(&list)];
+        words.extend(complete.then_some("--complete"));
+        let promise = last_line(&site, &words)["promise"].clone();
+        let why = promise["why"].as_str().unwrap().to_owned();
+        (promise["images"].as_u64().unwrap(), why)
+    };
+    assert!(promised("csv", "", true).0 > 0);
+    for (first, others, complete, told) in [
+        (
+            "untouched",
+            "",
+            true,
+            "not complete: 3 of its images cannot",
+        ),
+        ("correction", "", true, "not complete: 3 of its images were"),
+        ("audit", "audit", false, "20 labels are of an audit"),
+        ("csv", "csv", false, "No label comes from a finished audit"),
+    ] {
+        let (images, why) = promised(first, others, complete);
+        assert!(images == 0 && why.contains(told), "{first}: {why}");
+    }
+    let words = [
+        "retrain",
+        "--dry-run",
+        "--complete",
+        "--labels",
+        text(&list),
+    ];
+    promised("untouched", "", true);
+    let told = String::from_utf8_lossy(&site.run(&words).stderr).into_owned();
+    assert!(told.contains("not complete: 3 of its images"), "{told}");
+}
+
+#[test]
 fn a_stated_error_rate_is_carried_by_the_bundle_and_what_cannot_be_certified_goes_to_review() {
     let site = site();
     let images = images(&site, 90, 20);

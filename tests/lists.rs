@@ -263,12 +263,18 @@ fn what_nobody_has_looked_at_becomes_no_label_by_way_of_a_list() {
     let [(first, _), _] = two_categories();
     let uid = text(&records[0], "sop_instance_uid");
     let list = site.dir.path().join("labels.csv");
-    let rows = format!("sop_instance_uid,category,origin\n{uid},{first},untouched\n");
-    fs::write(&list, rows).unwrap();
-    let output = site.run(&["labels", "import", list.to_str().unwrap()]);
-    let why = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(why.contains("nobody has looked at it"), "{why}");
+    for (word, problem) in [
+        ("untouched", "nobody has looked at it"),
+        ("Untouched ", "nobody has looked at it"),
+        ("unseen", "line 2: the origin \"unseen\" is not known"),
+    ] {
+        let rows = format!("sop_instance_uid,category,origin\n{uid},{first},{word}\n");
+        fs::write(&list, rows).unwrap();
+        let output = site.run(&["labels", "import", list.to_str().unwrap()]);
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(why.contains(problem), "{why}");
+    }
     assert!(labels(&site, &[]).is_empty());
     daemon.stop();
 }

@@ -182,6 +182,34 @@ fn numbers_that_train_nothing_are_wrong_usage() {
     }
 }
 
+#[test]
+fn what_is_said_of_the_other_mode_is_wrong_usage_and_not_passed_over() {
+    let site = site();
+    for (words, told) in [
+        (
+            &["--epochs", "3"][..],
+            "--epochs says something of --mode full",
+        ),
+        (
+            &["--mode", "head", "--freeze-norms"],
+            "and this is --mode head",
+        ),
+        (
+            &["--mode", "full", "--hidden", "8"],
+            "--hidden says something of --mode head",
+        ),
+        (
+            &["--init", "efficientnet-b0", "--hidden", "8"],
+            "this is --mode full",
+        ),
+    ] {
+        let output = site.run(&[&["retrain", "--dry-run"], words].concat());
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {why}");
+        assert!(why.contains(told), "{words:?}: {why}");
+    }
+}
+
 /// The same pictures twice, compressed otherwise and under other patients' names; gives the list.
 fn copied_under_other_names(site: &Site, count: usize) -> PathBuf {
     let mut list = vec!["path,category,patient".to_owned()];

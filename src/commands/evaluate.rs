@@ -45,7 +45,7 @@ pub struct EvaluateArgs {
     /// The labelled images
     #[command(flatten)]
     pub source: Source,
-    /// The list leaves no image of its set out: its error rate says something about all files
+    /// The list leaves no image of its set out, and each was judged for it: its error rate says something about all files
     #[arg(long, requires = "labels")]
     pub complete: bool,
     /// The part of what is filed automatically that may be wrong, for the promise

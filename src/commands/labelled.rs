@@ -34,7 +34,7 @@ pub struct Source {
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
     /// A list: CSV with the columns category, and path or sop_instance_uid; perhaps patient (a Patient ID or pseudonym,
-    /// kept as a pseudonym), origin, confidence
+    /// kept as a pseudonym), origin, audit (without it labels of origin audit promise nothing), confidence, digest, time
     #[arg(long, value_name = "CSV")]
     pub labels: Option<PathBuf>,
 }

@@ -21,7 +21,7 @@ use super::when;
 use crate::config::Settings;
 use crate::control::protocol::{ImportRow, Judgement, Looked, Reply, Request};
 use crate::domain::placement::RootId;
-use crate::domain::{CategoryId, Placement};
+use crate::domain::{CategoryId, Origin, Placement};
 use crate::index::entry::{Entry, Given};
 use crate::index::query::{LabelState, Query};
 use crate::library_watch::LibraryWatch;
@@ -79,7 +79,8 @@ pub enum Verb {
         config: ConfigArg,
     },
     /// Write labels as CSV: labels that count, one row a file. No patient's identity, only pseudonyms and UIDs, and notes as
-    /// people wrote them.
+    /// people wrote them. The column `audit` names the audits that a file was drawn for, each with how many files it has:
+    /// without it labels of origin `audit` promise nothing.
     #[command(after_help = "Examples:
   radsort labels export --out labels.csv
   radsort labels export --untouched --out all.csv   also what nobody has judged")]
@@ -98,9 +99,9 @@ pub enum Verb {
         config: ConfigArg,
     },
     /// Read labels from a CSV file with the columns sop_instance_uid and category (`neither` or nothing: it belongs under
-    /// none), and perhaps person, note, origin and time (2026-11-23, "2026-11-23 14:00" or RFC 3339). No file is moved. A label
-    /// that is there already stays, with its origin, person and time, and so does one that was given after the row's time; rows
-    /// of origin `untouched` are no labels.
+    /// none), and perhaps person, note, origin (audit, review, correction, adopted, csv or untouched) and time (2026-11-23,
+    /// "2026-11-23 14:00" or RFC 3339). No file is moved. A label that is there already stays, with its origin, person and
+    /// time, and so does one that was given after the row's time; rows of origin `untouched` are no labels.
     #[command(after_help = "Examples:
   radsort labels import truth.csv
   radsort labels import labels.csv --new-category   also what the model does not know yet
@@ -363,10 +364,19 @@ fn read_rows(file: &Path) -> anyhow::Result<Vec<ImportRow>> {
             bail!("{shown} has no column {wanted:?} in its first line");
         }
     }
-    let rows: Vec<ImportRow> = reader
-        .deserialize()
-        .map(|row| row.with_context(|| format!("cannot read {shown}")))
-        .collect::<anyhow::Result<_>>()?;
+    let headers = headers.clone();
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.with_context(|| format!("cannot read {shown}"))?;
+        let row: ImportRow = record
+            .deserialize(Some(&headers))
+            .with_context(|| format!("cannot read {shown}"))?;
+        Origin::listed(row.origin.as_deref().unwrap_or("")).with_context(|| {
+            let line = record.position().map_or(0, csv::Position::line);
+            format!("{shown}, line {line}")
+        })?;
+        rows.push(row);
+    }
     if rows.is_empty() {
         bail!("{shown}: the list is empty");
     }
@@ -479,6 +489,10 @@ mod tests {
             let why = rows(nothing).unwrap_err().to_string();
             assert!(why.ends_with("the list is empty"), "{why}");
         }
+        let misspelt =
+            "sop_instance_uid,category,origin\n1.2.3,brace,Untouched\n1.2.4,brace,model\n";
+        let why = format!("{:#}", rows(misspelt).unwrap_err());
+        assert!(why.contains("line 3: the origin \"model\""), "{why}");
         let error = rows("uid,category\n1.2,brace\n").unwrap_err().to_string();
         assert!(error.contains("sop_instance_uid"), "{error}");
         let error = rows("sop_instance_uid;category\n1.2;brace\n").unwrap_err();

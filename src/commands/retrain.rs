@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
+use clap::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use self::comparison::Pair;
@@ -120,7 +121,7 @@ pub struct Plan {
     /// The labelled images
     #[command(flatten)]
     pub source: Source,
-    /// The list leaves no image of its set out
+    /// The list leaves no image of its set out, and each was judged for it
     #[arg(long, requires = "labels")]
     pub complete: bool,
     /// Which classifiers: frontal, lateral, view (their ids in the bundle), or all
@@ -135,27 +136,27 @@ pub struct Plan {
     /// Networks built from nothing
     #[command(flatten)]
     pub init: begin::InitArgs,
-    /// head: neurons of a hidden layer before the last one; 0: none
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = neurons)]
-    pub hidden: usize,
-    /// full: how often each image is seen, at most
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = one_or_more)]
-    pub epochs: usize,
-    /// full: images a step; halved by itself where memory is short
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = one_or_more)]
-    pub batch: usize,
-    /// full: the highest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 5e-4, value_parser = learning_rate)]
-    pub learning_rate: f64,
+    /// head: neurons of a hidden layer before the last one; 0: none [default: 0]
+    #[arg(long, value_name = "N", value_parser = neurons)]
+    pub hidden: Option<usize>,
+    /// full: how often each image is seen, at most [default: 10]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub epochs: Option<usize>,
+    /// full: images a step; halved by itself where memory is short [default: 16]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub batch: Option<usize>,
+    /// full: the highest learning rate [default: 0.0005]
+    #[arg(long, value_name = "RATE", value_parser = learning_rate)]
+    pub learning_rate: Option<f64>,
     /// full: the part of it that everything before the last layer gets [default: 0.3; 1 with --init and no weights]
     #[arg(long, value_name = "PART", value_parser = part)]
     pub backbone_rate: Option<f64>,
     /// full: keep batch normalisation's statistics as they are
     #[arg(long)]
     pub freeze_norms: bool,
-    /// full: end after so many epochs without a lower validation loss; 0: never
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub patience: usize,
+    /// full: end after so many epochs without a lower validation loss; 0: never [default: 5]
+    #[arg(long, value_name = "N")]
+    pub patience: Option<usize>,
     /// full: where to compute
     #[arg(long, value_enum, default_value = "auto")]
     pub device: Wanted,
@@ -319,6 +320,10 @@ pub enum PromoteArg {
 
 /// Runs the command.
 pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
+    if let Some(why) = args.plan.of_the_other_mode() {
+        clap::Error::raw(ErrorKind::ArgumentConflict, why).print()?;
+        return Ok(ExitCode::from(2));
+    }
     let settings = args.config.load()?;
     access::become_owner_of(&settings.state)?;
     // The service's files come first.
@@ -370,14 +375,14 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         sides: &sides,
         classifiers,
         mode: plan.mode(),
-        hidden: plan.hidden,
+        hidden: plan.hidden.unwrap_or(0),
         full: Full {
-            epochs: plan.epochs,
-            batch: plan.batch,
-            learning_rate: plan.learning_rate,
+            epochs: plan.epochs.unwrap_or(10),
+            batch: plan.batch.unwrap_or(16),
+            learning_rate: plan.learning_rate.unwrap_or(5e-4),
             backbone_rate: plan.backbone_rate(),
             frozen_norms: plan.freeze_norms,
-            patience: plan.patience,
+            patience: plan.patience.unwrap_or(5),
             checkpoints: Some(folder.checkpoints()),
             resume: args.resume,
         },

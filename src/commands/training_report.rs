@@ -52,6 +52,7 @@ pub fn on_evaluation(
         },
         judged: vec![judged(bundle, set)],
         promise: Some(promise),
+        false_reviews: false_reviews(bundle),
         digests: digests(bundle),
         ..Report::default()
     }
@@ -81,6 +82,7 @@ pub fn on_training(
         comparison,
         not_compared: None,
         shortcuts: shortcuts(wish, sets),
+        false_reviews: false_reviews(candidate),
         outside: Vec::new(),
         hyperparameters: hyperparameters(wish),
         digests: digests(candidate),
@@ -368,6 +370,18 @@ fn hyperparameters(wish: &Wish<'_>) -> Vec<(String, String)> {
         ]);
     }
     all
+}
+
+/// At which rate each distance sends usual images to review, as the bundle states.
+fn false_reviews(bundle: &Bundle) -> Vec<(String, f64)> {
+    let classifiers = bundle.manifest().classifiers.iter();
+    let stated = classifiers.filter_map(|spec| {
+        let distance = spec.out_of_distribution.as_ref()?;
+        // As it is written there: a single has other digits behind it as a double.
+        let rate = (f64::from(distance.false_review_rate) * 1e6).round() / 1e6;
+        Some((spec.id.clone(), rate))
+    });
+    stated.collect()
 }
 
 fn digests(bundle: &Bundle) -> Vec<(String, String)> {

@@ -8,7 +8,7 @@ use clap::ArgGroup;
 use super::access::ConfigArg;
 use super::judge::{self, Office};
 use super::when;
-use crate::control::protocol::{Reply, Request, Undo};
+use crate::control::protocol::{Released, Reply, Request, Undo};
 
 /// Take filed files back to where they came from, with the name, mode and time that they had.
 ///
@@ -19,6 +19,10 @@ use crate::control::protocol::{Reply, Request, Undo};
 /// which also lets go what `quarantine release` gave back). Files that were copied,
 /// observed or quarantined, and files that people have put into the library, are not touched; with --since and --model
 /// nor are those that a person has labelled.
+///
+/// A label goes with its file: it is in no list and no export any more, nothing learns from it, and a file that is taken again
+/// is filed as the model says. `radsort labels export` before, and `radsort labels import` after the file was taken again,
+/// keep it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   radsort undo --since 2h --dry-run                what would go back?
@@ -80,9 +84,12 @@ pub fn run(args: &UndoArgs) -> anyhow::Result<ExitCode> {
             _ if args.json => println!("{}", serde_json::to_string(one)?),
             (Some(to), _) if args.let_go && dry_run => println!("{to} would be let go"),
             (Some(to), _) if args.let_go => println!("{to} may be taken again"),
-            (Some(to), _) if dry_run => println!("{} would go back to {to}", one.what),
+            (Some(to), _) if dry_run => {
+                let label = label(one, "would go with it");
+                println!("{} would go back to {to}{label}", one.what);
+            }
             (Some(to), _) => {
-                println!("{} is at {to}", one.what);
+                println!("{} is at {to}{}", one.what, label(one, "went with it"));
                 if let Some(not_restored) = &one.not_restored {
                     eprintln!("{to}: {not_restored}");
                 }
@@ -104,4 +111,10 @@ pub fn run(args: &UndoArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// That a person's label counts no more, as the end of a line.
+fn label(one: &Released, went: &str) -> String {
+    let label = one.label.as_ref();
+    label.map_or_else(String::new, |label| format!("; its label {label} {went}"))
 }

@@ -254,6 +254,9 @@ pub struct Released {
     /// What of it could not be made as it was (its owner, as a rule).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_restored: Option<String>,
+    /// What a person had said that it is, which no longer counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<CategoryId>,
 }
 
 impl Released {
@@ -268,7 +271,15 @@ impl Released {
             to,
             error,
             not_restored,
+            label: None,
         }
+    }
+
+    /// The same of a file with a person's label, which goes with it where the file goes.
+    #[must_use]
+    pub fn with_label(mut self, label: Option<CategoryId>) -> Self {
+        self.label = label.filter(|_| self.error.is_none());
+        self
     }
 }
 

@@ -34,7 +34,34 @@ pub enum Origin {
     Unknown,
 }
 
+/// What a list says of where a label comes from is no origin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the origin {0:?} is not known: write audit, review, correction, adopted, csv or untouched, or nothing (csv)"
+)]
+pub struct UnknownOrigin(String);
+
 impl Origin {
+    /// Reads what a list says, in any case and with any blanks around it; nothing: the list itself says so. A word that is
+    /// not known must not pass for a person's label.
+    pub fn listed(word: &str) -> Result<Self, UnknownOrigin> {
+        let word = word.trim();
+        if word.is_empty() {
+            return Ok(Self::Csv);
+        }
+        [
+            Self::Audit,
+            Self::Review,
+            Self::Correction,
+            Self::Adopted,
+            Self::Csv,
+            Self::Untouched,
+        ]
+        .into_iter()
+        .find(|origin| origin.as_str().eq_ignore_ascii_case(word))
+        .ok_or_else(|| UnknownOrigin(word.to_owned()))
+    }
+
     /// The name used in records and tables.
     pub fn as_str(self) -> &'static str {
         match self {

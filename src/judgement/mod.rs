@@ -412,9 +412,14 @@ impl Desk {
             time,
         } = row;
         let what = sop_instance_uid.trim().to_owned();
-        if origin.as_deref() == Some(Origin::Untouched.as_str()) {
-            let why = "nobody has looked at it, says the list (origin untouched): that is no label";
-            return Ok(Err(not(what, why)));
+        match Origin::listed(origin.as_deref().unwrap_or("")) {
+            Err(unknown) => return Ok(Err(not(what, unknown.to_string()))),
+            Ok(Origin::Untouched) => {
+                let why =
+                    "nobody has looked at it, says the list (origin untouched): that is no label";
+                return Ok(Err(not(what, why)));
+            }
+            Ok(_) => {}
         }
         if let Err(error) = Uid::parse(&what) {
             return Ok(Err(not(what, error.to_string())));

@@ -7,8 +7,8 @@ use super::Desk;
 use crate::commands::access;
 use crate::config::settings::Action;
 use crate::control::protocol::{Released, Undo};
-use crate::domain::Placement;
 use crate::domain::placement::RootId;
+use crate::domain::{CategoryId, Placement};
 use crate::filing::quarantine::Item;
 use crate::filing::record::{Fate, Held, Record, RecordId};
 use crate::index::IndexError;
@@ -18,6 +18,14 @@ use crate::root::{self, Root};
 
 type GivenBack = Result<(RecordId, Held), String>;
 type Found = Result<(Box<Item>, PathBuf), String>;
+
+/// A file that is to go back, as it was asked for.
+struct Asked {
+    what: String,
+    /// What a person has said that it is.
+    label: Option<CategoryId>,
+    found: Found,
+}
 
 impl Desk {
     /// Takes files back, one after the other; what cannot be taken back is told, each for itself.
@@ -34,13 +42,13 @@ impl Desk {
         let desk = self.clone();
         let found = tokio::task::spawn_blocking(move || desk.to_undo(&which)).await??;
         let mut undone = Vec::new();
-        for (what, found) in found {
+        for Asked { what, label, found } in found {
             let result = match found {
                 Ok((item, _)) if dry_run => Ok((self.old_place(&item), None)),
                 Ok((item, path)) => self.take_back(*item, path, by).await?,
                 Err(why) => Err(why),
             };
-            undone.push(Released::new(what, result));
+            undone.push(Released::new(what, result).with_label(label));
         }
         Ok(undone)
     }
@@ -219,8 +227,8 @@ impl Desk {
         Ok(given_back.next_back().map(|told| told.time_us))
     }
 
-    fn to_undo(&self, which: &Undo) -> anyhow::Result<Vec<(String, Found)>> {
-        let mut found = Vec::new();
+    fn to_undo(&self, which: &Undo) -> anyhow::Result<Vec<Asked>> {
+        let mut asked = Vec::new();
         if which.what.is_empty() {
             let query = Query {
                 since_us: which.since_us,
@@ -230,17 +238,22 @@ impl Desk {
             for entry in self.index.query(&query) {
                 let entry = entry?;
                 let name = access::absolute(&self.places, &entry.at);
-                match (&entry.label, undoable(&entry)) {
+                let found = match (&entry.label, undoable(&entry)) {
                     (Some(_), Ok(())) => {
                         let why = "a person has labelled it: name it to take it back all the same";
-                        found.push((name, Err(why.to_owned())));
+                        Err(why.to_owned())
                     }
-                    (None, Ok(())) => found.push((name, self.item(entry)?)),
+                    (None, Ok(())) => self.item(entry)?,
                     // Nothing that this question is about.
-                    (_, Err(_)) => {}
-                }
+                    (_, Err(_)) => continue,
+                };
+                asked.push(Asked {
+                    what: name,
+                    label: None,
+                    found,
+                });
             }
-            return Ok(found);
+            return Ok(asked);
         }
         for what in &which.what {
             let entries = self.index.resolve(&self.places, what)?;
@@ -249,16 +262,21 @@ impl Desk {
                 .iter()
                 .find(|entry| undoable(entry).is_ok())
                 .or(entries.first());
-            let item = match chosen {
+            let found = match chosen {
                 Some(entry) => match undoable(entry) {
                     Ok(()) => self.item(entry.clone())?,
                     Err(why) => Err(why.to_owned()),
                 },
                 None => Err("no file on record is meant by this".to_owned()),
             };
-            found.push((what.clone(), item));
+            let label = chosen.and_then(|entry| entry.label.as_ref());
+            asked.push(Asked {
+                what: what.clone(),
+                label: label.map(|given| given.label.category.clone()),
+                found,
+            });
         }
-        Ok(found)
+        Ok(asked)
     }
 
     /// The file with the record that filed it, and the drop directory that it came from.

@@ -267,7 +267,8 @@ pub struct OutOfDistribution {
     /// The measure of a usual image: the mean over the training set for `energy`, else 0.
     #[serde(default)]
     pub centre: f32,
-    /// Which part of usual images the threshold sends to review, 0 to 1, as measured on held-out images.
+    /// The part of usual images that the threshold sends to review at most, 0 to 1. `retrain` states what the validation
+    /// images can show with 95 % certainty.
     pub false_review_rate: f32,
     /// Parameters of the feature methods, raw little-endian `float32`: for each class (in logits order) the mean of its
     /// features; for `feature-mahalanobis-diagonal` then the variance of each feature within classes.

@@ -46,11 +46,18 @@ pub fn surprise(cases: &[(&[f32], usize)], temperature: f32) -> f64 {
     sum / cases.len().max(1) as f64
 }
 
+/// How many of so many values may lie beyond a limit that leaves at most `part` of them there.
+pub fn allowed(values: usize, part: f64) -> usize {
+    (values as f64 * part) as usize
+}
+
 /// The largest limit that leaves at most `part` of the values below it; 0 for no values.
 pub fn lower_limit(mut values: Vec<f32>, part: f64) -> f32 {
     values.sort_by(f32::total_cmp);
-    let allowed = (values.len() as f64 * part) as usize;
-    values.get(allowed).copied().unwrap_or(0.0)
+    values
+        .get(allowed(values.len(), part))
+        .copied()
+        .unwrap_or(0.0)
 }
 
 /// The smallest limit that leaves at most `part` of the values above it; 0 for no values.

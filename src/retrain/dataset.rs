@@ -4,7 +4,9 @@
 //! The cache is keyed by the file's digest, the way of rendering, the preprocessing version and the program's. It holds pixels,
 //! pseudonyms and technical header fields, and is readable by its owner only.
 
-use std::collections::{BTreeMap, HashMap};
+mod standing;
+
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,6 +16,7 @@ use std::sync::mpsc::channel;
 
 use serde::{Deserialize, Serialize};
 
+use self::standing::{audits_of_each, counts, standing};
 use super::audits::Audits;
 use super::judging::outcome::{Circumstances, LabelOrigin};
 use super::omitted::Omitted;
@@ -229,7 +232,8 @@ impl Loader<'_> {
         };
         let loaded = self.each(&rows.rows, done);
         let standing = standing(&rows.rows, &loaded);
-        let mut audits_of_each = Vec::new();
+        let audits = audits_of_each(&rows.rows, &loaded, &standing, &mut dataset.audits);
+        let mut of_examples = Vec::new();
         for (place, (row, loaded)) in rows.rows.iter().zip(loaded).enumerate() {
             let taken = loaded.and_then(|loaded| {
                 let stands = standing.get(&loaded.0.digest).copied().flatten();
@@ -240,20 +244,19 @@ impl Loader<'_> {
                 Ok((example, from_cache)) => {
                     dataset.from_cache += usize::from(from_cache);
                     dataset.examples.push(example);
-                    audits_of_each.push(&row.audits);
+                    of_examples.push(audits[place].as_slice());
                 }
                 Err(LeftOut { why, harmless }) => {
                     dataset.left_out.file(&why, &row.path);
-                    if !harmless {
+                    if !harmless && row.origin != LabelOrigin::Untouched {
                         dataset.audits.lose(&row.audits);
-                        if row.origin == LabelOrigin::CompleteCsv {
-                            dataset.audits.lacks_one();
-                        }
                     }
                 }
             }
         }
-        for (example, audits) in dataset.examples.iter_mut().zip(audits_of_each) {
+        let said = dataset.examples.iter().map(|example| example.origin);
+        dataset.audits.close(said.zip(of_examples.iter().copied()));
+        for (example, audits) in dataset.examples.iter_mut().zip(of_examples) {
             example.origin = dataset.audits.origin(example.origin, audits);
         }
         dataset
@@ -385,65 +388,6 @@ impl Loader<'_> {
             rest = after;
         }
         rest.is_empty().then_some(Kept { about, pictures })
-    }
-}
-
-/// Of each file's bytes, the row that says what they are; `None`: rows contradict each other.
-fn standing(rows: &[Row], loaded: &[Result<Loaded, LeftOut>]) -> HashMap<Digest, Option<usize>> {
-    let mut same: HashMap<&Digest, Vec<usize>> = HashMap::new();
-    for (place, loaded) in loaded.iter().enumerate() {
-        if let Ok((example, _)) = loaded {
-            same.entry(&example.digest).or_default().push(place);
-        }
-    }
-    same.into_iter()
-        .map(|(digest, places)| (digest.clone(), last_word(rows, &places)))
-        .collect()
-}
-
-/// Which of the rows about the same bytes is right: the first where they agree, else the one that was said last, if all tell
-/// when. What nobody has looked at contradicts nobody.
-fn last_word(rows: &[Row], places: &[usize]) -> Option<usize> {
-    let is_seen = |place: &usize| rows[*place].origin != LabelOrigin::Untouched;
-    let mut said: Vec<usize> = places.iter().copied().filter(is_seen).collect();
-    if said.is_empty() {
-        said = places.to_vec();
-    }
-    let first = *said.first()?;
-    let says = |place: usize| rows[place].category;
-    if said.iter().all(|place| says(*place) == says(first)) {
-        return Some(first);
-    }
-    if said.iter().any(|place| rows[*place].said_us.is_none()) {
-        return None;
-    }
-    let last = said
-        .iter()
-        .copied()
-        .max_by_key(|place| rows[*place].said_us)?;
-    let as_late = |place: &usize| rows[*place].said_us == rows[last].said_us;
-    let agreed = said.iter().filter(|place| as_late(place));
-    agreed
-        .into_iter()
-        .all(|place| says(*place) == says(last))
-        .then_some(last)
-}
-
-/// Whether a row is the one of its bytes that counts.
-fn counts(place: usize, row: &Row, stands: Option<(usize, &Row)>) -> Result<(), LeftOut> {
-    match stands {
-        Some((standing, _)) if standing == place => Ok(()),
-        Some((_, right)) if right.category == row.category => {
-            Err(LeftOut::harmless("the same file again"))
-        }
-        // An audit that lost its file to another list's word cannot tell how often things go wrong.
-        Some((_, right)) => Err(LeftOut {
-            why: "the same file, of which something else was said later".to_owned(),
-            harmless: right.audits == row.audits,
-        }),
-        None => Err(LeftOut::unknown(
-            "the same file under several categories: say which is right, or when each was said (column `time`)",
-        )),
     }
 }
 
@@ -621,43 +565,6 @@ mod tests {
         let pictures = Vec::new();
         let kept = Kept { about, pictures };
         example(&row, Digest("d".into()), kept, &pseudonym)
-    }
-
-    #[test]
-    fn of_contradicting_labels_of_one_file_the_last_one_is_right_and_none_where_nobody_knows() {
-        use LabelOrigin::{Csv, Untouched};
-        let said = |labels: &[(usize, LabelOrigin, Option<i64>)]| {
-            let rows: Vec<Row> = labels
-                .iter()
-                .map(|(category, origin, said_us)| Row {
-                    said_us: *said_us,
-                    ..Row::of("x.dcm".into(), Some(*category), *origin)
-                })
-                .collect();
-            let places: Vec<usize> = (0..rows.len()).collect();
-            last_word(&rows, &places)
-        };
-        assert_eq!(said(&[(1, Csv, None), (1, Csv, None)]), Some(0));
-        assert_eq!(said(&[(1, Csv, None), (2, Csv, None)]), None);
-        assert_eq!(said(&[(1, Csv, Some(5)), (2, Csv, None)]), None);
-        assert_eq!(said(&[(1, Csv, Some(5)), (2, Csv, Some(5))]), None);
-        assert_eq!(said(&[(1, Csv, Some(5)), (2, Csv, Some(6))]), Some(1));
-        assert_eq!(said(&[(1, Csv, Some(7)), (2, Csv, Some(6))]), Some(0));
-        // A person's word is above the model's.
-        assert_eq!(said(&[(1, Untouched, Some(9)), (2, Csv, None)]), Some(1));
-    }
-
-    #[test]
-    fn a_contradicted_file_is_left_out_and_its_audit_promises_nothing() {
-        let row = Row::of("x.dcm".into(), Some(0), LabelOrigin::Csv);
-        let other = Row {
-            audits: vec!["A".into()],
-            ..Row::of("y.dcm".into(), Some(1), LabelOrigin::Csv)
-        };
-        assert!(counts(0, &row, Some((0, &row))).is_ok());
-        assert!(counts(1, &row, Some((0, &row))).unwrap_err().harmless);
-        assert!(!counts(1, &other, Some((0, &row))).unwrap_err().harmless);
-        assert!(!counts(0, &row, None).unwrap_err().harmless);
     }
 
     #[test]

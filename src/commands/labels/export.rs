@@ -69,7 +69,11 @@ impl ExportRow {
             path: place(entry, roots),
             digest: entry.digest.0.clone(),
             category: category.to_string(),
-            origin: origin.to_string(),
+            origin: match origin {
+                // Of a later version: who reads the list knows no such word.
+                Origin::Unknown => Origin::Csv.to_string(),
+                known => known.to_string(),
+            },
             patient: entry.patient.as_ref().map(|patient| patient.0.clone()),
             study: entry.study_instance_uid.as_ref().map(ToString::to_string),
             view: entry.view.map(|view| view.to_string()),

@@ -93,6 +93,29 @@ fn rows_and_columns(text: &str) -> Result<[usize; 2], String> {
     sides.ok_or_else(|| "wanted is ROWSxCOLUMNS, each from 32 to 2048, e.g. 320x192".to_owned())
 }
 
+impl Plan {
+    /// What is said of the mode that it is not, which would be passed over in silence.
+    pub(super) fn of_the_other_mode(&self) -> Option<String> {
+        let full = [
+            ("--epochs", self.epochs.is_some()),
+            ("--batch", self.batch.is_some()),
+            ("--learning-rate", self.learning_rate.is_some()),
+            ("--backbone-rate", self.backbone_rate.is_some()),
+            ("--freeze-norms", self.freeze_norms),
+            ("--patience", self.patience.is_some()),
+        ];
+        let head = [("--hidden", self.hidden.is_some())];
+        let (others, mode, other) = match self.mode() {
+            Mode::Head => (&full[..], "head", "full"),
+            Mode::Full => (&head[..], "full", "head"),
+        };
+        let (option, _) = others.iter().find(|(_, is_given)| *is_given)?;
+        Some(format!(
+            "{option} says something of --mode {other}, and this is --mode {mode}: leave it out, or say --mode {other}\n"
+        ))
+    }
+}
+
 impl Categories {
     fn changes(&self) -> anyhow::Result<Vec<Change>> {
         let mut changes = Vec::new();

@@ -25,6 +25,10 @@ pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
     for line in unknown(dataset) {
         eprintln!("{line}");
     }
+    let audits = dataset.audits.in_words();
+    if !audits.is_empty() {
+        eprintln!("{}", audits.trim_start());
+    }
     nobodies(wish, shared);
     eprintln!(
         "{:<28} {:>9} {:>11} {:>6} {:>7}",

@@ -89,6 +89,7 @@ impl Handler for Fake {
                 to: None,
                 error: None,
                 not_restored: None,
+                label: None,
             })
             .collect())
     }

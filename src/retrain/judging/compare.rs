@@ -476,9 +476,12 @@ fn gain(
             );
             (Verdict::Better, vec![told, why])
         }
+        Some((Some(_), _)) => {
+            let why = "Equally accurate, and under the promise that both keep it files no more.";
+            (Verdict::NotBetter, vec![told, why.to_owned()])
+        }
         _ => {
-            let why =
-                "Equally accurate, and no more files are filed under a promise that both keep.";
+            let why = "Equally accurate; that more is filed counts only under a promise that both keep, and they do not.";
             (Verdict::NotBetter, vec![told, why.to_owned()])
         }
     }

@@ -192,6 +192,12 @@ fn equal_accuracy_with_more_filed_under_the_same_promise_is_better() {
     assert_eq!(verdict(Some(&more), Some(&less)), Verdict::Better);
     assert_eq!(verdict(Some(&less), Some(&more)), Verdict::NotBetter);
     assert_eq!(verdict(Some(&more), None), Verdict::NotBetter);
+    let why = |a, b| against_with(&same, &same, [a, b]).reasons[1].clone();
+    assert!(why(Some(&less), Some(&more)).contains("under the promise that both keep"));
+    for promises in [[None, None], [Some(&more), None]] {
+        let why = why(promises[0], promises[1]);
+        assert!(why.ends_with("both keep, and they do not."), "{why}");
+    }
 }
 
 #[test]

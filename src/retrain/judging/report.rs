@@ -99,6 +99,9 @@ pub struct Report {
     pub training: Vec<Course>,
     /// What may be promised, if that was checked.
     pub promise: Option<Promise>,
+    /// Of each classifier that measures how far an image is from those that it learned from: the part of usual images that
+    /// go to review for it, at most, as the bundle states.
+    pub false_reviews: Vec<(String, f64)>,
     /// Images that belong under no category, by what they show; nothing was fitted on them.
     pub outside: Vec<Outside>,
     /// The bundle in use on the images of the first set, if it was asked.
@@ -171,6 +174,25 @@ impl Report {
                 "Uncertified, with fewer than {} certifying images: {}.",
                 super::promise::CERTIFYING_IMAGES,
                 told.join(", ")
+            )
+        })
+    }
+
+    /// How many usual images go to review as unlike any seen, in words; None where no distance is measured.
+    fn false_reviews_in_words(&self) -> Option<String> {
+        let each = self.false_reviews.iter();
+        let each: Vec<String> = each
+            .map(|(classifier, rate)| {
+                format!(
+                    "{} of those that {classifier} is asked about",
+                    percent(*rate)
+                )
+            })
+            .collect();
+        (!each.is_empty()).then(|| {
+            format!(
+                "Usual images that go to review as unlike any seen (out-of-distribution), as the bundle states: at most {}.",
+                each.join(", ")
             )
         })
     }

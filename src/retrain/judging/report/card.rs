@@ -62,6 +62,13 @@ pub fn model_card(card: &Card, report: &Report) -> String {
         }
         text.push('\n');
     }
+    if let Some(false_reviews) = report.false_reviews_in_words() {
+        let _ = writeln!(
+            text,
+            "## Images unlike any seen\n\n{}\n",
+            plain(&false_reviews)
+        );
+    }
     if !report.data.sets.is_empty() {
         text.push_str("## Images\n\n| set | images | patients |\n|---|--:|--:|\n");
         for set in &report.data.sets {

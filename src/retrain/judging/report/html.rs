@@ -138,6 +138,10 @@ pub fn page(report: &Report, mistakes: &[Mistake]) -> String {
     for set in &report.judged {
         judged(&mut html, report, set);
     }
+    if let Some(false_reviews) = report.false_reviews_in_words() {
+        html.section("Images unlike any seen");
+        html.text("p", &false_reviews);
+    }
     outside(&mut html, report);
     if let Some(comparison) = &report.comparison {
         compared(&mut html, report, comparison);

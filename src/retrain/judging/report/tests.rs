@@ -131,6 +131,7 @@ fn example() -> (Report, Vec<Mistake>) {
     };
     let report = Report {
         outside: vec![outside],
+        false_reviews: vec![("frontal".into(), 0.0327)],
         title: "spine-site 3".into(),
         made: "Judged on 23 November 2026 by radsort 0.1.0".into(),
         names: categories
@@ -216,6 +217,7 @@ fn a_report_of_made_up_outcomes_has_all_its_parts() {
         "validation accuracy",
         "By detector",
         "By age band",
+        "as the bundle states: at most 3.3 % of those that frontal is asked about",
         "McNemar p",
         "golden set version 4, looked at 2 times",
         "Without looking at the picture",
@@ -227,9 +229,13 @@ fn a_report_of_made_up_outcomes_has_all_its_parts() {
         assert!(html.contains(part), "{part} is missing");
     }
     assert!(is_well_formed(&html));
+    let card = model_card(&Card::default(), &report);
+    assert!(
+        card.contains("at most 3.3 % of those that frontal"),
+        "{card}"
+    );
     if let Some(file) = std::env::var_os("RADSORT_EXAMPLE_REPORT") {
         std::fs::write(&file, &html).unwrap();
-        let card = model_card(&Card::default(), &report);
         std::fs::write(std::path::Path::new(&file).with_extension("md"), card).unwrap();
         std::fs::write(
             std::path::Path::new(&file).with_extension("txt"),

@@ -30,6 +30,9 @@ pub fn summary(report: &Report) -> String {
     for set in &report.judged {
         judged(&mut text, report, set);
     }
+    if let Some(false_reviews) = report.false_reviews_in_words() {
+        paragraph(&mut text, &false_reviews);
+    }
     for set in &report.outside {
         let line = format!(
             "Of no category, {}: {}: kept back {}, recognised as such {}.",
