@@ -350,14 +350,9 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let chosen = device::choose(plan.device, plan.mode())?;
-    let loaded = labelled::load(
-        &folder.source(),
-        plan.complete,
-        plan.trust_untouched,
-        &[&start, &in_use],
-        Some(&settings),
-    );
+    let loaded = images(&folder, &[&start, &in_use], &settings);
     let mut dataset = access::as_whom(loaded, &settings.state)?;
+    let images = RunFolder::as_text(&dataset)?;
     let place = Sides::place(&settings.state);
     let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
     let shared = shared::split(&mut dataset, &mut sides);
@@ -420,6 +415,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     sides
         .write(&place)
         .with_context(|| place.display().to_string())?;
+    folder.begin_with(&images)?;
 
     let out = plan
         .out
@@ -519,6 +515,21 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         reload(&settings)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The labelled images: as they were when the training began, where it goes on.
+fn images(folder: &RunFolder, bundles: &[&Bundle], settings: &Settings) -> anyhow::Result<Dataset> {
+    let (plan, source) = (folder.plan(), folder.source());
+    match folder.images()? {
+        Some(began) => labelled::load_again(began, &source, bundles, settings),
+        None => labelled::load(
+            &source,
+            plan.complete,
+            plan.trust_untouched,
+            bundles,
+            Some(settings),
+        ),
+    }
 }
 
 /// The word for every classifier.

@@ -28,6 +28,7 @@ mod parameters;
 pub mod phantom_bundle;
 pub mod phantom_trial;
 pub mod phantoms;
+pub mod pixel_cache;
 mod prepare;
 mod reader;
 pub mod recipe;
