@@ -79,6 +79,7 @@ pub fn on_training(
         promise: Some(promise),
         beside: None,
         comparison,
+        in_use_since: None,
         not_compared: None,
         shortcuts: shortcuts(wish, sets),
         outside: Vec::new(),

@@ -198,7 +198,7 @@ impl RunFolder {
     }
 
     /// It is done: nothing is left to go on with.
-    pub(super) fn finish(self) -> anyhow::Result<()> {
+    pub(super) fn finish(&self) -> anyhow::Result<()> {
         empty(&self.dir)
     }
 }
