@@ -25,6 +25,7 @@ use crate::retrain::dataset::{Dataset, Loader, Lost};
 use crate::retrain::judging::outcome::LabelOrigin;
 use crate::retrain::phantom_bundle::Report as _;
 use crate::retrain::pixel_cache::PixelCache;
+use crate::retrain::room::Room;
 use crate::retrain::rows::{self, Row, Rows, RowsError};
 
 /// How large the cache of prepared pictures may get, bytes.
@@ -265,10 +266,11 @@ fn prepare<T>(
         None => passing(patient, issuer),
     };
     // Without a lasting key the pseudonyms in the cache would mean nothing to the next run.
-    let cache = secrets
-        .as_ref()
-        .and(settings)
-        .map(|settings| PixelCache::new(settings.state.join("retrain/cache")));
+    let cache = secrets.as_ref().and(settings).map(|settings| {
+        let dir = settings.state.join("retrain/cache");
+        let room = Room::for_pictures(&dir);
+        PixelCache::new(dir, room)
+    });
     let loader = Loader {
         pool,
         specs,

@@ -217,14 +217,13 @@ impl Store {
         make_dir(&self.dir)?;
         let part = self.dir.join(format!(".{name}.part"));
         let _ = fs::remove_dir_all(&part); // what an interrupted run left
-        make_dir(&part)?;
-        for file in bundle.files().map_err(at(bundle.dir()))? {
-            let copy = part.join(file.file_name().unwrap_or_default());
-            fs::copy(&file, &copy).map_err(at(&file))?;
-            sync(&copy)?;
+        let copied =
+            copy_all(bundle, &part).and_then(|()| fs::rename(&part, &place).map_err(at(&place)));
+        if copied.is_err() {
+            // A disk that is full must not stay so.
+            let _ = fs::remove_dir_all(&part);
         }
-        sync(&part)?;
-        fs::rename(&part, &place).map_err(at(&place))?;
+        copied?;
         sync(&self.dir)?;
         Ok(name)
     }
@@ -423,6 +422,16 @@ pub fn not_pinned(settings: &Settings) -> Result<(), StoreError> {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { path, source }
+}
+
+fn copy_all(bundle: &Bundle, to: &Path) -> Result<(), StoreError> {
+    make_dir(to)?;
+    for file in bundle.files().map_err(at(bundle.dir()))? {
+        let copy = to.join(file.file_name().unwrap_or_default());
+        fs::copy(&file, &copy).map_err(at(&file))?;
+        sync(&copy)?;
+    }
+    sync(to)
 }
 
 fn make_dir(path: &Path) -> Result<(), StoreError> {

@@ -32,6 +32,7 @@ pub mod pixel_cache;
 mod prepare;
 mod reader;
 pub mod recipe;
+pub mod room;
 pub mod rows;
 pub mod session;
 pub mod shared;
