@@ -24,6 +24,7 @@ pub mod network;
 pub mod omitted;
 pub mod operator;
 mod optimizer;
+pub mod own_head;
 mod parameters;
 pub mod phantom_bundle;
 pub mod phantom_trial;

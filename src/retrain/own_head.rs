@@ -130,9 +130,17 @@ mod tests {
     }
 
     /// Puts a node between a number of the last layer and what held it.
-    fn through(model: &mut ModelProto, which: usize, make: impl FnOnce(&mut GraphProto, &str) -> NodeProto) {
+    fn through(
+        model: &mut ModelProto,
+        which: usize,
+        make: impl FnOnce(&mut GraphProto, &str) -> NodeProto,
+    ) {
         let graph = model.graph.as_mut().unwrap();
-        let last = graph.node.iter().position(|it| it.output[0] == LOGITS).unwrap();
+        let last = graph
+            .node
+            .iter()
+            .position(|it| it.output[0] == LOGITS)
+            .unwrap();
         let source = graph.node[last].input[which].clone();
         let made = make(graph, &source);
         graph.node[last].input[which].clone_from(&made.output[0]);
@@ -184,7 +192,11 @@ mod tests {
             let place = Place::find(&model, LOGITS).unwrap();
             let read = place.read(&model).unwrap();
             let apart = |(a, b): (&f32, &f32)| (a - b).abs();
-            let weights = read.weight.iter().flatten().zip(before.weight.iter().flatten());
+            let weights = read
+                .weight
+                .iter()
+                .flatten()
+                .zip(before.weight.iter().flatten());
             assert!(weights.map(apart).fold(0.0, f32::max) < 1e-3);
             assert_eq!(read.bias, before.bias);
             let head = Head {
