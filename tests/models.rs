@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[cfg(feature = "retrain")]
+#[path = "common/training.rs"]
+mod training;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -241,4 +244,58 @@ fn view_classes(manifest: &toml::Table) -> String {
         .map(|it| it.as_str().unwrap())
         .collect();
     names.join(",")
+}
+
+#[cfg(feature = "retrain")]
+#[test]
+fn what_a_person_puts_to_use_while_a_training_goes_on_is_not_overridden_by_it() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::Stdio;
+
+    let site = training::site();
+    import(&site, &copy(&site, "9.1.0"));
+    let images = training::images(&site, 60, 25);
+    let mut retrain = site
+        .command(&[
+            "retrain",
+            "--few-patients",
+            "--classifier",
+            "lateral",
+            "--from",
+            training::text(&images),
+            "--promote",
+            "if-better",
+            "--json",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(retrain.stderr.take().unwrap()).lines();
+    let began = told.find(|line| line.as_ref().unwrap().contains("images to learn from"));
+    assert!(began.is_some());
+    let promoted = site.json(&["models", "promote", "9.1.0", "--json"]);
+    // Its pipe must not fill up.
+    let rest: Vec<String> = told.map(Result::unwrap).collect();
+    let mut said = String::new();
+    let stdout = retrain.stdout.as_mut().unwrap();
+    stdout.read_to_string(&mut said).unwrap();
+    assert!(retrain.wait().unwrap().success(), "{rest:#?}");
+
+    let said: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(said["promoted"], false);
+    assert!(
+        said["in_use_since"].as_str().unwrap().ends_with(" 9.1.0"),
+        "{}",
+        said["in_use_since"]
+    );
+    let pointer = fs::read_to_string(site.state.join("models/in-use.json")).unwrap();
+    let pointer: Value = serde_json::from_str(&pointer).unwrap();
+    assert_eq!(
+        pointer["history"].as_array().unwrap().last(),
+        Some(&promoted["in_use"])
+    );
+    let page = Path::new(said["place"].as_str().unwrap()).join("report.html");
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("was put to use while this was trained"));
 }

@@ -12,26 +12,39 @@ use std::path::Path;
 use std::process::Command;
 
 use common::Site;
-use training::{images_with, site, text, weights};
+use serde_json::Value;
+use training::{images, images_with, put_all, site, text, weights};
 
-/// All weights of the view classifier, three times over.
-fn three_epochs<'a>(list: &'a Path, out: &'a Path) -> [&'a str; 14] {
+/// All weights of a classifier, three times over.
+fn three_epochs<'a>(classifier: &'a str, out: &'a Path) -> [&'a str; 14] {
     [
         "retrain",
         "--few-patients",
         "--classifier",
-        "view",
+        classifier,
         "--mode",
         "full",
         "--epochs",
         "3",
         "--device",
         "cpu",
-        "--labels",
-        text(list),
+        "--as-version",
+        "k",
         "--out",
         text(out),
     ]
+}
+
+/// The same of the view classifier, from a list.
+fn by_list<'a>(list: &'a Path, out: &'a Path) -> Vec<&'a str> {
+    [&three_epochs("view", out)[..], &["--labels", text(list)]].concat()
+}
+
+/// Whether two trainings came to the same, to the last bit.
+fn assert_same(one: &Path, other: &Path, network: &str) {
+    let said = |bundle: &Path| fs::read_to_string(bundle.join("bundle.toml")).unwrap();
+    assert_eq!(said(one), said(other));
+    assert!(weights(one, network) == weights(other, network));
 }
 
 /// Kills a training when it tells of its first epoch. Gives what it told until then.
@@ -75,13 +88,13 @@ fn a_training_that_is_killed_and_resumed_comes_to_what_it_comes_to_without() {
         site.dir.path().join("whole"),
         site.dir.path().join("resumed"),
     );
-    site.ok(&three_epochs(&list, &whole));
+    site.ok(&by_list(&list, &whole));
     assert!(
         !site.run(&["retrain", "--resume"]).status.success(),
         "nothing was interrupted"
     );
 
-    let told = killed_after_an_epoch(site.command(&three_epochs(&list, &resumed)));
+    let told = killed_after_an_epoch(site.command(&by_list(&list, &resumed)));
     assert!(told.contains("epoch 1 of 3"), "{told}");
     assert!(!resumed.join("bundle.toml").exists());
 
@@ -101,11 +114,100 @@ fn a_training_that_is_killed_and_resumed_comes_to_what_it_comes_to_without() {
 }
 
 #[test]
+fn a_training_goes_on_with_its_images_wherever_people_have_put_the_files_meanwhile() {
+    let site = site();
+    let images = images_with(&site, 40, 19, "0.2");
+    let more = images_with(&site, 8, 20, "0.2");
+    let (whole, resumed) = (
+        site.dir.path().join("whole"),
+        site.dir.path().join("resumed"),
+    );
+    let from = ["--from", text(&images)];
+    site.ok(&[&three_epochs("view", &whole)[..], &from].concat());
+    killed_after_an_epoch(site.command(&[&three_epochs("view", &resumed)[..], &from].concat()));
+
+    // One is sorted anew, one is taken away, and new ones come; nothing is left of the cache.
+    let files = |category: &str| common::files(&images.join(category));
+    let (moved, gone) = (
+        files("lateral-preop").remove(0),
+        files("frontal-preop").remove(0),
+    );
+    let name = |file: &Path| file.file_name().unwrap().to_owned();
+    fs::rename(&moved, images.join("frontal-fusion").join(name(&moved))).unwrap();
+    let away = site.dir.path().join("away.dcm");
+    fs::rename(&gone, &away).unwrap();
+    for file in common::files(&more.join("frontal-preop")) {
+        let new = format!("new-{}", name(&file).to_str().unwrap());
+        fs::copy(&file, images.join("lateral-preop").join(new)).unwrap();
+    }
+    fs::remove_dir_all(site.state.join("retrain/cache")).unwrap();
+    let refused = site.run(&["retrain", "--resume"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success()
+            && told.contains("1 of the 40 images that this training was begun with")
+            && told.contains(text(&gone)),
+        "{told}"
+    );
+
+    fs::rename(&away, images.join("lateral-fusion").join(name(&gone))).unwrap();
+    resume(&site);
+    assert_same(&whole, &resumed, "view.onnx");
+}
+
+#[test]
+fn what_people_correct_while_a_training_is_interrupted_is_for_the_next_one() {
+    let site = site();
+    let mut daemon = site.start();
+    daemon.wait_total(put_all(&site, &images(&site, 60, 21)));
+    let filed = |view: &str| -> Vec<Value> {
+        let filed = |record: &Value| {
+            record["fate"] == "filed" && record["category"].as_str().unwrap().starts_with(view)
+        };
+        site.records().into_iter().filter(filed).collect()
+    };
+    let all = filed("");
+    let uid = |record: &'_ Value| record["sop_instance_uid"].as_str().unwrap().to_owned();
+    let uids: Vec<String> = all.iter().map(uid).collect();
+    let mut confirm = vec!["confirm"];
+    confirm.extend(uids.iter().map(String::as_str));
+    site.ok(&confirm);
+    let (whole, resumed) = (
+        site.dir.path().join("whole"),
+        site.dir.path().join("resumed"),
+    );
+    site.ok(&three_epochs("lateral", &whole));
+    killed_after_an_epoch(site.command(&three_epochs("lateral", &resumed)));
+
+    // The service moves their files. One file is lost altogether: its pixels are in the cache.
+    let laterals = filed("lateral");
+    for record in laterals.iter().take(6) {
+        site.ok(&["correct", &uid(record), "frontal-preop"]);
+    }
+    fs::remove_file(laterals[6]["path"].as_str().unwrap()).unwrap();
+    resume(&site);
+    assert_same(&whole, &resumed, "lateral.onnx");
+
+    // The same with nothing left of the cache: the records say where the files are.
+    let again = site.dir.path().join("again");
+    fs::remove_dir_all(&resumed).unwrap();
+    site.ok(&three_epochs("frontal", &resumed));
+    killed_after_an_epoch(site.command(&three_epochs("frontal", &again)));
+    for record in laterals.iter().take(6) {
+        site.ok(&["correct", &uid(record), "lateral-preop"]);
+    }
+    fs::remove_dir_all(site.state.join("retrain/cache")).unwrap();
+    resume(&site);
+    assert_same(&resumed, &again, "frontal.onnx");
+    daemon.stop();
+}
+
+#[test]
 fn a_training_begun_with_little_memory_goes_on_with_its_batch_when_there_is_more() {
     let site = site();
     let list = images_with(&site, 40, 18, "0.2").join("labels.csv");
     let out = site.dir.path().join("trained");
-    let mut words = three_epochs(&list, &out).to_vec();
+    let mut words = by_list(&list, &out);
     words.extend(["--batch", "4096"]);
     let whole = site.command(&words);
     let mut short = Command::new("sh");

@@ -4,15 +4,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/mount.rs"]
+mod mount;
 #[path = "common/training.rs"]
 mod training;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::Site;
+use common::{Mould, Site, uid};
+use mount::Mount;
 use serde_json::Value;
-use training::{draw, images, site, text};
+use training::{draw, images, images_with, site, text};
 
 #[test]
 fn a_dry_run_says_what_there_is_and_keeps_nothing() {
@@ -28,6 +31,36 @@ fn a_dry_run_says_what_there_is_and_keeps_nothing() {
     assert!(told.contains("too few: "), "{told}");
     assert!(!site.state.join("retrain/sides.json").exists());
     assert!(!site.state.join("models").exists());
+}
+
+#[test]
+fn a_small_disk_is_left_to_the_service_and_a_training_does_without() {
+    let site = Site::without_model();
+    let small = "size=64m,mode=0700";
+    let Some(_mount) = Mount::new(&site.state, &["mount", "-t", "tmpfs", "-o", small, "tmpfs"])
+    else {
+        return;
+    };
+    let mut daemon = site.start();
+    let images = images_with(&site, 40, 26, "0.2");
+    let out = site.dir.path().join("trained");
+    let from = ["retrain", "--few-patients", "--from", text(&images)];
+    let training = ["--classifier", "view", "--mode", "full", "--epochs", "1"];
+    let training = [&from[..], &training, &["--out", text(&out)]].concat();
+    let dry = [&from[..], &["--dry-run"]].concat();
+    for (words, no_checkpoint) in [(&dry, 0), (&training, 1)] {
+        let output = site.run(words);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        let times = |what| told.matches(what).count();
+        assert_eq!(times("prepared pictures are not kept"), 1, "{told}");
+        assert_eq!(times("there is no room for checkpoint"), no_checkpoint);
+        assert!(!site.state.join("retrain/cache").exists());
+    }
+    assert!(out.join("bundle.toml").exists());
+    site.put("1.dcm", &Mould::new(82).bytes(&uid(1)));
+    daemon.wait_total(1);
+    daemon.stop();
 }
 
 #[test]

@@ -61,7 +61,9 @@ pub fn run(args: &ClassifyArgs) -> anyhow::Result<ExitCode> {
         Ok(tools) => tools,
         Err(error) => {
             eprintln!("radsort: {error:#}");
-            let is_configuration = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
+            let is_configuration = error
+                .chain()
+                .any(<dyn std::error::Error>::is::<ConfigError>);
             return Ok(ExitCode::from(if is_configuration {
                 EXIT_CONFIG
             } else {

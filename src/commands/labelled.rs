@@ -1,6 +1,9 @@
 //! Labelled images for `retrain` and `evaluate`: where they come from, and getting them ready with progress.
 
+mod elsewhere;
+
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +11,7 @@ use anyhow::{Context as _, bail};
 
 use serde::{Deserialize, Serialize};
 
+use self::elsewhere::Elsewhere;
 use super::labels;
 use super::train_phantom::Terminal;
 use crate::config::Settings;
@@ -17,9 +21,11 @@ use crate::decode::{Content, RenderSpec};
 use crate::domain::Pseudonym;
 use crate::filing::secrets::Secrets;
 use crate::model::Bundle;
-use crate::retrain::dataset::{Dataset, Loader, bound_cache};
+use crate::retrain::dataset::{Dataset, Loader, Lost};
 use crate::retrain::judging::outcome::LabelOrigin;
 use crate::retrain::phantom_bundle::Report as _;
+use crate::retrain::pixel_cache::PixelCache;
+use crate::retrain::room::Room;
 use crate::retrain::rows::{self, Row, Rows, RowsError};
 
 /// How large the cache of prepared pictures may get, bytes.
@@ -68,12 +74,7 @@ pub fn load(
     settings: Option<&Settings>,
 ) -> anyhow::Result<Dataset> {
     let bundle = bundles.first().context("no bundle to prepare images for")?;
-    let mut specs: Vec<RenderSpec> = Vec::new();
-    for spec in bundles.iter().flat_map(|bundle| bundle.render_specs()) {
-        if !specs.contains(spec) {
-            specs.push(spec.clone());
-        }
-    }
+    let specs = ways(bundles);
     let decoders = settings.map_or_else(DecoderSettings::default, |it| it.decoders.clone());
     let pool = Pool::start(&decoders)?;
     let scratch = tempfile::tempdir().context("cannot make a scratch directory")?;
@@ -94,15 +95,20 @@ pub fn load(
         }
         _ => source,
     };
+    // The site's own list, as it is now or was when the training began: that nobody has said anything is told below.
+    let is_own = source.is_in(scratch.path()) || settings.is_some_and(|it| source.is_in(&it.state));
     let rows = match find(source, complete, bundle, &pool) {
-        // The site's own list: that nobody has said anything is told below.
-        Err(error) if source.is_in(scratch.path()) && is_empty(&error) => Rows::default(),
+        Err(error) if is_own && is_empty(&error) => Rows::default(),
         rows => rows?.trusting(untouched),
     };
     if let (Some(dir), Some(settings)) = (&source.from, settings) {
         refuse_library(dir, &rows, &settings.library.path)?;
     }
-    let dataset = prepare(&rows, &specs, &pool, &decoders, settings)?;
+    let elsewhere = Elsewhere::new(settings, None);
+    let site = (settings, &elsewhere);
+    let dataset = prepare(&specs, &pool, &decoders, site, |loader| {
+        loader.load(&rows, progress(rows.rows.len()))
+    })?;
     if dataset.examples.is_empty() {
         name_left_out(&dataset);
         let ids: Vec<&str> = bundle
@@ -118,6 +124,57 @@ pub fn load(
         );
     }
     Ok(dataset)
+}
+
+/// The images that a training was begun with, as they were then: `began` says which. Files may have been moved meanwhile, by
+/// people and by radsort itself.
+pub fn load_again(
+    began: Dataset,
+    source: &Source,
+    bundles: &[&Bundle],
+    settings: &Settings,
+) -> anyhow::Result<Dataset> {
+    let pool = Pool::start(&settings.decoders)?;
+    let elsewhere = Elsewhere::new(Some(settings), source.from.as_deref());
+    let site = (Some(settings), &elsewhere);
+    let count = began.examples.len();
+    let again = prepare(&ways(bundles), &pool, &settings.decoders, site, |loader| {
+        loader.load_again(began, progress(count))
+    })?;
+    again.map_err(|lost| anyhow::anyhow!(in_words(&lost)))
+}
+
+/// How many are named.
+const NAMED: usize = 5;
+
+fn in_words(lost: &Lost) -> String {
+    let count = lost.paths.len();
+    // Not in the journal: paths may hold names of patients.
+    let named = if is_told_to_the_journal() { 0 } else { NAMED };
+    let mut which = String::new();
+    for path in lost.paths.iter().take(named) {
+        let _ = write!(which, "\n  {}", path.display());
+    }
+    if named > 0 && count > named {
+        let _ = write!(which, "\n  and {} more", count - named);
+    }
+    format!(
+        "{count} of the {} images that this training was begun with cannot be had any more: their pixels are not in the cache, and \
+         their files neither where they were nor anywhere that is known. Bring them back and give --resume again, or begin anew \
+         without --resume, with what is there now.{which}",
+        lost.of
+    )
+}
+
+/// Every way of rendering that one of the bundles asks for.
+fn ways(bundles: &[&Bundle]) -> Vec<RenderSpec> {
+    let mut specs: Vec<RenderSpec> = Vec::new();
+    for spec in bundles.iter().flat_map(|bundle| bundle.render_specs()) {
+        if !specs.contains(spec) {
+            specs.push(spec.clone());
+        }
+    }
+    specs
 }
 
 /// Whether a list of labels holds nothing.
@@ -177,17 +234,27 @@ pub fn load_outside(
         rows: rows::files_below(folder)?.into_iter().map(row).collect(),
         ..Rows::default()
     };
-    prepare(&rows, bundle.render_specs(), &pool, &decoders, settings)
+    let elsewhere = Elsewhere::new(None, None);
+    let site = (settings, &elsewhere);
+    prepare(bundle.render_specs(), &pool, &decoders, site, |loader| {
+        loader.load(&rows, progress(rows.rows.len()))
+    })
 }
 
-/// Decodes and prepares the images of rows; those of a site come out of its cache the second time.
-fn prepare(
-    rows: &Rows,
+/// Tells how many images are ready.
+fn progress(of: usize) -> impl FnMut(usize) {
+    let mut terminal = Terminal::default();
+    move |done| terminal.progress("preparing images", done, of)
+}
+
+/// Decodes and prepares images; those of a site come out of its cache the second time.
+fn prepare<T>(
     specs: &[RenderSpec],
     pool: &Pool,
     decoders: &DecoderSettings,
-    settings: Option<&Settings>,
-) -> anyhow::Result<Dataset> {
+    (settings, elsewhere): (Option<&Settings>, &Elsewhere<'_>),
+    load: impl FnOnce(&Loader<'_>) -> T,
+) -> anyhow::Result<T> {
     let secrets = settings
         .filter(|settings| settings.state.exists())
         .map(|settings| Secrets::open(&settings.state, true))
@@ -200,25 +267,26 @@ fn prepare(
         None => passing(patient, issuer),
     };
     // Without a lasting key the pseudonyms in the cache would mean nothing to the next run.
-    let cache = secrets
-        .as_ref()
-        .and(settings)
-        .map(|settings| settings.state.join("retrain/cache"));
+    let cache = secrets.as_ref().and(settings).map(|settings| {
+        let dir = settings.state.join("retrain/cache");
+        let room = Room::for_pictures(&dir);
+        PixelCache::new(dir, room)
+    });
     let loader = Loader {
         pool,
         specs,
         pseudonym: &lasting,
-        cache: cache.as_deref(),
+        cache: cache.as_ref(),
+        elsewhere: &|digest| elsewhere.places(digest),
         threads: decoders.count,
     };
-    let mut terminal = Terminal::default();
-    let dataset = loader.load(rows, |done| {
-        terminal.progress("preparing images", done, rows.rows.len());
-    });
-    if let Some(cache) = cache.filter(|cache| cache.exists()) {
-        bound_cache(&cache, CACHE_LIMIT).context("the cache of prepared pictures")?;
+    let loaded = load(&loader);
+    if let Some(cache) = &cache {
+        cache
+            .bound(CACHE_LIMIT)
+            .context("the cache of prepared pictures")?;
     }
-    Ok(dataset)
+    Ok(loaded)
 }
 
 fn find(source: &Source, complete: bool, bundle: &Bundle, pool: &Pool) -> anyhow::Result<Rows> {

@@ -4,6 +4,7 @@ mod begin;
 mod comparison;
 mod copies;
 mod promise;
+mod publish;
 mod run_folder;
 mod tell;
 mod worth;
@@ -16,6 +17,7 @@ use clap::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use self::comparison::Pair;
+use self::publish::Ending;
 use self::run_folder::RunFolder;
 use super::access::{self, ConfigArg};
 use super::evaluate::outcomes;
@@ -24,8 +26,6 @@ use super::outside::{self, OutsideArgs};
 use super::train_phantom::Terminal;
 use super::training_report::{self, Set};
 use crate::config::Settings;
-use crate::control::client::Client;
-use crate::control::protocol::Request;
 use crate::model::manifest::FILE_NAME;
 use crate::model::runtime::Runtime;
 use crate::model::store::{Store, StoreError, not_pinned};
@@ -34,7 +34,6 @@ use crate::retrain::dataset::Dataset;
 use crate::retrain::device::{self, Wanted};
 use crate::retrain::judging::compare::Verdict;
 use crate::retrain::judging::outcome::Outcome;
-use crate::retrain::judging::report::summary;
 use crate::retrain::phantom_bundle::Report as _;
 use crate::retrain::session::{self, Full, Mode, Watch, Wish};
 use crate::retrain::shared;
@@ -355,14 +354,9 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let chosen = device::choose(plan.device, plan.mode())?;
-    let loaded = labelled::load(
-        &folder.source(),
-        plan.complete,
-        plan.trust_untouched,
-        &[&start, &in_use],
-        Some(&settings),
-    );
+    let loaded = images(&folder, &[&start, &in_use], &settings);
     let mut dataset = access::as_whom(loaded, &settings.state)?;
+    let images = RunFolder::as_text(&dataset)?;
     let place = Sides::place(&settings.state);
     let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
     let shared = shared::split(&mut dataset, &mut sides);
@@ -425,6 +419,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     sides
         .write(&place)
         .with_context(|| place.display().to_string())?;
+    folder.begin_with(&images)?;
 
     let out = plan
         .out
@@ -476,54 +471,41 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let mistakes = sets
         .first()
         .map_or_else(Vec::new, |set| training_report::mistakes(&dataset, set));
+    let store = Store::new(&settings.state);
+    // To the end nobody else changes what is in use: what the report says of it holds.
+    let held = store.hold()?;
+    report.in_use_since = publish::put_to_use_since(&settings, &in_use)?;
     training_report::write(&out, &candidate, &report, &mistakes)?;
     sides.golden_looks += looks;
     sides
         .write(&place)
         .with_context(|| place.display().to_string())?;
-
-    let store = Store::new(&settings.state);
-    let kept = match &plan.out {
-        Some(_) => None,
-        None => Some(store.keep(&candidate)?),
+    let ending = Ending {
+        settings: &settings,
+        store: &store,
+        folder: &folder,
+        candidate: &candidate,
+        report: &report,
+        better,
+        out: &out,
     };
-    let promote = plan.promote == PromoteArg::IfBetter && better;
-    folder.finish()?;
-    // Whatever becomes of it, people get the report.
-    let promotion = match &kept {
-        Some(name) if promote => Some(store.promote(&settings, name)),
-        _ => None,
-    };
-    let promoted = matches!(promotion, Some(Ok(())));
-    let place = kept
-        .as_ref()
-        .map_or_else(|| out.clone(), |name| store.dir().join(name));
-    if args.json {
-        let said = serde_json::json!({
-            "bundle": candidate.name_and_version(),
-            "folder": kept,
-            "place": place,
-            "promoted": promoted,
-            "report": report,
-        });
-        println!("{said}");
-    } else {
-        print!("{}", summary(&report));
-        println!(
-            "\nThe whole report: {}",
-            place.join("report.html").display()
-        );
-        match kept {
-            Some(name) if promoted => println!("{name} is in use from now on."),
-            Some(name) => println!("`radsort models promote {name}` puts it to use."),
-            None => {}
-        }
-    }
-    promotion.transpose()?;
-    if promoted {
-        reload(&settings)?;
-    }
+    ending.publish(held, args.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The labelled images: as they were when the training began, where it goes on.
+fn images(folder: &RunFolder, bundles: &[&Bundle], settings: &Settings) -> anyhow::Result<Dataset> {
+    let (plan, source) = (folder.plan(), folder.source());
+    match folder.images()? {
+        Some(began) => labelled::load_again(began, &source, bundles, settings),
+        None => labelled::load(
+            &source,
+            plan.complete,
+            plan.trust_untouched,
+            bundles,
+            Some(settings),
+        ),
+    }
 }
 
 /// The word for every classifier.
@@ -593,15 +575,6 @@ fn ask(
         &settings.review,
         &settings.runtime,
     )
-}
-
-fn reload(settings: &Settings) -> anyhow::Result<()> {
-    if let Some(mut client) = Client::connect(&settings.control.socket)? {
-        for reply in client.request(&Request::Reload {})? {
-            reply.context("the service did not take the new bundle up")?;
-        }
-    }
-    Ok(())
 }
 
 /// The lowest priority: the service's files come first.

@@ -80,6 +80,7 @@ pub fn on_training(
         promise: Some(promise),
         beside: None,
         comparison,
+        in_use_since: None,
         not_compared: None,
         shortcuts: shortcuts(wish, sets),
         false_reviews: false_reviews(candidate),

@@ -527,6 +527,10 @@ fn check_classifier(manifest: &Manifest, classifier: &ClassifierSpec) -> Result<
     }
 }
 
+/// What is wrong with a network that has a single output, and what to do.
+pub const ONE_OUTPUT: &str = "there is one alone, of which the softmax is always 1: everything would be filed with a confidence of 1. \
+    Export the network with two outputs or more, one for each category (a sigmoid's output z is the pair 0, z)";
+
 fn check_classes(manifest: &Manifest, classifier: &ClassifierSpec) -> Result<(), String> {
     let classes: BTreeSet<&str> = classifier.classes.iter().map(String::as_str).collect();
     if classes.len() != classifier.classes.len() {
@@ -553,10 +557,10 @@ fn check_classes(manifest: &Manifest, classifier: &ClassifierSpec) -> Result<(),
                     return Err(format!("classes: {class} is a {} category", category.view));
                 }
             }
-            if classes.is_empty() {
-                Err("classes: there are none".into())
-            } else {
-                Ok(())
+            match classes.len() {
+                0 => Err("classes: there are none".into()),
+                1 => Err(format!("classes: {ONE_OUTPUT}")),
+                _ => Ok(()),
             }
         }
     }

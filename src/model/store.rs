@@ -4,12 +4,16 @@
 //! is replaced by rename, so that promotion and rollback happen or do not. It also remembers what was in use before. A
 //! configuration that names a bundle itself (`[model] bundle`) has the last word.
 
+mod pointer;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
 
+use self::pointer::Pointer;
 use super::bundle::{Bundle, BundleError};
 use super::manifest::FILE_NAME;
 use crate::config::Settings;
@@ -18,6 +22,8 @@ use crate::config::Settings;
 const FOLDER: &str = "models";
 /// The pointer.
 const POINTER: &str = "in-use.json";
+/// Locked by whoever changes the pointer.
+const LOCK: &str = ".lock";
 
 /// What becomes of a bundle when those are removed that nobody needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -123,44 +129,6 @@ pub struct Kept {
     pub in_use: bool,
 }
 
-/// Which bundle is in use, and which were before.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Pointer {
-    /// The way back, the oldest first; the last one is in use. Empty: the shipped one from the beginning.
-    history: Vec<String>,
-    /// Every one that has given way to another, by when it last did, the longest ago first.
-    #[serde(default)]
-    was: Vec<String>,
-}
-
-impl Pointer {
-    fn in_use(&self) -> &str {
-        self.history.last().map_or(SHIPPED, String::as_str)
-    }
-
-    /// The one in use gives way to another.
-    fn gives_way(&mut self) {
-        let name = self.in_use().to_owned();
-        self.was.retain(|it| *it != name);
-        self.was.push(name);
-    }
-
-    /// Every one that is or was in use, the last first. What an older radsort wrote tells only the way back.
-    fn by_last_use(&self) -> Vec<&String> {
-        let mut names: Vec<&String> = Vec::new();
-        let in_use = self.history.last().into_iter();
-        for name in in_use
-            .chain(self.was.iter().rev())
-            .chain(self.history.iter().rev())
-        {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
-    }
-}
-
 /// The bundles of one installation.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -249,36 +217,38 @@ impl Store {
         make_dir(&self.dir)?;
         let part = self.dir.join(format!(".{name}.part"));
         let _ = fs::remove_dir_all(&part); // what an interrupted run left
-        make_dir(&part)?;
-        for file in bundle.files().map_err(at(bundle.dir()))? {
-            let copy = part.join(file.file_name().unwrap_or_default());
-            fs::copy(&file, &copy).map_err(at(&file))?;
-            sync(&copy)?;
+        let copied =
+            copy_all(bundle, &part).and_then(|()| fs::rename(&part, &place).map_err(at(&place)));
+        if copied.is_err() {
+            // A disk that is full must not stay so.
+            let _ = fs::remove_dir_all(&part);
         }
-        sync(&part)?;
-        fs::rename(&part, &place).map_err(at(&place))?;
+        copied?;
         sync(&self.dir)?;
         Ok(name)
     }
 
+    /// Until it is dropped, nobody else changes what is in use.
+    pub fn hold(&self) -> Result<Held<'_>, StoreError> {
+        make_dir(&self.dir)?;
+        let path = self.dir.join(LOCK);
+        let lock = fs::File::create(&path).map_err(at(&path))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|error| at(&path)(error.into()))?;
+        Ok(Held {
+            store: self,
+            _lock: lock,
+        })
+    }
+
     /// From now on the service takes this bundle. The caller has tried it and tells the service to reload.
     pub fn promote(&self, settings: &Settings, name: &str) -> Result<(), StoreError> {
-        not_pinned(settings)?;
-        let mut pointer = self.pointer().unwrap_or_default();
-        if pointer.in_use() == name {
-            return Ok(());
-        }
-        if pointer.history.is_empty() {
-            pointer.history.push(SHIPPED.to_owned());
-        }
-        pointer.gives_way();
-        pointer.history.push(name.to_owned());
-        self.point(&pointer)
+        self.hold()?.promote(settings, name)
     }
 
     /// Goes back to the bundle that was in use before; gives its name.
     pub fn roll_back(&self, settings: &Settings) -> Result<String, StoreError> {
         not_pinned(settings)?;
+        let _held = self.hold()?;
         let mut pointer = self.pointer()?;
         if pointer.history.len() < 2 {
             return Err(StoreError::NothingBefore);
@@ -306,6 +276,7 @@ impl Store {
         training: Option<&Path>,
         dry_run: bool,
     ) -> Result<Vec<Pruned>, StoreError> {
+        let _held = (!dry_run).then(|| self.hold()).transpose()?;
         let pointer = self.pointer()?;
         let mut kept = pointer.by_last_use();
         kept.truncate(keep.max(1));
@@ -417,6 +388,29 @@ impl Store {
     }
 }
 
+/// A store in which nobody else changes what is in use.
+pub struct Held<'a> {
+    store: &'a Store,
+    _lock: fs::File,
+}
+
+impl Held<'_> {
+    /// See [`Store::promote`].
+    pub fn promote(&self, settings: &Settings, name: &str) -> Result<(), StoreError> {
+        not_pinned(settings)?;
+        let mut pointer = self.store.pointer().unwrap_or_default();
+        if pointer.in_use() == name {
+            return Ok(());
+        }
+        if pointer.history.is_empty() {
+            pointer.history.push(SHIPPED.to_owned());
+        }
+        pointer.gives_way();
+        pointer.history.push(name.to_owned());
+        self.store.point(&pointer)
+    }
+}
+
 /// Refuses to promote where the configuration names a bundle: promotion would have no effect.
 pub fn not_pinned(settings: &Settings) -> Result<(), StoreError> {
     match &settings.model.bundle {
@@ -428,6 +422,16 @@ pub fn not_pinned(settings: &Settings) -> Result<(), StoreError> {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { path, source }
+}
+
+fn copy_all(bundle: &Bundle, to: &Path) -> Result<(), StoreError> {
+    make_dir(to)?;
+    for file in bundle.files().map_err(at(bundle.dir()))? {
+        let copy = to.join(file.file_name().unwrap_or_default());
+        fs::copy(&file, &copy).map_err(at(&file))?;
+        sync(&copy)?;
+    }
+    sync(to)
 }
 
 fn make_dir(path: &Path) -> Result<(), StoreError> {
@@ -442,181 +446,4 @@ fn sync(path: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn settings(state: &Path, pinned: Option<&Path>) -> Settings {
-        let model = pinned.map_or(String::new(), |dir| format!("[model]\nbundle = {dir:?}\n"));
-        let text = format!(
-            "[[watch]]\npath = \"/data/drop\"\n[library]\npath = \"/data/library\"\n[state]\npath = {state:?}\n{model}"
-        );
-        let path = PathBuf::from("radsort.toml");
-        crate::config::parse(&path, &[(path.clone(), text)]).unwrap()
-    }
-
-    /// The shipped bundle under another version.
-    fn copy(dir: &Path, version: &str) -> Bundle {
-        let shipped = Bundle::open_or_shipped(None).unwrap();
-        let copy = dir.join(version);
-        fs::create_dir(&copy).unwrap();
-        for file in fs::read_dir(shipped.dir()).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), copy.join(file.file_name())).unwrap();
-        }
-        let mut manifest = shipped.manifest().clone();
-        manifest.version = version.into();
-        fs::write(copy.join(FILE_NAME), manifest.to_toml().unwrap()).unwrap();
-        Bundle::open(&copy).unwrap()
-    }
-
-    #[test]
-    fn promotion_and_rollback_choose_what_the_service_takes() {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = settings(dir.path(), None);
-        let store = Store::new(&settings.state);
-        let shipped = Bundle::find(None).unwrap();
-        assert_eq!(Store::in_use(&settings).unwrap(), shipped);
-        assert!(matches!(
-            store.roll_back(&settings),
-            Err(StoreError::NothingBefore)
-        ));
-
-        let mut names = Vec::new();
-        for version in ["9.1.0", "9.2.0"] {
-            let name = store.keep(&copy(dir.path(), version)).unwrap();
-            store.promote(&settings, &name).unwrap();
-            assert_eq!(Store::in_use(&settings).unwrap(), store.dir().join(&name));
-            names.push(name);
-        }
-        assert_eq!(store.find("9.2.0").unwrap().name, names[1]);
-        assert!(store.find("9.2.0").unwrap().in_use);
-        assert_eq!(store.roll_back(&settings).unwrap(), names[0]);
-        assert_eq!(store.roll_back(&settings).unwrap(), SHIPPED);
-        assert_eq!(Store::in_use(&settings).unwrap(), shipped);
-        assert!(matches!(
-            store.find("10"),
-            Err(StoreError::Unknown { known, .. }) if known.len() == 3
-        ));
-    }
-
-    #[test]
-    fn a_version_is_kept_once_and_pruned_only_when_it_is_not_needed() {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = settings(dir.path(), None);
-        let store = Store::new(&settings.state);
-        let first = copy(dir.path(), "9.1.0");
-        let name = store.keep(&first).unwrap();
-        assert!(matches!(store.keep(&first), Err(StoreError::Taken(it)) if it == name));
-        let manifest = first.manifest();
-        assert!(store.may_keep(&manifest.name, &manifest.version).is_err());
-        assert!(store.may_keep(&manifest.name, "9.2.0").is_ok());
-        let second = store.keep(&copy(dir.path(), "9.2.0")).unwrap();
-        store.promote(&settings, &second).unwrap();
-        assert_eq!(removed(&store, &settings, 2), Vec::<String>::new());
-        let would = store.prune(&settings, 0, None, true).unwrap();
-        let gone = |all: &[Pruned]| all.iter().filter(|it| it.stays.is_none()).count();
-        assert_eq!(gone(&would), 1);
-        assert_eq!(removed(&store, &settings, 0), vec![name]);
-        assert_eq!(removed(&store, &settings, 0), Vec::<String>::new());
-        assert_eq!(Store::in_use(&settings).unwrap(), store.dir().join(second));
-    }
-
-    #[test]
-    fn one_that_was_gone_back_from_was_in_use_all_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = settings(dir.path(), None);
-        let store = Store::new(&settings.state);
-        let [a, b, c] =
-            ["9.1.0", "9.2.0", "9.3.0"].map(|it| store.keep(&copy(dir.path(), it)).unwrap());
-        for name in [&a, &b, &c] {
-            store.promote(&settings, name).unwrap();
-        }
-        store.roll_back(&settings).unwrap();
-        let became = store.prune(&settings, 2, None, true).unwrap();
-        let stays: Vec<Option<Stays>> = became.into_iter().map(|it| it.stays).collect();
-        assert_eq!(stays, [None, Some(Stays::InUse), Some(Stays::WasInUse)]);
-        assert_eq!(removed(&store, &settings, 2), vec![a]);
-        assert_eq!(removed(&store, &settings, 1), vec![c]);
-        assert_eq!(store.before().unwrap(), SHIPPED);
-    }
-
-    #[test]
-    fn one_that_the_configuration_names_is_not_pruned_and_going_back_never_leads_to_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let free = settings(dir.path(), None);
-        let store = Store::new(&free.state);
-        let [a, b, c] =
-            ["9.1.0", "9.2.0", "9.3.0"].map(|it| store.keep(&copy(dir.path(), it)).unwrap());
-        for name in [&a, &b, &a] {
-            store.promote(&free, name).unwrap();
-        }
-        let named = settings(dir.path(), Some(&store.dir().join(&c)));
-        assert_eq!(removed(&store, &named, 2), Vec::<String>::new());
-        assert_eq!(removed(&store, &named, 1), vec![b]);
-        assert_eq!(store.before().unwrap(), SHIPPED);
-        assert_eq!(removed(&store, &free, 0), vec![c]);
-    }
-
-    fn removed(store: &Store, settings: &Settings, keep: usize) -> Vec<String> {
-        let pruned = store.prune(settings, keep, None, false).unwrap();
-        let gone = pruned.into_iter().filter(|it| it.stays.is_none());
-        gone.map(|it| it.folder).collect()
-    }
-
-    #[test]
-    fn what_nobody_has_decided_on_and_what_a_training_goes_on_from_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = settings(dir.path(), None);
-        let store = Store::new(&settings.state);
-        let versions = ["9.1.0", "9.2.0", "9.3.0", "9.4.0", "9.5.0"];
-        let names = versions.map(|it| store.keep(&copy(dir.path(), it)).unwrap());
-        for (k, name) in names.iter().enumerate() {
-            let came = std::time::UNIX_EPOCH + std::time::Duration::from_secs(k as u64);
-            let manifest = fs::File::open(store.dir().join(name).join(FILE_NAME)).unwrap();
-            manifest.set_modified(came).unwrap();
-        }
-        store.promote(&settings, &names[0]).unwrap();
-        let training = store.dir().join(&names[1]);
-        let became = store.prune(&settings, 1, Some(&training), false).unwrap();
-        let stays: Vec<Option<Stays>> = became.into_iter().map(|it| it.stays).collect();
-        let (in_use, training, newest) = (Stays::InUse, Stays::Training, Stays::Newest);
-        assert_eq!(
-            stays,
-            [Some(in_use), Some(training), None, None, Some(newest)]
-        );
-        assert!(!store.dir().join(&names[3]).exists());
-    }
-
-    #[test]
-    fn a_version_that_two_bundles_have_is_not_guessed() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(dir.path());
-        let first = store.keep(&copy(dir.path(), "9.1.0")).unwrap();
-        let other = copy(dir.path(), "other");
-        let mut manifest = other.manifest().clone();
-        (manifest.name, manifest.version) = ("other".into(), "9.1.0".into());
-        fs::write(other.dir().join(FILE_NAME), manifest.to_toml().unwrap()).unwrap();
-        let second = store.keep(&Bundle::open(other.dir()).unwrap()).unwrap();
-        assert!(matches!(
-            store.find("9.1.0"),
-            Err(StoreError::Ambiguous { found, .. }) if found.len() == 2
-        ));
-        for name in [first, second] {
-            assert_eq!(store.find(&name).unwrap().name, name);
-        }
-    }
-
-    #[test]
-    fn a_bundle_that_the_configuration_names_cannot_be_promoted_away() {
-        let dir = tempfile::tempdir().unwrap();
-        let named = dir.path().join("mine");
-        let settings = settings(dir.path(), Some(&named));
-        assert_eq!(Store::in_use(&settings).unwrap(), named);
-        let store = Store::new(&settings.state);
-        assert!(matches!(
-            store.promote(&settings, "other"),
-            Err(StoreError::Pinned(_))
-        ));
-    }
-}
+mod tests;

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::judging::outcome::LabelOrigin;
 
 /// One audit's list of files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audited {
     /// How many of its files have a label that can be used here.
     pub judged: usize,
@@ -23,7 +25,7 @@ impl Audited {
 }
 
 /// Every audit that the labels tell of, and what a complete list lacks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audits {
     /// By the name of the audit's list.
     each: BTreeMap<String, Audited>,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::graph::{GraphError, Weights};
 use super::optimizer::{AdamW, Moments};
+use super::room::Room;
 
 /// A checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,18 @@ pub enum CheckpointError {
     Other {
         /// Which file.
         file: PathBuf,
+    },
+    /// The disk is nearly full: the service beside needs what is left. Training goes on without.
+    #[error(
+        "there is no room for checkpoint {} ({} MB): a kill would cost what was learned since the last one; make room, for instance \
+         by removing retrain/cache of the state directory",
+        file.display(), bytes / 1_000_000
+    )]
+    NoRoom {
+        /// Which.
+        file: PathBuf,
+        /// How large it is.
+        bytes: u64,
     },
     /// Tensors could not be read back from the device.
     #[error(transparent)]
@@ -140,6 +153,13 @@ impl State {
         let metadata = HashMap::from([(HEADER.to_owned(), header)]);
         let bytes = safetensors::serialize(views, Some(metadata))
             .map_err(|error| broken(error.to_string()))?;
+        let room = Room::for_checkpoints(file.parent().unwrap_or(Path::new(".")));
+        if !room.has(bytes.len() as u64) {
+            return Err(CheckpointError::NoRoom {
+                file: file.to_owned(),
+                bytes: bytes.len() as u64,
+            });
+        }
         replace(file, &bytes).map_err(|source| CheckpointError::File {
             file: file.to_owned(),
             source,
@@ -221,10 +241,15 @@ impl State {
 pub(super) fn replace(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let hidden = file.with_file_name(format!(".{name}.part"));
-    let mut part = std::fs::File::create(&hidden)?;
-    part.write_all(bytes)?;
-    part.sync_all()?;
-    std::fs::rename(&hidden, file)?;
+    let write = || {
+        let mut part = std::fs::File::create(&hidden)?;
+        part.write_all(bytes)?;
+        part.sync_all()?;
+        std::fs::rename(&hidden, file)
+    };
+    write().inspect_err(|_| {
+        let _ = std::fs::remove_file(&hidden);
+    })?;
     let directory = file.parent().filter(|d| !d.as_os_str().is_empty());
     std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -1,13 +1,10 @@
-//! Labelled files as pictures: decoded by the jailed decoders that `run` uses, and kept in a cache, so that a second run
-//! decodes nothing.
-//!
-//! The cache is keyed by the file's digest, the way of rendering, the preprocessing version and the program's. It holds pixels,
-//! pseudonyms and technical header fields, and is readable by its owner only.
+//! Labelled files as pictures: decoded by the jailed decoders that `run` uses, and kept in a [cache](super::pixel_cache), so
+//! that a second run decodes nothing.
 
 mod standing;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -20,21 +17,20 @@ use self::standing::{audits_of_each, counts, standing};
 use super::audits::Audits;
 use super::judging::outcome::{Circumstances, LabelOrigin};
 use super::omitted::Omitted;
+use super::pixel_cache::{About, Kept, PixelCache};
 use super::rows::{Row, Rows, Unknown};
 use crate::decode::pool::{DecodeError, Pool};
-use crate::decode::{Content, Decoded, PREPROCESSING_VERSION, RenderSpec};
+use crate::decode::{Content, Decoded, RenderSpec};
 use crate::domain::decision::HeaderView;
 use crate::domain::instance::{Description, Header};
 use crate::domain::{CategoryId, Pseudonym};
 use crate::filing::record::Digest;
 
-/// Raised when the cache holds something else.
-const CACHE_VERSION: u32 = 4;
-
 /// One labelled image as the networks get it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Example {
     /// The file.
+    #[serde(with = "any_path")]
     pub path: PathBuf,
     /// Its bytes.
     pub digest: Digest,
@@ -52,8 +48,25 @@ pub struct Example {
     pub header: HeaderView,
     /// By what a report breaks figures down.
     pub circumstances: Circumstances,
-    /// One picture for each way of rendering, row by row; 65535 is white.
+    /// One picture for each way of rendering, row by row; 65535 is white. Its cache keeps them.
+    #[serde(skip)]
     pub pictures: Vec<Vec<u16>>,
+}
+
+/// Paths need not be UTF-8.
+mod any_path {
+    use std::ffi::OsString;
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        OsString::deserialize(from).map(PathBuf::from)
+    }
 }
 
 impl Example {
@@ -122,8 +135,8 @@ fn age_band(age: &str) -> Option<String> {
     Some(format!("{from}–{}", from + 4))
 }
 
-/// What was loaded, and what was not.
-#[derive(Debug, Default)]
+/// What was loaded, and what was not. Written down it says which images those are, without their pictures.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Dataset {
     /// The images.
     pub examples: Vec<Example>,
@@ -134,8 +147,10 @@ pub struct Dataset {
     /// How much of each audit was judged.
     pub audits: Audits,
     /// How many came from the cache.
+    #[serde(skip)]
     pub from_cache: usize,
     /// How the pictures of each example are rendered, in order.
+    #[serde(skip)]
     pub specs: Vec<RenderSpec>,
 }
 
@@ -176,6 +191,9 @@ impl LeftOut {
 /// Makes a pseudonym of (Patient ID, issuer).
 pub type Pseudonyms<'a> = &'a (dyn Fn(&str, &str) -> Pseudonym + Sync);
 
+/// Where else a file with this digest may lie. People and radsort itself move files while a training is under way.
+pub type Elsewhere<'a> = &'a (dyn Fn(&Digest) -> Vec<PathBuf> + Sync);
+
 /// How files become examples.
 pub struct Loader<'a> {
     /// The jailed decoders.
@@ -185,7 +203,9 @@ pub struct Loader<'a> {
     /// How patients are named.
     pub pseudonym: Pseudonyms<'a>,
     /// Where pictures are kept; `None`: nowhere.
-    pub cache: Option<&'a Path>,
+    pub cache: Option<&'a PixelCache>,
+    /// Finds files that are not where they were.
+    pub elsewhere: Elsewhere<'a>,
     /// Threads.
     pub threads: usize,
 }
@@ -230,7 +250,7 @@ impl Loader<'_> {
             audits: rows.audits.clone(),
             ..Dataset::default()
         };
-        let loaded = self.each(&rows.rows, done);
+        let loaded = self.each(&rows.rows, |row| self.one(row), done);
         let standing = standing(&rows.rows, &loaded);
         let audits = audits_of_each(&rows.rows, &loaded, &standing, &mut dataset.audits);
         let mut of_examples = Vec::new();
@@ -262,19 +282,51 @@ impl Loader<'_> {
         dataset
     }
 
-    /// Every file, in the rows' order, on all threads.
-    fn each(&self, rows: &[Row], mut done: impl FnMut(usize)) -> Vec<Result<Loaded, LeftOut>> {
+    /// Gets the pictures of images that were loaded before, with everything that was said of them as it was then. Gives the
+    /// places of those whose pictures cannot be had any more.
+    pub fn load_again(
+        &self,
+        mut dataset: Dataset,
+        done: impl FnMut(usize),
+    ) -> Result<Dataset, Lost> {
+        dataset.specs = self.specs.to_vec();
+        let again = self.each(&dataset.examples, |example| self.again(example), done);
+        let mut lost = Vec::new();
+        for (example, again) in dataset.examples.iter_mut().zip(again) {
+            match again {
+                Some((kept, from_cache)) => {
+                    example.pictures = kept.pictures;
+                    dataset.from_cache += usize::from(from_cache);
+                }
+                None => lost.push(example.path.clone()),
+            }
+        }
+        if lost.is_empty() {
+            Ok(dataset)
+        } else {
+            let of = dataset.examples.len();
+            Err(Lost { paths: lost, of })
+        }
+    }
+
+    /// Of every item, in order, on all threads.
+    fn each<I: Sync, T: Send>(
+        &self,
+        items: &[I],
+        one: impl Fn(&I) -> T + Sync,
+        mut done: impl FnMut(usize),
+    ) -> Vec<T> {
         let next = AtomicUsize::new(0);
-        let mut loaded: Vec<Option<Result<Loaded, LeftOut>>> = rows.iter().map(|_| None).collect();
+        let mut results: Vec<Option<T>> = items.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
             let (sender, receiver) = channel();
             for _ in 0..self.threads.max(1) {
-                let (sender, next) = (sender.clone(), &next);
+                let (sender, next, one) = (sender.clone(), &next, &one);
                 scope.spawn(move || {
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(row) = rows.get(index) else { return };
-                        if sender.send((index, self.one(row))).is_err() {
+                        let Some(item) = items.get(index) else { return };
+                        if sender.send((index, one(item))).is_err() {
                             return;
                         }
                     }
@@ -282,49 +334,68 @@ impl Loader<'_> {
             }
             drop(sender);
             for (count, (index, result)) in receiver.into_iter().enumerate() {
-                loaded[index] = Some(result);
+                results[index] = Some(result);
                 done(count + 1);
             }
         });
         // A thread that panics has ended the scope with its panic: nothing is missing.
-        loaded.into_iter().flatten().collect()
+        results.into_iter().flatten().collect()
     }
 
     fn one(&self, row: &Row) -> Result<Loaded, LeftOut> {
-        let unreadable = |_: io::Error| LeftOut::unknown("cannot be read");
-        let file = File::options()
-            .read(true)
-            .custom_flags(
-                (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32,
-            )
-            .open(&row.path)
-            .map_err(unreadable)?;
-        let about = file.metadata().map_err(unreadable)?;
-        if !about.is_file() {
-            return Err(LeftOut::unknown("not a regular file"));
-        }
-        let digest = Digest::of_file(&file).map_err(unreadable)?;
-        if row
-            .digest
-            .as_ref()
-            .is_some_and(|judged| *judged != digest.0)
+        let judged = row.digest.as_ref().map(|digest| Digest(digest.clone()));
+        let (file, digest) = match (read(&row.path), judged) {
+            (Ok((_, digest)), Some(judged)) if judged != digest => {
+                return Err(LeftOut::unknown(
+                    "not the bytes any more that were judged (column `digest`)",
+                ));
+            }
+            (Err(why), Some(judged)) => (self.find(&judged).ok_or(why)?, judged),
+            (found, _) => found?,
+        };
+        let (kept, from_cache) = self.pictures_of(&file, &digest)?;
+        Ok((example(row, digest, kept, self.pseudonym), from_cache))
+    }
+
+    /// What was there once: out of the cache, from where it was, or from where it is now.
+    fn again(&self, example: &Example) -> Option<(Kept, bool)> {
+        let digest = &example.digest;
+        if let Some(kept) = self
+            .cache
+            .and_then(|cache| cache.recall(digest, self.specs))
         {
-            return Err(LeftOut::unknown(
-                "not the bytes any more that were judged (column `digest`)",
-            ));
+            return Some((kept, true));
         }
-        let entry = self.cache.map(|cache| cache.join(self.key(&digest)));
-        if let Some(kept) = entry.as_deref().and_then(|entry| self.recall(entry)) {
-            return Ok((example(row, digest, kept, self.pseudonym), true));
+        let there = read(&example.path).ok();
+        let there = there.filter(|(_, is)| is == digest).map(|(file, _)| file);
+        let file = there.or_else(|| self.find(digest))?;
+        self.pictures_of(&file, digest).ok()
+    }
+
+    /// The file with these bytes, where it is not at its place.
+    fn find(&self, digest: &Digest) -> Option<File> {
+        let places = (self.elsewhere)(digest);
+        let mut found = places.iter().filter_map(|path| read(path).ok());
+        found.find(|(_, is)| is == digest).map(|(file, _)| file)
+    }
+
+    /// Pictures, and whether they came from the cache.
+    fn pictures_of(&self, file: &File, digest: &Digest) -> Result<(Kept, bool), LeftOut> {
+        if let Some(kept) = self
+            .cache
+            .and_then(|cache| cache.recall(digest, self.specs))
+        {
+            return Ok((kept, true));
         }
-        let decoded =
-            self.pool
-                .decode(&file, about.len(), self.specs)
-                .map_err(|error| match error {
-                    DecodeError::Fault(fault) => LeftOut::harmless(fault.reason.code()),
-                    DecodeError::Io(_) => LeftOut::unknown("cannot be read"),
-                    DecodeError::Unavailable(_) => LeftOut::unknown("no decoder"),
-                })?;
+        let size = file.metadata().map_err(unreadable)?.len();
+        let decoded = self
+            .pool
+            .decode(file, size, self.specs)
+            .map_err(|error| match error {
+                DecodeError::Fault(fault) => LeftOut::harmless(fault.reason.code()),
+                DecodeError::Io(_) => LeftOut::unknown("cannot be read"),
+                DecodeError::Unavailable(_) => LeftOut::unknown("no decoder"),
+            })?;
         let Content::Radiograph { header } = &decoded.inspection.content else {
             return Err(LeftOut::harmless("no radiograph"));
         };
@@ -332,13 +403,10 @@ impl Loader<'_> {
             about: self.about(header),
             pictures: pictures(&decoded),
         };
-        if let Some(entry) = &entry {
-            // A cache that cannot be written costs time, nothing else.
-            if let Err(error) = keep(entry, &kept) {
-                tracing::debug!("the cache cannot be written: {error}");
-            }
+        if let Some(cache) = self.cache {
+            cache.keep(digest, self.specs, &kept);
         }
-        Ok((example(row, digest, kept, self.pseudonym), false))
+        Ok((kept, false))
     }
 
     fn about(&self, header: &Header) -> About {
@@ -357,38 +425,35 @@ impl Loader<'_> {
             description: header.description.clone(),
         }
     }
+}
 
-    /// The cache's name for a file rendered this way.
-    fn key(&self, digest: &Digest) -> PathBuf {
-        // Another release may decode what this one could not, or decode it better.
-        let release = env!("CARGO_PKG_VERSION");
-        let way = serde_json::to_vec(&(PREPROCESSING_VERSION, CACHE_VERSION, release, self.specs))
-            .unwrap_or_default();
-        let way = blake3::hash(&way).to_hex();
-        PathBuf::from(&way[..16])
-            .join(digest.0.get(..2).unwrap_or("00"))
-            .join(&digest.0)
-    }
+/// Images that a training was begun with and that cannot be had any more.
+#[derive(Debug)]
+pub struct Lost {
+    /// Where they were.
+    pub paths: Vec<PathBuf>,
+    /// How many images there were.
+    pub of: usize,
+}
 
-    fn recall(&self, entry: &Path) -> Option<Kept> {
-        let bytes = fs::read(entry).ok()?;
-        let end = bytes.iter().position(|byte| *byte == b'\n')?;
-        let about: About = serde_json::from_slice(&bytes[..end]).ok()?;
-        let mut rest = &bytes[end + 1..];
-        let mut pictures = Vec::with_capacity(self.specs.len());
-        for spec in self.specs {
-            let (picture, after) =
-                rest.split_at_checked(2 * spec.height as usize * spec.width as usize)?;
-            pictures.push(
-                picture
-                    .chunks_exact(2)
-                    .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
-                    .collect(),
-            );
-            rest = after;
-        }
-        rest.is_empty().then_some(Kept { about, pictures })
+#[allow(clippy::needless_pass_by_value)] // for map_err
+fn unreadable(_: io::Error) -> LeftOut {
+    LeftOut::unknown("cannot be read")
+}
+
+/// Opens a regular file, and computes its digest.
+fn read(path: &Path) -> Result<(File, Digest), LeftOut> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
+        .map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(LeftOut::unknown("not a regular file"));
     }
+    let digest = Digest::of_file(&file).map_err(unreadable)?;
+    Ok((file, digest))
 }
 
 fn example(row: &Row, digest: Digest, kept: Kept, pseudonym: Pseudonyms<'_>) -> Example {
@@ -436,74 +501,6 @@ fn patient(listed: Option<&str>, about: &About, pseudonym: Pseudonyms<'_>) -> Op
 /// Whether a name looks like one of [`Pseudonym`].
 fn is_pseudonym(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// What the cache holds of a file.
-struct Kept {
-    about: About,
-    pictures: Vec<Vec<u16>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct About {
-    /// The patient's pseudonym, unless the Patient ID is a placeholder.
-    patient: Option<String>,
-    /// The pseudonym that everybody under that placeholder has.
-    of_placeholder: Option<String>,
-    /// The pseudonym that the Patient ID has without its issuer.
-    of_id_alone: String,
-    study: Option<String>,
-    description: Description,
-}
-
-fn keep(entry: &Path, kept: &Kept) -> io::Result<()> {
-    if let Some(folder) = entry.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let mut bytes = serde_json::to_vec(&kept.about)?;
-    bytes.push(b'\n');
-    bytes.extend(
-        kept.pictures
-            .iter()
-            .flatten()
-            .flat_map(|pixel| pixel.to_le_bytes()),
-    );
-    let part = entry.with_extension("part");
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&part)?;
-    io::Write::write_all(&mut file, &bytes)?;
-    fs::rename(&part, entry)
-}
-
-/// Removes the oldest pictures until the cache holds at most `limit` bytes.
-pub fn bound_cache(cache: &Path, limit: u64) -> io::Result<()> {
-    let mut files = Vec::new();
-    let mut folders = vec![cache.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let about = entry.metadata()?;
-            if about.is_dir() {
-                folders.push(entry.path());
-            } else {
-                files.push((about.modified()?, about.len(), entry.path()));
-            }
-        }
-    }
-    files.sort();
-    let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
-    for (_, size, path) in files {
-        if total <= limit {
-            break;
-        }
-        fs::remove_file(path)?;
-        total -= size;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

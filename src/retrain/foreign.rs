@@ -10,6 +10,7 @@ use crate::decode::{PREPROCESSING_VERSION, RenderSpec};
 use crate::domain::decision::ViewThresholds;
 use crate::domain::{CategoryId, View};
 use crate::model::ModelError;
+use crate::model::bundle::ONE_OUTPUT;
 use crate::model::extract::Extractor;
 use crate::model::manifest::{
     Applies, Category, ClassifierSpec, FileRef, Laterality, Manifest, Normalisation, Outputs, Role,
@@ -327,6 +328,10 @@ fn logits(graph: &mut GraphProto, classes: usize) -> Result<String, String> {
         [_, last] => last.is_none_or(|n| n == classes),
         _ => false,
     };
+    let is_one = |value: &ValueInfoProto| dims(value).last() == Some(&Some(1));
+    if classes < 2 || (graph.output.iter().all(is_one) && !graph.output.is_empty()) {
+        return Err(format!("its outputs: {ONE_OUTPUT}"));
+    }
     let named = graph.output.iter().find(|it| it.name == "logits");
     let found = named.or_else(|| graph.output.iter().find(fits));
     let found = found.map(|it| it.name.clone()).ok_or_else(|| {
@@ -419,6 +424,7 @@ pub fn categories(words: &str) -> Result<Vec<(CategoryId, View)>, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::retrain::head::float_rows;
 
     /// A graph of nodes, each an operator, its input and its output.
     fn graph_of(outputs: &[&str], nodes: &[[&str; 3]]) -> GraphProto {
@@ -456,6 +462,18 @@ mod tests {
         });
         let why = in_one_file(&graph).unwrap_err();
         assert!(why.contains("as one file"), "{why}");
+    }
+
+    #[test]
+    fn a_single_output_is_refused_with_what_to_do() {
+        let one = |classes| {
+            let mut graph = graph_of(&["logits"], &[["Gemm", "features", "logits"]]);
+            graph.output[0] = float_rows("logits", 1);
+            logits(&mut graph, classes).unwrap_err()
+        };
+        for why in [one(1), one(2)] {
+            assert!(why.contains("Export the network with two outputs"), "{why}");
+        }
     }
 
     #[test]

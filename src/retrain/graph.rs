@@ -22,7 +22,7 @@ use super::operator::Operator;
 pub use super::parameters::{Part, Weights};
 use super::prepare::{prepare, set_floats};
 use super::reader::{Known, Reader};
-use crate::model::onnx::ModelProto;
+use crate::model::onnx::{GraphProto, ModelProto};
 
 /// Why an ONNX model cannot be trained.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +142,8 @@ impl Graph {
     }
 
     /// Checks the model from input to outputs: operators, attributes, types and shapes. `logits` and `features` are the
-    /// names of its outputs, which may be the same where nothing is known of features.
+    /// names of its outputs, which may be the same where nothing is known of features. What other outputs come from, such as
+    /// the likeliest class, is not looked at, and stays as it is.
     pub fn with_outputs(
         model: ModelProto,
         logits: &str,
@@ -151,13 +152,21 @@ impl Graph {
         let model = prepare(model)?;
         let graph = model.graph.clone().ok_or(GraphError::NoGraph)?;
         let mut reader = Reader::new(&model, &graph)?;
-        for node in &graph.node {
+        let needed = needed_for(&graph, [logits, features]);
+        for (node, _) in graph
+            .node
+            .iter()
+            .zip(&needed)
+            .filter(|(_, needed)| **needed)
+        {
             reader.node(node)?;
         }
         let mut outputs = Vec::new();
         for output in &graph.output {
+            let asked_for = [logits, features].contains(&output.name.as_str());
             match reader.names.get(&output.name) {
                 Some((Known::Value(value), _)) => outputs.push((output.name.clone(), *value)),
+                _ if !asked_for => {}
                 _ => {
                     return Err(GraphError::NoOutput {
                         name: output.name.clone(),
@@ -433,6 +442,20 @@ impl Graph {
         }
         Ok(model)
     }
+}
+
+/// Which nodes some values come from.
+fn needed_for(graph: &GraphProto, values: [&str; 2]) -> Vec<bool> {
+    let mut names: HashSet<&str> = values.into();
+    let mut needed = vec![false; graph.node.len()];
+    // Nodes stand before those that read them.
+    for (node, needed) in graph.node.iter().zip(&mut needed).rev() {
+        if node.output.iter().any(|name| names.contains(name.as_str())) {
+            *needed = true;
+            names.extend(node.input.iter().map(String::as_str));
+        }
+    }
+    needed
 }
 
 /// Sets a part of the numbers to 0 and lifts the others (Srivastava et al. 2014).

@@ -214,3 +214,30 @@ fn initializers_that_cannot_be_parameters_are_named() {
         );
     }
 }
+
+#[test]
+fn what_stands_beside_the_logits_is_neither_looked_at_nor_lost() {
+    let mut model = tiny();
+    let graph = model.graph.as_mut().unwrap();
+    graph.node.push(NodeProto {
+        op_type: "ArgMax".into(),
+        input: vec![LOGITS.into()],
+        output: vec!["class".into()],
+        ..NodeProto::default()
+    });
+    graph.output.push(crate::model::onnx::ValueInfoProto {
+        name: "class".into(),
+        ..Default::default()
+    });
+    let features = crate::retrain::network::FEATURES;
+    let graph = Graph::with_outputs(model, LOGITS, features).unwrap();
+    let written = graph.to_onnx(&graph.weights(&Device::flex())).unwrap();
+    let written = written.graph.unwrap();
+    assert!(written.node.iter().any(|node| node.op_type == "ArgMax"));
+    assert!(written.output.iter().any(|output| output.name == "class"));
+    // Of what the logits come from, everything must be known.
+    let mut model = tiny();
+    model.graph.as_mut().unwrap().node[0].op_type = "ArgMax".into();
+    let refused = Graph::with_outputs(model, LOGITS, features);
+    assert!(matches!(refused, Err(GraphError::UnknownOperator { .. })));
+}

@@ -8,9 +8,10 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use super::graph::read_back;
+use super::own_head::held;
 use super::train::TrainError;
 use crate::model::onnx::{
-    ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto,
+    GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType,
     tensor_shape_proto::{Dimension, dimension::Value as Size},
     type_proto,
@@ -69,30 +70,33 @@ impl Head {
     }
 }
 
-impl Place {
+/// The nodes of a last layer: which of a graph's nodes read its numbers, each with the place among that node's inputs.
+pub(super) struct Layer {
+    pub(super) weight: (usize, usize),
+    pub(super) bias: (usize, usize),
+    features: (usize, usize),
+    /// Whether the weight lies as `[classes, features]`.
+    transposed: bool,
+}
+
+impl Layer {
     /// Finds the layer that makes the value `logits`.
-    pub fn find(model: &ModelProto, logits: &str) -> Result<Self, HeadError> {
+    pub(super) fn find(graph: &GraphProto, logits: &str) -> Result<Self, HeadError> {
         let not_found = |why: &str| HeadError::NotFound {
             logits: logits.to_owned(),
             why: why.to_owned(),
         };
-        let graph = model
-            .graph
-            .as_ref()
-            .ok_or_else(|| not_found("there is no graph"))?;
-        let maker = |value: &str| -> Option<&NodeProto> {
-            graph
-                .node
-                .iter()
-                .find(|node| node.output.iter().any(|it| it == value))
+        let maker = |value: &str| {
+            let makes = |node: &NodeProto| node.output.iter().any(|it| it == value);
+            graph.node.iter().position(makes)
         };
-        let initializer =
-            |name: &String| graph.initializer.iter().find(|tensor| tensor.name == *name);
-        let mut node = maker(logits).ok_or_else(|| not_found("no node makes it"))?;
-        while node.op_type == "Identity" {
-            node = maker(&node.input[0]).ok_or_else(|| not_found("no node makes it"))?;
+        let mut last = maker(logits).ok_or_else(|| not_found("no node makes it"))?;
+        while graph.node[last].op_type == "Identity" {
+            last =
+                maker(&graph.node[last].input[0]).ok_or_else(|| not_found("no node makes it"))?;
         }
-        let (weight, bias, transposed, features) = match node.op_type.as_str() {
+        let node = &graph.node[last];
+        match node.op_type.as_str() {
             "Gemm" if node.input.len() == 3 => {
                 let transposed = node
                     .attribute
@@ -106,40 +110,73 @@ impl Place {
                 if !plain {
                     return Err(not_found("its Gemm scales or transposes the features"));
                 }
-                (&node.input[1], &node.input[2], transposed, &node.input[0])
+                Ok(Self {
+                    weight: (last, 1),
+                    bias: (last, 2),
+                    features: (last, 0),
+                    transposed,
+                })
             }
             "Add" if node.input.len() == 2 => {
-                let (product, bias) = match (maker(&node.input[0]), maker(&node.input[1])) {
-                    (Some(product), None) => (product, &node.input[1]),
-                    (None, Some(product)) => (product, &node.input[0]),
+                let computed = |input: &String| {
+                    let computed = held(graph, input).is_none();
+                    maker(input).filter(|_| computed)
+                };
+                let (product, bias) = match (computed(&node.input[0]), computed(&node.input[1])) {
+                    (Some(product), None) => (product, 1),
+                    (None, Some(product)) => (product, 0),
                     _ => return Err(not_found("its Add has no bias of its own")),
                 };
-                if product.op_type != "MatMul" {
-                    return Err(not_found(&format!("an Add after {}", product.op_type)));
+                let op_type = &graph.node[product].op_type;
+                if op_type != "MatMul" {
+                    return Err(not_found(&format!("an Add after {op_type}")));
                 }
-                (&product.input[1], bias, false, &product.input[0])
+                Ok(Self {
+                    weight: (product, 1),
+                    bias: (last, bias),
+                    features: (product, 0),
+                    transposed: false,
+                })
             }
-            "Gemm" => return Err(not_found("its Gemm has no bias (no third input)")),
-            "MatMul" => return Err(not_found("its MatMul has no bias (no Add after it)")),
-            other => return Err(not_found(&format!("it comes from {other}"))),
+            "Gemm" => Err(not_found("its Gemm has no bias (no third input)")),
+            "MatMul" => Err(not_found("its MatMul has no bias (no Add after it)")),
+            other => Err(not_found(&format!("it comes from {other}"))),
+        }
+    }
+}
+
+impl Place {
+    /// Finds the layer that makes the value `logits`, [with numbers of its own](super::own_head::with_own_head).
+    pub fn find(model: &ModelProto, logits: &str) -> Result<Self, HeadError> {
+        let not_found = |why: &str| HeadError::NotFound {
+            logits: logits.to_owned(),
+            why: why.to_owned(),
         };
-        let tensor = initializer(weight).ok_or_else(|| not_found("its weight is computed"))?;
+        let graph = model
+            .graph
+            .as_ref()
+            .ok_or_else(|| not_found("there is no graph"))?;
+        let layer = Layer::find(graph, logits)?;
+        let name = |(node, input): (usize, usize)| graph.node[node].input[input].clone();
+        let (weight, bias) = (name(layer.weight), name(layer.bias));
+        let initializer = |name: &str| graph.initializer.iter().find(|tensor| tensor.name == name);
+        let tensor = initializer(&weight).ok_or_else(|| not_found("its weight is computed"))?;
         let [rows, columns] = tensor.dims[..] else {
             return Err(not_found("its weight is not a matrix"));
         };
-        if initializer(bias).is_none_or(|bias| bias.dims.len() != 1) {
+        if initializer(&bias).is_none_or(|bias| bias.dims.len() != 1) {
             return Err(not_found("its bias is computed"));
         }
-        let (classes, length) = if transposed {
+        let (classes, length) = if layer.transposed {
             (rows, columns)
         } else {
             (columns, rows)
         };
         Ok(Self {
-            features: features.clone(),
-            weight: weight.clone(),
-            bias: bias.clone(),
-            transposed,
+            features: name(layer.features),
+            weight,
+            bias,
+            transposed: layer.transposed,
             logits: logits.to_owned(),
             length: length as usize,
             classes: classes as usize,
@@ -217,10 +254,8 @@ impl Place {
                 .iter()
                 .all(|output| output.name != self.features)
         {
-            graph.output.push(ValueInfoProto {
-                name: self.features.clone(),
-                ..Default::default()
-            });
+            // Their shape is not always found out by whoever reads the graph.
+            graph.output.push(float_rows(&self.features, self.length));
         }
         model
     }
@@ -241,7 +276,32 @@ fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     })
 }
 
-fn put(tensor: &mut TensorProto, dims: &[usize], numbers: &[f32]) {
+/// An output `float32[N, length]`.
+pub(super) fn float_rows(name: &str, length: usize) -> ValueInfoProto {
+    let dimension = |value| Dimension {
+        value,
+        ..Dimension::default()
+    };
+    let shape = TensorShapeProto {
+        dim: [None, Some(Size::DimValue(length as i64))]
+            .map(dimension)
+            .to_vec(),
+    };
+    let tensor = type_proto::Tensor {
+        elem_type: DataType::Float as i32,
+        shape: Some(shape),
+    };
+    ValueInfoProto {
+        name: name.to_owned(),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..TypeProto::default()
+        }),
+        ..ValueInfoProto::default()
+    }
+}
+
+pub(super) fn put(tensor: &mut TensorProto, dims: &[usize], numbers: &[f32]) {
     tensor.dims = dims.iter().map(|d| *d as i64).collect();
     tensor.float_data.clear();
     tensor.raw_data = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -421,6 +481,18 @@ mod tests {
         let place = Place::find(&replaced, LOGITS).unwrap();
         assert_eq!(place.classes, 4);
         assert_eq!(place.read(&replaced).unwrap(), head);
+    }
+
+    #[test]
+    fn features_become_an_output_whose_shape_is_told() {
+        let mut model = Architecture::small(32, 32, 3).build(1);
+        let place = Place::find(&model, LOGITS).unwrap();
+        let graph = model.graph.as_mut().unwrap();
+        graph.output.retain(|output| output.name != place.features);
+        let model = place.with_features(model);
+        let outputs = &model.graph.unwrap().output;
+        let told = outputs.iter().find(|it| it.name == place.features).unwrap();
+        assert_eq!(*told, float_rows(&place.features, place.length));
     }
 
     #[test]

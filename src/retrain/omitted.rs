@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 /// How many are named for each reason.
 const NAMED: usize = 3;
 
 /// How much was left out, by reason, with the names of the first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Omitted {
     counts: BTreeMap<String, usize>,
+    #[serde(skip)]
     names: BTreeMap<String, Vec<String>>,
 }
 

@@ -80,7 +80,7 @@ fn constants_to_initializers(graph: &mut GraphProto) -> Result<(), GraphError> {
     Ok(())
 }
 
-fn constant(attribute: &AttributeProto) -> Option<TensorProto> {
+pub(super) fn constant(attribute: &AttributeProto) -> Option<TensorProto> {
     let floats = |dims: Vec<i64>, data: &[f32]| TensorProto {
         dims,
         data_type: DataType::Float as i32,
@@ -106,7 +106,8 @@ fn constant(attribute: &AttributeProto) -> Option<TensorProto> {
     }
 }
 
-/// `Identity` of an initializer: the exporter has found equal tensors and stored one of them.
+/// `Identity` of an initializer: the exporter has found equal tensors and stored one of them. So is a `Cast` of floats to
+/// floats, now that there is [one precision](one_precision).
 fn copies_of_initializers(graph: &mut GraphProto) {
     let mut held: HashMap<String, usize> = places(graph);
     let outputs: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
@@ -114,7 +115,9 @@ fn copies_of_initializers(graph: &mut GraphProto) {
     for node in std::mem::take(&mut graph.node) {
         let source = node.input.first().and_then(|name| held.get(name)).copied();
         match (source, node.output.first()) {
-            (Some(k), Some(output)) if node.op_type == "Identity" && !outputs.contains(output) => {
+            (Some(k), Some(output))
+                if is_copy(&node, &graph.initializer[k]) && !outputs.contains(output) =>
+            {
                 held.insert(output.clone(), k);
                 copies.push((k, output.clone()));
             }
@@ -128,6 +131,16 @@ fn copies_of_initializers(graph: &mut GraphProto) {
             ..graph.initializer[k].clone()
         };
         graph.initializer.push(copy);
+    }
+}
+
+fn is_copy(node: &NodeProto, of: &TensorProto) -> bool {
+    let float = DataType::Float as i32;
+    let to_float = |it: &AttributeProto| it.name == "to" && it.i == i64::from(float);
+    match node.op_type.as_str() {
+        "Identity" => true,
+        "Cast" => of.data_type == float && node.attribute.iter().any(to_float),
+        _ => false,
     }
 }
 

@@ -114,7 +114,7 @@ pub struct Rows {
 }
 
 /// What is said to be of a category that the bundle does not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Unknown {
     /// Files.
     pub files: usize,

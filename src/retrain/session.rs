@@ -23,6 +23,7 @@ use super::device::Wanted;
 use super::head::{self, HeadError, Place};
 use super::hidden::TwoLayers;
 use super::judge::{Judged, settle};
+use super::own_head::with_own_head;
 use super::sides::{Side, Sides};
 use super::train::TrainError;
 use crate::model::manifest::{Applies, Category, ClassifierSpec, Manifest, Role, VIEW_CLASSES};
@@ -371,7 +372,7 @@ fn one<'a>(
         training.pictures.len(),
         validation.pictures.len()
     ));
-    let model = Fitted::of(wish.bundle, spec)?.network;
+    let model = with_own_head(Fitted::of(wish.bundle, spec)?.network, &spec.outputs.logits);
     let place = Place::find(&model, &spec.outputs.logits).map_err(|source| SessionError::Head {
         classifier: spec.id.clone(),
         source,

@@ -9,6 +9,7 @@ use super::efficientnet::Variant;
 use super::graph::{Graph, GraphError};
 use super::head::{Head, HeadError, Place};
 use super::network::{FEATURES, INPUT, LOGITS};
+use super::own_head::with_own_head;
 use super::train::{self, Normalisation, Pictures, TrainError};
 use super::weights::{self, Kind, Loaded, WeightsError};
 use crate::domain::category::NEITHER;
@@ -262,14 +263,15 @@ fn replace_head(fitted: &mut Fitted, with: impl FnOnce(Head) -> Head) -> Result<
         source,
     };
     let logits = &fitted.spec.outputs.logits;
-    let place = Place::find(&fitted.network, logits).map_err(failed)?;
-    let head = place.read(&fitted.network).ok_or_else(|| {
+    let network = with_own_head(fitted.network.clone(), logits);
+    let place = Place::find(&network, logits).map_err(failed)?;
+    let head = place.read(&network).ok_or_else(|| {
         failed(HeadError::NotFound {
             logits: logits.clone(),
             why: "its numbers are no float32".into(),
         })
     })?;
-    fitted.network = place.replace(fitted.network.clone(), &with(head));
+    fitted.network = place.replace(network, &with(head));
     // Distances are measured to class means, which do not fit any more; training finds new ones.
     fitted.spec.out_of_distribution = None;
     fitted.parameters = None;

@@ -117,6 +117,8 @@ pub enum Told<'a> {
     Step(Within),
     /// An epoch is done.
     Epoch(&'a Progress),
+    /// There was no room for a checkpoint.
+    NotKept(&'a CheckpointError),
 }
 
 /// What a network says about one picture.
@@ -178,7 +180,7 @@ pub fn fit_kept(
     let mut good = state.clone();
     while state.place.epoch <= recipe.epochs && !run.out_of_patience(&state.place) {
         let (epoch, steps) = (state.place.epoch, run.steps_an_epoch());
-        let mut failed = run.epoch(&mut state, &mut |within| tell(Told::Step(within)))?;
+        let mut failed = run.epoch(&mut state, &mut tell)?;
         let mut judged = (0.0, 0.0);
         if failed.is_none() {
             let pictures = (validation, recipe.normalisation);
@@ -219,7 +221,7 @@ pub fn fit_kept(
             ..state.place
         };
         good = state.clone();
-        run.keep(&state)?;
+        run.keep(&state, &mut tell)?;
         tell(Told::Epoch(&Progress {
             epoch,
             epochs: recipe.epochs,
@@ -295,9 +297,13 @@ impl Run<'_> {
         Ok(state)
     }
 
-    fn keep(&self, state: &State) -> Result<(), TrainError> {
-        if let Some((keeping, digest)) = &self.keeping {
-            state.write(&keeping.file, digest)?;
+    fn keep(&self, state: &State, tell: &mut dyn FnMut(Told<'_>)) -> Result<(), TrainError> {
+        let Some((keeping, digest)) = &self.keeping else {
+            return Ok(());
+        };
+        match state.write(&keeping.file, digest) {
+            Err(why @ CheckpointError::NoRoom { .. }) => tell(Told::NotKept(&why)),
+            written => written?,
         }
         Ok(())
     }
@@ -306,7 +312,7 @@ impl Run<'_> {
     fn epoch(
         &self,
         state: &mut State,
-        tell: &mut dyn FnMut(Within),
+        tell: &mut dyn FnMut(Told<'_>),
     ) -> Result<Option<f32>, TrainError> {
         let (recipe, epoch) = (self.recipe, state.place.epoch);
         let (accumulate, all) = (recipe.accumulate.max(1), self.training.samples.len());
@@ -358,10 +364,10 @@ impl Run<'_> {
                         std::mem::replace(&mut gradients, vec![None; self.in_head.len()]),
                     );
                     state.place.losses += std::mem::take(&mut loss_of_step);
-                    tell(self.within(&state.place));
+                    tell(Told::Step(self.within(&state.place)));
                     let due = |(keeping, _): &(&Keeping, String)| kept.elapsed() >= keeping.every;
                     if self.keeping.as_ref().is_some_and(due) {
-                        self.keep(state)?;
+                        self.keep(state, tell)?;
                         kept = Instant::now();
                     }
                 }

@@ -1,7 +1,8 @@
-//! `retrain/run/` in the state directory: what a training was told, its list of labels and its checkpoints, so that one
-//! that was killed goes on as it began. It is removed when the new bundle is kept.
+//! `retrain/run/` in the state directory: what a training was told, its list of labels, which images it learns from, and its
+//! checkpoints, so that one that was killed goes on as it began. It is removed when the new bundle is kept.
 
 use std::fs::{self, DirEntry, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -15,6 +16,7 @@ use super::Plan;
 use crate::config::Settings;
 use crate::model::Bundle;
 use crate::retrain::bundle_writer;
+use crate::retrain::dataset::Dataset;
 
 /// A training under way.
 pub(super) struct RunFolder {
@@ -35,6 +37,8 @@ struct Run {
 }
 
 const LABELS: &str = "labels.csv";
+/// Which images it was begun with, and what was said of them then. Pixels are in the cache.
+const IMAGES: &str = "images.json";
 
 impl RunFolder {
     /// A new training in the place of any that was interrupted.
@@ -91,12 +95,7 @@ impl RunFolder {
             bundle: start.dir().to_owned(),
             plan,
         };
-        let text = serde_json::to_vec_pretty(&run)?;
-        // By rename: a run.json that is there is whole.
-        let part = dir.join("run.part");
-        fs::write(&part, &text)
-            .and_then(|()| fs::rename(&part, dir.join(TOLD)))
-            .with_context(|| dir.join(TOLD).display().to_string())?;
+        put(&dir.join(TOLD), &serde_json::to_vec_pretty(&run)?)?;
         Ok(Self {
             dir,
             run,
@@ -112,13 +111,7 @@ impl RunFolder {
             bail!("there is no interrupted training in {}", dir.display());
         }
         let lock = lock(&dir)?;
-        let text = fs::read(&file).with_context(|| file.display().to_string())?;
-        let run = serde_json::from_slice(&text).with_context(|| {
-            format!(
-                "{}: it was written by another version of radsort; start the training anew",
-                file.display()
-            )
-        })?;
+        let run = get(&file)?;
         Ok(Self {
             dir,
             run,
@@ -174,6 +167,26 @@ impl RunFolder {
         }
     }
 
+    /// The images that it was begun with; `None`: nothing was learned from any yet.
+    pub(super) fn images(&self) -> anyhow::Result<Option<Dataset>> {
+        let file = self.dir.join(IMAGES);
+        file.exists().then(|| get(&file)).transpose()
+    }
+
+    /// Keeps which images are learned from and judged by, before anything is learned. They were [as text](Self::as_text).
+    pub(super) fn begin_with(&self, images: &[u8]) -> anyhow::Result<()> {
+        let file = self.dir.join(IMAGES);
+        if file.exists() {
+            return Ok(());
+        }
+        put(&file, images)
+    }
+
+    /// Images as [`RunFolder::begin_with`] takes them.
+    pub(super) fn as_text(images: &Dataset) -> anyhow::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(images)?)
+    }
+
     /// Where the changed bundle that it starts from is written.
     pub(super) fn start(&self) -> PathBuf {
         self.dir.join("start")
@@ -185,7 +198,7 @@ impl RunFolder {
     }
 
     /// It is done: nothing is left to go on with.
-    pub(super) fn finish(self) -> anyhow::Result<()> {
+    pub(super) fn finish(&self) -> anyhow::Result<()> {
         empty(&self.dir)
     }
 }
@@ -198,6 +211,28 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("{}: another training is under way here", path.display()))?;
     Ok(file)
+}
+
+/// By rename: what is there is whole.
+fn put(file: &Path, text: &[u8]) -> anyhow::Result<()> {
+    let part = file.with_extension("part");
+    let write = || -> std::io::Result<()> {
+        let mut open = File::create(&part)?;
+        open.write_all(text)?;
+        open.sync_all()?;
+        fs::rename(&part, file)
+    };
+    write().with_context(|| file.display().to_string())
+}
+
+fn get<T: for<'de> Deserialize<'de>>(file: &Path) -> anyhow::Result<T> {
+    let text = fs::read(file).with_context(|| file.display().to_string())?;
+    serde_json::from_slice(&text).with_context(|| {
+        format!(
+            "{}: it was written by another version of radsort; start the training anew",
+            file.display()
+        )
+    })
 }
 
 fn has_checkpoints(dir: &Path) -> anyhow::Result<bool> {

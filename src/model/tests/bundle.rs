@@ -156,7 +156,7 @@ fn a_bundle_for_another_program_is_refused() {
 #[test]
 fn rules_between_categories_and_classifiers_are_kept() {
     type Change = fn(&mut Manifest);
-    let changes: [(Change, &str); 10] = [
+    let changes: [(Change, &str); 11] = [
         (|it| it.categories[0].folder = "a/b".into(), "folder name"),
         (
             |it| it.categories[0].folder = "FRONTAL-BOTTOM".into(),
@@ -174,6 +174,15 @@ fn rules_between_categories_and_classifiers_are_kept() {
         ),
         (
             |it| it.classifiers[2].classes.truncate(1),
+            "Export the network with two outputs",
+        ),
+        (
+            |it| {
+                let mut untold = it.categories[0].clone();
+                untold.id = CategoryId::parse("frontal-other").unwrap();
+                untold.folder = "frontal-other".into();
+                it.categories.push(untold);
+            },
             "told by 0 classifiers",
         ),
         (

@@ -108,6 +108,8 @@ pub struct Report {
     pub beside: Option<Beside>,
     /// The bundle in use beside it on golden images, if there are any.
     pub comparison: Option<Comparison>,
+    /// What was put to use while this was trained: all that is told of the bundle in use is of the one before it.
+    pub in_use_since: Option<String>,
     /// Why there is no comparison where one was wanted.
     pub not_compared: Option<String>,
     /// What can be told without the picture, if that was looked at.
@@ -159,6 +161,18 @@ impl Report {
                 }
             }
         }
+    }
+
+    /// That people have put another bundle to use meanwhile, in words; None when nobody has.
+    fn overtaken_in_words(&self) -> Option<String> {
+        let now = self.in_use_since.as_ref()?;
+        let of_golden = self.comparison.as_ref().map(|it| &it.in_use);
+        let before = of_golden.or_else(|| self.beside.as_ref().map(|it| &it.in_use));
+        let before = before.map_or("the one before it", String::as_str);
+        Some(format!(
+            "{now} was put to use while this was trained. All that is said here of the bundle in use is of {before}, which was in \
+             use when this began. Nothing was compared with {now}, so nothing takes its place by itself."
+        ))
     }
 
     /// Categories that go to review because too little is known about them, in words; None when there are none.
@@ -222,7 +236,11 @@ impl Report {
             of("accuracy", judgement.accuracy),
         ];
         if let Some(beside) = &self.beside {
-            let accuracy = of("accuracy, bundle in use", beside.accuracy());
+            let label = match self.in_use_since {
+                None => "accuracy, bundle in use",
+                Some(_) => "accuracy, in use before",
+            };
+            let accuracy = of(label, beside.accuracy());
             let p = p_value(beside.wrong.p);
             facts.push(Fact {
                 detail: format!("{}, McNemar's p {p}", accuracy.detail),

@@ -116,7 +116,7 @@ pub(super) fn train(
         class_weights: class_weights.clone(),
         ..Recipe::default()
     };
-    let mut curve = Vec::new();
+    let (mut curve, mut told_of_room) = (Vec::new(), false);
     let (learn, check) = (training.training(spec), validation.plain(spec));
     let weights = train::fit_kept(
         graph,
@@ -128,6 +128,11 @@ pub(super) fn train(
         |told| match told {
             Told::Step(within) => {
                 watch.progress(&phase(spec, &within), within.pictures, within.of);
+            }
+            Told::NotKept(why) => {
+                if !std::mem::replace(&mut told_of_room, true) {
+                    watch.line(&why.to_string());
+                }
             }
             Told::Epoch(epoch) => {
                 watch.line(&in_words(spec, epoch));

@@ -77,12 +77,19 @@ pub fn model_card(card: &Card, report: &Report) -> String {
         }
         text.push('\n');
     }
+    if let Some(overtaken) = report.overtaken_in_words() {
+        let _ = writeln!(
+            text,
+            "## Another bundle is in use now\n\n{}\n",
+            plain(&overtaken)
+        );
+    }
     if let Some(comparison) = &report.comparison {
         let _ = writeln!(
             text,
             "## Beside {}\n\n{}",
             plain(&comparison.in_use),
-            html::verdict(comparison)
+            html::verdict(report, comparison)
         );
         for reason in &comparison.reasons {
             let _ = writeln!(text, "- {}", plain(reason));

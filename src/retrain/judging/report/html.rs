@@ -186,9 +186,12 @@ fn summary(html: &mut Html, report: &Report) {
     note(html, "Promise", kept, &lines);
     if let Some(comparison) = &report.comparison {
         let better = comparison.verdict == compare::Verdict::Better;
-        let mut lines = vec![verdict(comparison).to_owned()];
+        let mut lines = vec![verdict(report, comparison).to_owned()];
         lines.extend(comparison.reasons.iter().cloned());
         note(html, BESIDE, better, &lines);
+    }
+    if let Some(overtaken) = report.overtaken_in_words() {
+        note(html, "Another bundle is in use now", false, &[overtaken]);
     }
     if let Some(why) = &report.not_compared {
         note(html, BESIDE, false, std::slice::from_ref(why));
@@ -204,11 +207,12 @@ fn note(html: &mut Html, title: &str, good: bool, lines: &[String]) {
 }
 
 /// The verdict of a comparison, in a sentence.
-pub(super) fn verdict(comparison: &Comparison) -> &'static str {
-    match comparison.verdict {
-        compare::Verdict::Better => "Better: it may take the place of the bundle in use.",
-        compare::Verdict::NotBetter => "Not better: the bundle in use stays.",
-        compare::Verdict::Blocked => "Blocked: the bundle in use stays.",
+pub(super) fn verdict(report: &Report, comparison: &Comparison) -> &'static str {
+    match (comparison.verdict, &report.in_use_since) {
+        (compare::Verdict::Better, None) => "Better: it may take the place of the bundle in use.",
+        (compare::Verdict::Better, Some(_)) => "Better than what was in use when this began.",
+        (compare::Verdict::NotBetter, _) => "Not better: the bundle in use stays.",
+        (compare::Verdict::Blocked, _) => "Blocked: the bundle in use stays.",
     }
 }
 

@@ -161,6 +161,7 @@ fn example() -> (Report, Vec<Mistake>) {
         promise: Some(promises[0].clone()),
         beside: beside("spine-site 2", &candidate, &in_use).ok(),
         comparison: comparison.ok(),
+        in_use_since: None,
         not_compared: None,
         shortcuts: Shortcuts {
             baseline: Proportion::of(350, 1560).unwrap(),
@@ -366,6 +367,26 @@ fn the_bundle_in_use_stands_beside_the_candidate_and_the_golden_set_is_named() {
     ] {
         assert!(text.contains("There are no golden images."), "{text}");
     }
+}
+
+#[test]
+fn a_bundle_that_gave_way_meanwhile_is_not_called_in_use() {
+    let (mut report, _) = example();
+    report.in_use_since = Some("spine-site 9".into());
+    for text in [
+        page(&report, &[]),
+        summary(&report),
+        model_card(&Card::default(), &report),
+    ] {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            text.contains("was put to use while this was trained")
+                && text.contains("which was in use when this began")
+                && !text.contains("it may take the place of the bundle in use"),
+            "{text}"
+        );
+    }
+    assert!(!summary(&report).contains("accuracy, bundle in use"));
 }
 
 #[test]

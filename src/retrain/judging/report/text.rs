@@ -43,12 +43,15 @@ pub fn summary(report: &Report) -> String {
         );
         paragraph(&mut text, &line);
     }
+    if let Some(overtaken) = report.overtaken_in_words() {
+        paragraph(&mut text, &overtaken);
+    }
     if let Some(comparison) = &report.comparison {
         let names = format!(
             "Candidate {} beside {}: {}",
             comparison.candidate,
             comparison.in_use,
-            html::verdict(comparison)
+            html::verdict(report, comparison)
         );
         paragraph(&mut text, &names);
         comparison
