@@ -288,7 +288,7 @@ fn the_index_is_rebuilt_beside_a_running_service_that_goes_on_filing() {
     daemon.stop();
     site.assert_verified();
     let text = site.ok(&["reindex"]);
-    let records = text.split(' ').nth(7).unwrap();
+    let records = text.split(' ').nth(6).unwrap();
     assert!(
         text.contains(&format!("\n{records} records, 6 files\n")),
         "{text}"
