@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::unnecessary_debug_formatting)]
 
+#[path = "common/mount.rs"]
+mod mount;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use mount::Mount;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -476,6 +480,77 @@ fn the_directory_of_node_exporters_text_files_is_granted_and_what_it_wants_is_sa
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains(&advice("nobody")), "{said}");
     }
+}
+
+#[test]
+fn a_drop_directory_that_systemd_empties_at_a_stop_is_refused() {
+    let machine = Machine::new("move");
+    let shm = format!("/dev/shm/radsort-setup-{}", std::process::id());
+    let text = fs::read_to_string(&machine.config).unwrap();
+    let old = format!("{:?}", machine.path("drop"));
+    fs::write(&machine.config, text.replace(&old, &format!("{shm:?}"))).unwrap();
+    let output = machine.setup(&[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("RemoveIPC="), "{said}");
+    assert!(!Path::new(&shm).exists());
+}
+
+#[test]
+fn both_units_run_as_the_user_that_is_named() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: this wants root");
+        return;
+    }
+    let machine = Machine::new("observe");
+    assert!(machine.setup_for("nobody", &[]).status.success());
+    for unit in ["radsort@ward3", "radsort-retrain@ward3"] {
+        let drop_in = machine.path(&format!("units/{unit}.service.d/10-setup.conf"));
+        let drop_in = fs::read_to_string(drop_in).unwrap();
+        let service = drop_in.split("[Service]").nth(1).unwrap();
+        assert!(service.contains("\nUser=nobody\nGroup="), "{drop_in}");
+    }
+}
+
+#[test]
+fn of_a_closed_way_to_the_configuration_the_closed_directory_is_named() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: this wants root");
+        return;
+    }
+    let machine = Machine::new("observe");
+    let closed = machine.path("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let real = closed.join("real.toml");
+    fs::rename(&machine.config, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &machine.config).unwrap();
+    let output = machine.setup_for("nobody", &["--json"]);
+    let steps = steps(&output);
+    let step = steps.iter().find(|step| step["what"] == "configuration");
+    let told = step.unwrap()["message"].as_str().unwrap();
+    assert!(
+        told.ends_with(&format!("{} is closed to it", closed.display())),
+        "{told}"
+    );
+}
+
+#[test]
+fn of_a_directory_that_is_mounted_read_only_that_is_said_and_nobodys_permissions_are_advised() {
+    let machine = Machine::new("move");
+    let drop = machine.path("drop");
+    fs::create_dir(&drop).unwrap();
+    let Some(mount) = Mount::tmpfs(&drop, "1m") else {
+        return;
+    };
+    mount.remount("ro");
+    let output = machine.setup(&[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("is mounted read-only"), "{said}");
+    let command = format!("mount -o remount,rw {}", drop.display());
+    assert!(said.contains(&command), "{said}");
+    assert!(!said.contains("setfacl"), "{said}");
 }
 
 #[test]
