@@ -178,6 +178,19 @@ fn a_client_that_asks_for_too_much_or_says_nothing_keeps_nobody_else_waiting() {
 }
 
 #[test]
+fn a_port_that_another_program_has_is_told_before_and_after_the_start() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let site = Site::with("", &format!("[metrics]\nlisten = \"{address}\"\n"));
+    let checked = site.run(&["check"]);
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(said.contains("choose a port"), "{said}");
+    let mut daemon = site.start();
+    daemon.wait_logged("another program has that port");
+    daemon.stop();
+}
+
+#[test]
 fn a_loopback_port_is_served_where_the_site_wants_it() {
     // Free a moment ago; a port cannot be asked for by "any".
     let port = std::net::TcpListener::bind("127.0.0.1:0")

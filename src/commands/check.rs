@@ -90,7 +90,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             state::check(&settings, running, &mut findings);
             service::check_log(&settings, &mut findings);
             metrics::check_textfile(&settings, &mut findings);
-            metrics::check_listen(&settings, drop_in.as_ref(), &mut findings);
+            metrics::check_listen(&settings, running, drop_in.as_ref(), &mut findings);
             confinement::check(&settings, &mut findings);
             programs::check(&settings.runtime, &mut findings);
             programs::check_alert(&settings.alert.command, &mut findings);

@@ -17,7 +17,8 @@ use crate::sys::process::{SingleThreaded, set_variable};
 
 /// How to get the library, for messages.
 pub const ADVICE: &str = "The package radsort brings it as /usr/lib/radsort/libonnxruntime.so; in a source tree `make runtime` gets \
-     it. Or unpack the PyPI wheel onnxruntime (onnxruntime-gpu for CUDA) and name the file: [runtime] library, or ORT_DYLIB_PATH.";
+     it. Or unpack the PyPI wheel onnxruntime (onnxruntime-gpu for CUDA: offline-gpu.md in /usr/share/doc/radsort) and name the file: \
+     [runtime] library, or ORT_DYLIB_PATH.";
 
 /// ONNX Runtime, or the device that the site wants, cannot be had.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -155,7 +155,11 @@ impl Monitor {
                     tokio::spawn(server::serve_tcp(listener, pages, Limits::default(), stop));
                 }
                 Err(error) => self.cannot_serve(&format!(
-                    "metrics at {address}: {error}; does the unit allow it? (docs/monitoring.md)"
+                    "metrics at {address}: {error}; {} (docs/monitoring.md)",
+                    match error.kind() {
+                        std::io::ErrorKind::AddrInUse => "another program has that port",
+                        _ => "does the unit allow it?",
+                    }
                 )),
             }
         }

@@ -1,7 +1,7 @@
 //! Figures for monitoring: whether the file for node_exporter can be written, and whether the unit lets a port be opened.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
@@ -23,8 +23,23 @@ pub(super) fn check_textfile(settings: &Settings, findings: &mut Findings) {
     findings.tell([judge(wanted, tried)]);
 }
 
-/// A port for HTTP: the packaged unit has no network.
-pub(super) fn check_listen(settings: &Settings, unit: Option<&DropIn>, findings: &mut Findings) {
+/// A port for HTTP: the packaged unit has no network, and another program may have it. `running`: this service may have it.
+pub(super) fn check_listen(
+    settings: &Settings,
+    running: bool,
+    unit: Option<&DropIn>,
+    findings: &mut Findings,
+) {
+    if let Some(address) = settings.metrics.listen
+        && !running
+        && let Err(error) = TcpListener::bind(address)
+    {
+        findings.warning(
+            "metrics port",
+            format!("[metrics] listen = \"{address}\": {error}"),
+            "Nobody would get figures there: choose a port that no other program has (`ss -ltnp` lists those in use).",
+        );
+    }
     if let (Some(address), Some(unit)) = (settings.metrics.listen, unit) {
         let service = unit.service();
         let shown = Command::new("systemctl")
