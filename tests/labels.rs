@@ -58,6 +58,47 @@ fn a_file_that_a_person_moves_to_another_category_becomes_a_label_and_stays_ther
 }
 
 #[test]
+fn a_file_that_is_put_back_into_the_drop_directory_and_filed_again_is_one_file() {
+    let (site, mut daemon, records) = filed(1);
+    let (uid, path) = (
+        text(&records[0], "sop_instance_uid"),
+        text(&records[0], "path"),
+    );
+    fs::rename(&path, site.drop.join("again.dcm")).unwrap();
+    daemon.wait_total(2);
+    for _ in 0..3 {
+        assert_eq!(look(&site)["missing"], 0);
+    }
+    let now = the(&site, &uid);
+    assert_eq!(text(&now, "path"), path);
+    site.ok(&["confirm", &uid]);
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
+fn a_correction_is_seen_although_the_same_image_was_sent_again_to_the_place_that_it_left() {
+    let (site, mut daemon, records) = filed(1);
+    let [_, (second, second_folder)] = two_categories();
+    let from = PathBuf::from(text(&records[0], "path"));
+    let bytes = fs::read(&from).unwrap();
+    let to = folder(&site, &second_folder).join("moved.dcm");
+    fs::rename(&from, &to).unwrap();
+    site.put("again.dcm", &bytes);
+    daemon.wait_total(2);
+    assert!(from.exists() && to.exists());
+    let looked = look(&site);
+    assert_eq!([&looked["moved"], &looked["labels"]], [1, 1], "{looked}");
+    let records = site.records();
+    assert_eq!(records.len(), 2, "both are there");
+    let mut there = records.iter();
+    let moved = there.find(|it| Path::new(&text(it, "path")) == to).unwrap();
+    assert_eq!(text(moved, "category"), second);
+    daemon.stop();
+    site.assert_verified();
+}
+
+#[test]
 fn who_speaks_last_is_right_whatever_was_noticed_last() {
     let (site, daemon, records) = filed(2);
     let [(first, _), (second, second_folder)] = two_categories();

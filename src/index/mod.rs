@@ -13,6 +13,7 @@ pub mod start;
 mod store;
 mod untouched;
 pub mod verify;
+pub mod whose;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -325,10 +326,16 @@ impl Index {
         self.list(Kind::Place, &keys::place(at))
     }
 
+    /// The same of what should be there as far as the ledger knows; more than one when people have moved files meanwhile.
+    pub fn live_at(&self, at: &Placement) -> Result<Vec<Entry>> {
+        let mut there = self.at_place(at)?;
+        there.retain(|entry| entry.state == State::Live);
+        Ok(there)
+    }
+
     /// Whether what lies at a place is some record's file.
     pub fn is_on_record(&self, at: &Placement) -> Result<bool> {
-        let there = self.at_place(at)?;
-        Ok(there.iter().any(|entry| entry.state == State::Live))
+        Ok(!self.live_at(at)?.is_empty())
     }
 
     /// What came from a place in a drop directory, the newest first.

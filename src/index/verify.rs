@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Entry, State};
+use super::entry::Entry;
 use super::store::Part;
+use super::whose::whose;
 use super::{Index, IndexError, Query};
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath};
@@ -341,11 +342,13 @@ fn compare_with_folders(
                 Some(total),
             ));
         }
-        if let Some(other) = index.at_place(&entry.at)?.iter().find(|other| {
-            other.state == State::Live && (other.filed_us, &other.id) < (entry.filed_us, &entry.id)
-        }) {
-            let detail = format!("what lies there is the file of record {}", other.id);
-            comparison.differs(Kind::Missing, Some(&entry.id), Some(&entry.at), detail);
+        let holder = whose(root, &entry.at.path, index.live_at(&entry.at)?).unwrap_or_default();
+        if let Some(other) = holder.filter(|it| it.id != entry.id) {
+            // One that came back into a drop directory and was filed anew is what lies there.
+            if other.digest != entry.digest {
+                let detail = format!("what lies there is the file of record {}", other.id);
+                comparison.differs(Kind::Missing, Some(&entry.id), Some(&entry.at), detail);
+            }
             continue;
         }
         look_at(comparison, &entry, root, digests, &mut strangers);

@@ -15,6 +15,7 @@ use crate::domain::{Fingerprint, Instance, Origin, Placement, RelPath};
 use crate::filing::destinations::Roots;
 use crate::filing::record::{Digest, Label, Record, RecordId};
 use crate::index::entry::{Entry, State};
+use crate::index::whose::whose;
 use crate::judgement::{Desk, audit};
 use crate::root::{ctime_ns, fingerprint};
 
@@ -62,6 +63,8 @@ struct Stranger {
 /// a million files at once.
 #[derive(Default)]
 struct Absent {
+    /// Of those that are gone: they came back into a drop directory, it seems, and were filed anew to the same place.
+    again: BTreeSet<RecordId>,
     /// They were there, until now, and none of the unknown files has their size.
     vanished: Vec<RecordId>,
     /// They were there, until now.
@@ -157,7 +160,14 @@ pub(super) fn compare(
     if online {
         memory.began_us = walked.began_us;
         missing = absent.vanished;
-        missing.extend(absent.gone.left().map(|entry| entry.id));
+        for Entry { id, .. } in absent.gone.left() {
+            if absent.again.contains(&id) {
+                let (by, held) = (None, Vec::new());
+                changes.push(vec![Record::LetGo { id, by, held }]);
+            } else {
+                missing.push(id);
+            }
+        }
         missing.iter().for_each(|id| memory.absent.insert(id));
         correction::keep_missing(&mut missing, |id| before.absent.contains(id));
         missing.sort_unstable();
@@ -238,8 +248,12 @@ impl Comparison<'_> {
                 if suspect {
                     absent.lost.insert(entry);
                 }
-            } else if in_place.contains(&entry.id) || self.is_there(&entry.at)? {
+            } else if in_place.contains(&entry.id) || self.is_there(&entry)? {
                 looked.in_place += 1;
+            } else if self.is_filed_again(&entry)? {
+                // Unless it is one of the unknown files: then the same image was sent again.
+                absent.again.insert(entry.id.clone());
+                absent.gone.insert(entry);
             } else if self.roots.get(&entry.at.root).is_some() {
                 if suspect {
                     absent.gone.insert(entry);
@@ -251,11 +265,26 @@ impl Comparison<'_> {
         Ok(absent)
     }
 
-    fn is_there(&self, at: &Placement) -> io::Result<bool> {
-        match self.roots.get(&at.root) {
-            Some(root) => Ok(root.stat_if_there(&at.path)?.is_some()),
-            None => Ok(false),
+    /// Whether its file lies where it says.
+    fn is_there(&self, entry: &Entry) -> Result<bool, LookError> {
+        Ok(self.holder(&entry.at)?.is_some_and(|it| it.id == entry.id))
+    }
+
+    /// Whether its file came back into a drop directory and was filed anew: another record has its place and its bytes.
+    fn is_filed_again(&self, entry: &Entry) -> Result<bool, LookError> {
+        let holder = self.holder(&entry.at)?;
+        Ok(holder.is_some_and(|it| it.id != entry.id && it.digest == entry.digest))
+    }
+
+    /// The record of the file that lies at a place.
+    fn holder(&self, at: &Placement) -> Result<Option<Entry>, LookError> {
+        let Some(root) = self.roots.get(&at.root) else {
+            return Ok(None);
+        };
+        if root.stat_if_there(&at.path)?.is_none() {
+            return Ok(None);
         }
+        Ok(whose(root, &at.path, self.desk.index.live_at(at)?)?)
     }
 
     /// The files that were renamed: the same inode, unchanged.
@@ -366,7 +395,7 @@ impl Comparison<'_> {
     /// perhaps the first half of a move.
     fn is_copy_of_another(&self, digest: &Digest) -> Result<bool, LookError> {
         for entry in self.desk.index.with_digest(digest)? {
-            if entry.state == State::Live && self.is_there(&entry.at)? {
+            if entry.state == State::Live && self.is_there(&entry)? {
                 return Ok(true);
             }
         }

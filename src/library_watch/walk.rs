@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::placement::RootId;
 use crate::domain::{Placement, RelPath};
 use crate::filing::destinations::Roots;
-use crate::index::entry::State;
-use crate::index::{Index, IndexError};
+use crate::index::Index;
+use crate::index::whose::whose;
 use crate::judgement::Desk;
 use crate::root::Root;
 
@@ -95,10 +95,13 @@ impl Walk<'_> {
             }
             match entry.is_dir {
                 Some(true) if !self.is_another_root(root, &entry.path) => below.push(entry.path),
-                Some(false) => self.file(Placement {
-                    root: id.clone(),
-                    path: entry.path,
-                })?,
+                Some(false) => self.file(
+                    root,
+                    Placement {
+                        root: id.clone(),
+                        path: entry.path,
+                    },
+                )?,
                 _ => {}
             }
         }
@@ -108,16 +111,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn file(&mut self, at: Placement) -> Result<(), IndexError> {
-        let known = self.index.at_place(&at)?;
-        let mut live = known
-            .into_iter()
-            .filter(|entry| entry.state == State::Live)
-            .peekable();
-        if live.peek().is_none() {
+    fn file(&mut self, root: &Root, at: Placement) -> Result<(), LookError> {
+        let live = self.index.live_at(&at)?;
+        if live.is_empty() {
             self.strangers.push(at);
+        } else if let Some(entry) = whose(root, &at.path, live)? {
+            self.in_place.insert(&entry.id);
         }
-        live.for_each(|entry| self.in_place.insert(&entry.id));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ use crate::filing::record::Digest;
 
 /// Raised when the cache holds something else.
 const VERSION: u32 = 4;
+
+/// How far a file's time may be behind the clock: filesystems take it from the kernel's last tick.
+const TICK: Duration = Duration::from_secs(1);
 
 /// When room is made, it is made for more than one picture.
 const AT_ONCE: u64 = 64 << 20;
@@ -59,7 +62,7 @@ impl PixelCache {
         Self {
             dir,
             room,
-            opened: SystemTime::now(),
+            opened: SystemTime::now() - TICK,
             full: Mutex::new(false),
         }
     }
