@@ -3,7 +3,9 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -26,7 +28,24 @@ pub fn filed(count: usize) -> (Site, Daemon, Vec<Value>) {
 pub fn correct(site: &Site, record: &Value, category: &str) -> Value {
     let what = text(record, "sop_instance_uid");
     site.ok(&["correct", &what, category]);
+    clock_of_files_goes_on(site);
     the(site, &what)
+}
+
+/// Waits until a file that changes now has a later time than what was said before: the kernel gives files the time of its last
+/// tick, and people do not move what they have judged some milliseconds ago.
+fn clock_of_files_goes_on(site: &Site) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let probe = site.dir.path().join("clock");
+    let is_later = || {
+        fs::write(&probe, "").unwrap();
+        let changed = fs::metadata(&probe).unwrap();
+        (changed.ctime(), changed.ctime_nsec()) >= (now.as_secs() as i64, now.subsec_nanos().into())
+    };
+    while !is_later() {
+        std::thread::yield_now();
+    }
+    fs::remove_file(&probe).unwrap();
 }
 
 pub fn text(record: &Value, key: &str) -> String {
