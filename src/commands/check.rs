@@ -120,7 +120,7 @@ fn probe_name() -> String {
 }
 
 /// Whether this (effective) user may.
-fn may(path: &Path, access: Access) -> io::Result<()> {
+pub(super) fn may(path: &Path, access: Access) -> io::Result<()> {
     Ok(rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS)?)
 }
 

@@ -18,12 +18,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context as _;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::Serialize;
 
 use self::account::Account;
 use self::advice::{in_shell, real};
-use self::directories::Directories;
+use self::directories::{Directories, closed_above};
 use self::grants::{grants, named};
 use self::unit::{Mounts, Unit};
 use super::access::ConfigArg;
@@ -139,13 +138,7 @@ fn configuration(settings: &Settings, account: &Account, report: &mut Report) {
     };
     // It may be a link to somewhere, the directory of its drop-ins, or one of the directories above that is closed.
     let leads = real(&path);
-    let closed = account.run(|| {
-        let mut above: Vec<&Path> = leads.ancestors().skip(1).collect();
-        above.reverse();
-        let passes = |dir: &Path| accessat(CWD, dir, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
-        let closed = above.into_iter().find(|dir| !passes(dir));
-        closed.map(Path::to_owned)
-    });
+    let closed = account.run(|| closed_above(&leads).map(Path::to_owned));
     let name = &account.name;
     let (message, command) = if let Ok(Some(closed)) = closed {
         let group = in_shell(account.group());

@@ -248,18 +248,22 @@ impl Comparison<'_> {
                 if suspect {
                     absent.lost.insert(entry);
                 }
-            } else if in_place.contains(&entry.id) || self.is_there(&entry)? {
+                continue;
+            }
+            if in_place.contains(&entry.id) {
                 looked.in_place += 1;
-            } else if self.is_filed_again(&entry)? {
-                // Unless it is one of the unknown files: then the same image was sent again.
-                absent.again.insert(entry.id.clone());
-                absent.gone.insert(entry);
-            } else if self.roots.get(&entry.at.root).is_some() {
-                if suspect {
+                continue;
+            }
+            match self.holder(&entry.at)? {
+                Some(holder) if holder.id == entry.id => looked.in_place += 1,
+                Some(holder) if holder.digest == entry.digest => {
+                    // Unless it is one of the unknown files: then the same image was sent again.
+                    absent.again.insert(entry.id.clone());
                     absent.gone.insert(entry);
-                } else {
-                    absent.vanished.push(entry.id);
                 }
+                _ if self.roots.get(&entry.at.root).is_none() => {}
+                _ if suspect => absent.gone.insert(entry),
+                _ => absent.vanished.push(entry.id),
             }
         }
         Ok(absent)
@@ -268,12 +272,6 @@ impl Comparison<'_> {
     /// Whether its file lies where it says.
     fn is_there(&self, entry: &Entry) -> Result<bool, LookError> {
         Ok(self.holder(&entry.at)?.is_some_and(|it| it.id == entry.id))
-    }
-
-    /// Whether its file came back into a drop directory and was filed anew: another record has its place and its bytes.
-    fn is_filed_again(&self, entry: &Entry) -> Result<bool, LookError> {
-        let holder = self.holder(&entry.at)?;
-        Ok(holder.is_some_and(|it| it.id != entry.id && it.digest == entry.digest))
     }
 
     /// The record of the file that lies at a place.

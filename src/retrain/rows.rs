@@ -265,7 +265,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn categories() -> Vec<Category> {
+    pub(super) fn categories() -> Vec<Category> {
         let bundle = crate::model::Bundle::open_or_shipped(None).unwrap();
         bundle.categories().to_vec()
     }

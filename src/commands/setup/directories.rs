@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD};
+use rustix::fs::Access;
 
 use super::account::Account;
 use super::advice::{giving_back, in_shell, letting_in, real};
 use super::unit::Mounts;
 use super::{Report, State, Step};
+use crate::commands::check::may;
 use crate::config::Settings;
 use crate::filing::destinations::{self, MARKER};
 use crate::filing::ledger::Ledger;
@@ -343,19 +344,9 @@ impl Directories<'_> {
         } else {
             Access::READ_OK | Access::EXEC_OK
         };
-        let may = |path: &Path, access| rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS);
-        let tried = self.account.run(|| {
-            let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
-            above.reverse();
-            if let Some(closed) = above
-                .into_iter()
-                .find(|dir| may(dir, Access::EXEC_OK).is_err())
-            {
-                return Some(Trouble::Way(closed.to_owned()));
-            }
-            may(path, access)
-                .err()
-                .map(|error| Trouble::Itself(error.into()))
+        let tried = self.account.run(|| match closed_above(path) {
+            Some(closed) => Some(Trouble::Way(closed.to_owned())),
+            None => may(path, access).err().map(Trouble::Itself),
         });
         tried.unwrap_or_else(|error| Some(Trouble::Itself(error)))
     }
@@ -409,6 +400,14 @@ impl Directories<'_> {
             commands,
         });
     }
+}
+
+/// The first directory above a path, from the root on, that this user may not pass.
+pub(super) fn closed_above(path: &Path) -> Option<&Path> {
+    let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+    above.reverse();
+    let is_closed = |dir: &&Path| may(dir, Access::EXEC_OK).is_err();
+    above.into_iter().find(is_closed)
 }
 
 /// Whether systemd deletes what lies there when the service stops, if it is its user's or group's.

@@ -194,12 +194,8 @@ fn label_origin(said: Origin, complete: bool) -> LabelOrigin {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::Unknown;
+    use super::super::tests::categories;
     use super::*;
-
-    fn categories() -> Vec<Category> {
-        let bundle = crate::model::Bundle::open_or_shipped(None).unwrap();
-        bundle.categories().to_vec()
-    }
 
     #[allow(clippy::unnecessary_wraps)] // what from_csv asks for
     fn no_files(_: &Path) -> Result<HashMap<String, PathBuf>, RowsError> {
