@@ -129,6 +129,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     daemon
         .tasks
         .spawn(keep_looking(Arc::clone(&engine), stop.clone()));
+    // Whoever is told that the service is ready may scrape it.
+    monitor.serve(&stop).await;
     monitor.look().await;
     daemon
         .tasks

@@ -69,7 +69,6 @@ impl Monitor {
 
     /// Looks again and again until told to stop.
     pub async fn keep_looking(self: Arc<Self>, stop: CancellationToken) {
-        self.serve(&stop).await;
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut latch, mut file) = (Latch::default(), TextFile::of(&self.engine));
@@ -130,7 +129,7 @@ impl Monitor {
     }
 
     /// Opens the listeners that the site wants. One that cannot be opened keeps nothing else from working.
-    async fn serve(self: &Arc<Self>, stop: &CancellationToken) {
+    pub async fn serve(self: &Arc<Self>, stop: &CancellationToken) {
         let settings = self.engine.settings();
         if let Some(path) = settings.metrics.socket.clone() {
             let bound = tokio::task::spawn_blocking(move || listener::bind(&path)).await;
