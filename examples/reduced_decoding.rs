@@ -1,6 +1,7 @@
 //! Whether decoding at reduced resolution does harm: `reduced_decoding BUNDLE COUNT` decodes COUNT phantoms of full size
 //! both ways, lets the bundle decide on both, and prints JSON: a row for each transfer syntax that has reduced
-//! resolutions, with how often the decisions agree and how far scores and grey values are apart.
+//! resolutions, with how often the decisions agree, how far scores are apart (the service's decisions and scores: it decodes
+//! in full where the reduced picture makes a close call), and how far grey values are.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +10,7 @@ use std::sync::mpsc;
 use anyhow::Context as _;
 use radsort::config::settings::{ReviewSettings, RuntimeSettings};
 use radsort::decode::{self, Content, Decoded, RenderSpec};
+use radsort::domain::close_call::is_close_call;
 use radsort::domain::decision::{HeaderView, decide};
 use radsort::domain::{Decision, Prediction};
 use radsort::model::cascade::{Cascade, Image};
@@ -60,9 +62,12 @@ fn main() -> anyhow::Result<()> {
         let row = rows.iter_mut().find(|row| row.syntax == syntax);
         let row = row.context("an unknown syntax")?;
         let (mine, other) = (judge(&reduced)?, judge(&full)?);
+        let close = is_close_call(&mine.0, &thresholds, thresholds.view());
         row.images += 1;
-        row.same += usize::from(mine.1 == other.1);
-        row.scores.push(apart(&mine.0, &other.0));
+        row.close += usize::from(close);
+        row.same += usize::from(close || mine.1 == other.1);
+        row.scores
+            .push(if close { 0.0 } else { apart(&mine.0, &other.0) });
         let pixels = |decoded: &Decoded| -> Vec<f32> {
             let pictures = decoded.radiographs.iter();
             pictures.flat_map(|one| one.pixels.clone()).collect()
@@ -135,6 +140,8 @@ struct Row {
     syntax: Syntax,
     images: usize,
     same: usize,
+    /// Decoded twice.
+    close: usize,
     /// The largest distance of any score, an image each.
     scores: Vec<f32>,
     /// The mean distance of grey values from 0 to 1, an image each.
@@ -147,6 +154,7 @@ impl Row {
             syntax,
             images: 0,
             same: 0,
+            close: 0,
             scores: Vec::new(),
             grey: Vec::new(),
         }
@@ -164,6 +172,7 @@ impl Row {
             "images": self.images,
             "same decision": self.same,
             "other decision": self.images - self.same,
+            "in full": self.close,
             "score apart, p50": at(0.5),
             "p99": at(0.99),
             "most": scores.last(),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use radsort::decode::header::inspect_bytes;
 use radsort::decode::protocol::{Answer, Ask, Said, read_answer, values, write_answer};
-use radsort::decode::{Fit, Intensity, Radiograph, RenderSpec, decode_bytes, render};
+use radsort::decode::{Fit, Intensity, Radiograph, RenderSpec, Resolution, decode_bytes, render};
 use radsort::domain::placement::{Filling, RelPath, Template};
 use radsort::domain::{Header, Instance};
 use radsort::filing::ledger::Ledger;
@@ -170,12 +170,15 @@ pub fn worker_protocol(data: &[u8]) {
         fit: Fit::Squash,
         ..render::picture_spec(side, side + 1, None, Intensity::Voi)
     };
-    for ask in [Ask::Inspect, Ask::Decode(vec![spec(2), spec(3)])] {
+    for ask in [
+        Ask::Inspect,
+        Ask::Decode(vec![spec(2), spec(3)], Resolution::AsNeeded),
+    ] {
         let mut from = Pieces(said, usize::from(*piece) + 1, 0);
         let answer = read_answer(&mut from, &ask);
         let may_say = match &ask {
             Ask::Inspect => 0,
-            Ask::Decode(specs) => specs.iter().map(values).sum::<u64>() * 4,
+            Ask::Decode(specs, _) => specs.iter().map(values).sum::<u64>() * 4,
         };
         assert!(
             from.2 <= 8 + 64 * 1024 + may_say + 1,
@@ -183,7 +186,11 @@ pub fn worker_protocol(data: &[u8]) {
             from.2
         );
         match answer {
-            Ok(Answer::Decoded(inspection, radiographs, _)) => {
+            Ok(Answer::Decoded {
+                inspection,
+                radiographs,
+                ..
+            }) => {
                 for radiograph in &radiographs {
                     assert!(
                         radiograph
@@ -448,6 +455,7 @@ fn answers() -> Vec<Vec<u8>> {
         &mut decoded,
         &Said::Decoded {
             inspection: inspect_bytes(&file),
+            reduced: false,
             spent: radsort::decode::Spent::default(),
         },
         &radiographs,

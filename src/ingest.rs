@@ -5,6 +5,7 @@
 //! taken up again.
 
 mod told;
+mod verdict;
 
 use std::fs::File;
 use std::io;
@@ -13,16 +14,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::config::settings::{Action, Executables, Media, NonDicom, OtherDicom, WatchSettings};
+use crate::config::settings::{Action, Media, WatchSettings};
 use crate::decode::pool::{DecodeError, Pool};
-use crate::decode::{Completeness, Content, Decoded, Fault, Spent};
+use crate::decode::{Completeness, Content, Decoded, Spent};
 use crate::domain::decision::decide;
 use crate::domain::dossier::Timings;
-use crate::domain::instance::{Header, UidError};
+use crate::domain::instance::Header;
 use crate::domain::placement::{
     Filling, OTHER_FOLDER, RelPathError, RootId, Template, digest_name, review_folder,
 };
-use crate::domain::{Decision, Dossier, Fingerprint, Instance, Placement, Reason, RelPath};
+use crate::domain::{Decision, Dossier, Fingerprint, Placement, Reason, RelPath};
 use crate::filing::filer::{Filer, FilingError, FilingRequest, HoldReason, Outcome};
 use crate::filing::record::{Digest, Fate};
 use crate::filing::secrets::Secrets;
@@ -31,6 +32,7 @@ use crate::sys::writeback;
 use crate::watch::{Settled, ShareKind};
 use told::told;
 pub use told::{Told, Took};
+use verdict::{Verdict, judge};
 
 /// What every file's way needs. Cheap to share; a reload makes a new one, files under way keep the old.
 pub struct Services {
@@ -137,27 +139,22 @@ async fn way(
     };
     let within_decode = decoded.spent;
     let judging = Instant::now();
-    let verdict = judge(drop, settled, decoded, services)?;
+    let mut verdict = judge(drop, settled, decoded, services)?;
     let judged = judging.elapsed();
-    let waiting = Instant::now();
     let mut in_model = None;
-    let (decision, prediction, detail) = match verdict.decision {
+    let (decision, prediction, detail) = match verdict.decision.take() {
         Some(decision) => (decision, None, verdict.detail),
-        None => {
-            let answer = classify(services, &verdict).await?;
-            ms.infer = millis(waiting.elapsed());
-            match answer {
-                Ok(Classified { prediction, took }) => {
-                    in_model = Some(took);
-                    let decision = decide(&prediction, services.model.thresholds());
-                    (decision, Some(prediction), None)
-                }
-                Err(why) => {
-                    let reason = Reason::NoPrediction;
-                    (Decision::Review { reason }, None, Some(why))
-                }
+        None => match predict(services, &file, fingerprint, &mut verdict, &mut ms).await? {
+            Ok(Classified { prediction, took }) => {
+                in_model = Some(took);
+                let decision = decide(&prediction, services.model.thresholds());
+                (decision, Some(prediction), None)
             }
-        }
+            Err(why) => {
+                let reason = Reason::NoPrediction;
+                (Decision::Review { reason }, None, Some(why))
+            }
+        },
     };
     std::mem::drop((verdict.radiographs, deciding));
 
@@ -325,9 +322,29 @@ async fn decode(services: &Services, file: &Arc<File>, size: u64) -> Result<Deco
                 content: Content::Damaged { header, fault },
             },
             radiographs: Vec::new(),
+            reduced: false,
             took: started.elapsed(),
             spent: Spent::default(),
         }),
+        Err(DecodeError::Io(error)) => Err(ending_of(&error)),
+        Err(DecodeError::Unavailable(why)) => Err(Ending::Failed(Trouble::Decoders(why))),
+    }
+}
+
+/// The pictures once more, from every pixel; `None` where time or memory do not suffice for that.
+async fn decode_in_full(
+    services: &Services,
+    file: &Arc<File>,
+    size: u64,
+) -> Result<Option<Decoded>, Ending> {
+    let (pool, file, specs) = (
+        Arc::clone(&services.pool),
+        Arc::clone(file),
+        services.model.render_specs().to_vec(),
+    );
+    match blocking(move || pool.decode_in_full(&file, size, &specs)).await? {
+        Ok(decoded) => Ok(Some(decoded)),
+        Err(DecodeError::Fault(_)) => Ok(None),
         Err(DecodeError::Io(error)) => Err(ending_of(&error)),
         Err(DecodeError::Unavailable(why)) => Err(Ending::Failed(Trouble::Decoders(why))),
     }
@@ -354,127 +371,38 @@ fn header_of(pool: &Pool, file: &File, size: u64) -> Header {
     }
 }
 
-/// What a file is, as far as that can be told without the model.
-struct Verdict {
-    instance: Option<Instance>,
-    /// `None`: ask the model.
-    decision: Option<Decision>,
-    detail: Option<String>,
-    radiographs: Vec<crate::decode::Radiograph>,
-}
-
-fn judge(
-    drop: &Drop,
-    settled: &Settled,
-    decoded: Decoded,
+/// What the model says of the pictures; where its decision hangs by a thread, of pictures from every pixel.
+async fn predict(
     services: &Services,
-) -> Result<Verdict, Ending> {
-    let quarantine = |reason, detail: String, instance| Verdict {
-        instance,
-        decision: Some(Decision::Quarantine { reason }),
-        detail: Some(detail),
-        radiographs: Vec::new(),
+    file: &Arc<File>,
+    fingerprint: Fingerprint,
+    verdict: &mut Verdict,
+    ms: &mut Timings,
+) -> Result<Result<Classified, String>, Ending> {
+    let waiting = Instant::now();
+    let answer = classify(services, verdict).await?;
+    ms.infer = millis(waiting.elapsed());
+    let Ok(first) = &answer else {
+        return Ok(answer);
     };
-    let stays = |decision| Verdict {
-        instance: None,
-        decision: Some(decision),
-        detail: None,
-        radiographs: Vec::new(),
+    if !verdict.reduced || !services.model.is_close_call(&first.prediction) {
+        return Ok(answer);
+    }
+    let Some(decoded) = decode_in_full(services, file, fingerprint.size).await? else {
+        return Ok(answer);
     };
-    let instance_of = |header: &Header| {
-        Instance::from_header(header, |patient, issuer| {
-            services.secrets.pseudonym(patient, issuer)
-        })
-    };
-    if let Completeness::ShortBy(missing) = decoded.inspection.completeness {
-        if !settled.truncated {
-            return Err(Ending::Changed);
-        }
-        let instance = match &decoded.inspection.content {
-            Content::Radiograph { header }
-            | Content::Other { header }
-            | Content::Damaged { header, .. } => instance_of(header).ok(),
-            _ => None,
-        };
-        return Ok(quarantine(
-            Reason::Truncated,
-            format!("{missing} bytes are missing at its end"),
-            instance,
-        ));
+    if now_at(file) != Some(fingerprint) {
+        return Err(Ending::Changed);
     }
-    if settled.media && drop.settings.media == Media::Leave {
-        return Ok(stays(Decision::Leave {
-            reason: Reason::Media,
-        }));
+    ms.decode += millis(decoded.took);
+    verdict.radiographs = decoded.radiographs;
+    let waiting = Instant::now();
+    let mut again = classify(services, verdict).await?;
+    ms.infer += millis(waiting.elapsed());
+    if let Ok(second) = &mut again {
+        second.took += first.took;
     }
-    let taken = match &decoded.inspection.content {
-        Content::Radiograph { header } => Some(header),
-        Content::Other { header } if drop.settings.other == OtherDicom::Move => Some(header),
-        _ => None,
-    };
-    if let Some(header) = taken
-        && header.executable
-        && drop.settings.executables == Executables::Quarantine
-    {
-        return Ok(quarantine(
-            Reason::Executable,
-            "its preamble is how programs or scripts begin".to_owned(),
-            instance_of(header).ok(),
-        ));
-    }
-    Ok(match decoded.inspection.content {
-        Content::NotDicom => stays(match drop.settings.non_dicom {
-            NonDicom::Leave => Decision::Leave {
-                reason: Reason::NotDicom,
-            },
-            NonDicom::Quarantine => Decision::Quarantine {
-                reason: Reason::NotDicom,
-            },
-        }),
-        Content::Archive => stays(Decision::Leave {
-            reason: Reason::Archive,
-        }),
-        Content::Dicomdir => stays(Decision::Leave {
-            reason: Reason::Media,
-        }),
-        Content::Other { header } => match drop.settings.other {
-            OtherDicom::Leave => Verdict {
-                instance: instance_of(&header).ok(),
-                ..stays(Decision::Leave {
-                    reason: Reason::OtherModality,
-                })
-            },
-            OtherDicom::Move => match instance_of(&header) {
-                Ok(instance) => Verdict {
-                    instance: Some(instance),
-                    ..stays(Decision::Other {
-                        reason: Reason::OtherModality,
-                    })
-                },
-                Err(error) => quarantine(uid_reason(&error), error.to_string(), None),
-            },
-        },
-        Content::Damaged {
-            header,
-            fault: Fault { reason, detail },
-        } => quarantine(reason, detail, instance_of(&header).ok()),
-        Content::Radiograph { header } => match instance_of(&header) {
-            Ok(instance) => Verdict {
-                instance: Some(instance),
-                decision: None,
-                detail: None,
-                radiographs: decoded.radiographs,
-            },
-            Err(error) => quarantine(uid_reason(&error), error.to_string(), None),
-        },
-    })
-}
-
-fn uid_reason(error: &UidError) -> Reason {
-    match error {
-        UidError::Empty => Reason::NoSopInstanceUid,
-        UidError::TooLong(_) | UidError::Malformed => Reason::InvalidSopInstanceUid,
-    }
+    Ok(again)
 }
 
 /// Asks the model; when it has no answer for this one image, says why: a person looks at it then, the others go on.

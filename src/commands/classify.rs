@@ -18,7 +18,8 @@ use super::EXIT_CONFIG;
 use crate::config::ConfigError;
 use crate::config::settings::{DecoderSettings, ReviewSettings, RuntimeSettings};
 use crate::decode::pool::{DecodeError, Pool};
-use crate::decode::{Completeness, Content};
+use crate::decode::{Completeness, Content, Radiograph};
+use crate::domain::close_call::is_close_call;
 use crate::domain::decision::{HeaderView, ViewScores, decide};
 use crate::domain::dossier::Timings;
 use crate::domain::instance::Header;
@@ -197,16 +198,14 @@ impl Tools {
             return Err(format!("at least {missing} bytes are missing at its end"));
         }
 
-        let started = Instant::now();
-        let answer = self
-            .classifier
-            .classify(&header.description, decoded.radiographs);
-        let prediction = self
-            .waiting
-            .block_on(answer)
-            .map_err(|error| error.to_string())?
-            .prediction;
-        result.ms.infer = millis(started.elapsed());
+        let mut prediction = self.predict(&header, decoded.radiographs, &mut result.ms)?;
+        if decoded.reduced
+            && is_close_call(&prediction, &self.thresholds, self.thresholds.view())
+            && let Ok(decoded) = self.pool.decode_in_full(&file, size, specs)
+        {
+            result.ms.decode += millis(decoded.took);
+            prediction = self.predict(&header, decoded.radiographs, &mut result.ms)?;
+        }
         result.decision = Some(match Uid::parse(&header.sop_instance_uid) {
             Ok(_) => decide(&prediction, &self.thresholds),
             Err(_) if header.sop_instance_uid.is_empty() => Decision::Quarantine {
@@ -218,6 +217,19 @@ impl Tools {
         });
         result.prediction = Some(prediction);
         Ok(())
+    }
+
+    fn predict(
+        &self,
+        header: &Header,
+        radiographs: Vec<Radiograph>,
+        ms: &mut Timings,
+    ) -> Result<Prediction, String> {
+        let started = Instant::now();
+        let answer = self.classifier.classify(&header.description, radiographs);
+        let answer = self.waiting.block_on(answer);
+        ms.infer += millis(started.elapsed());
+        Ok(answer.map_err(|error| error.to_string())?.prediction)
     }
 }
 

@@ -187,6 +187,11 @@ impl PixelDescription {
         }
     }
 
+    /// Samples of all pixels of a frame.
+    pub(super) fn samples_in_all(&self) -> u64 {
+        u64::from(self.rows) * u64::from(self.columns) * u64::from(self.samples)
+    }
+
     /// Reads the header's values; a fault when they make no picture that radsort can decode.
     pub(super) fn read(values: &HashMap<(Tag, Tag), Value>) -> Result<Self, Fault> {
         let get = |tag: Tag| values.get(&(0, tag));

@@ -24,7 +24,7 @@ pub fn as_told_by(file: &File, ask: &Ask, reply: &File) -> Option<Fault> {
     let (stage, behaviour) = text.strip_prefix("radsort-test:")?.split_once(':')?;
     let here = match ask {
         Ask::Inspect => "inspect",
-        Ask::Decode(_) => "decode",
+        Ask::Decode(..) => "decode",
     };
     if stage != here {
         return None;
@@ -108,7 +108,7 @@ pub fn as_told_by(file: &File, ask: &Ask, reply: &File) -> Option<Fault> {
         "other-question" => {
             let other = match ask {
                 Ask::Inspect => decoded(),
-                Ask::Decode(_) => Said::Inspected(nothing_special()),
+                Ask::Decode(..) => Said::Inspected(nothing_special()),
             };
             answer(reply, &other, &[]);
         }
@@ -181,7 +181,7 @@ fn answer(reply: &File, said: &Said, pixels: &[f32]) -> ! {
 fn values_asked_for(ask: &Ask) -> usize {
     match ask {
         Ask::Inspect => 0,
-        Ask::Decode(specs) => specs.iter().map(super::protocol::values).sum::<u64>() as usize,
+        Ask::Decode(specs, _) => specs.iter().map(super::protocol::values).sum::<u64>() as usize,
     }
 }
 
@@ -194,7 +194,7 @@ fn honest(ask: &Ask) -> Vec<u8> {
     };
     let said = match ask {
         Ask::Inspect => Said::Inspected(nothing_special()),
-        Ask::Decode(_) => decoded(),
+        Ask::Decode(..) => decoded(),
     };
     let mut bytes = Vec::new();
     let _ = write_answer(&mut bytes, &said, &[radiograph]);
@@ -208,6 +208,7 @@ fn decoded() -> Said {
     };
     Said::Decoded {
         inspection: nothing_special(),
+        reduced: false,
         spent,
     }
 }

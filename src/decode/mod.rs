@@ -168,6 +168,16 @@ pub enum Polarity {
     AsStored,
 }
 
+/// How much of an image a codec is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolution {
+    /// No more than the specs need, where the format has reduced resolutions.
+    AsNeeded,
+    /// Every pixel: several times slower, for the few images where the difference could matter.
+    Full,
+}
+
 /// Decoded pixels, already at the model's resolution: grey values from 0 to 1, row by row, before normalisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Radiograph {
@@ -185,6 +195,8 @@ pub struct Decoded {
     pub inspection: Inspection,
     /// One radiograph for each [`RenderSpec`] asked for; empty unless the content is [`Content::Radiograph`].
     pub radiographs: Vec<Radiograph>,
+    /// They are made from fewer samples than the file has pixels.
+    pub reduced: bool,
     /// Time spent in the child.
     pub took: Duration,
     /// What its parts took.
@@ -221,28 +233,30 @@ impl Spent {
 /// A radiograph that cannot be decoded, and a damaged file, is a fault; what is no radiograph comes back with its
 /// inspection and without pictures. Of several frames the first is taken.
 pub fn decode(file: &File, size: u64, specs: &[RenderSpec]) -> Result<Decoded, Fault> {
-    let bytes = Bytes::File { file, len: size };
-    decode_from(&bytes, specs, Resolution::AsNeeded)
+    decode_at(file, size, specs, Resolution::AsNeeded)
 }
 
-/// [`decode`] for bytes in memory.
+fn decode_at(
+    file: &File,
+    size: u64,
+    specs: &[RenderSpec],
+    resolution: Resolution,
+) -> Result<Decoded, Fault> {
+    decode_from(&Bytes::File { file, len: size }, specs, resolution)
+}
+
+/// [`decode`] for bytes in memory, from as many samples as are needed.
 pub fn decode_bytes(bytes: &[u8], specs: &[RenderSpec]) -> Result<Decoded, Fault> {
     decode_from(&Bytes::Memory(bytes), specs, Resolution::AsNeeded)
 }
 
-/// [`decode_bytes`] without taking advantage of reduced resolutions: slow, to show that these do no harm.
+/// The same from every pixel.
 pub fn decode_bytes_in_full(bytes: &[u8], specs: &[RenderSpec]) -> Result<Decoded, Fault> {
     decode_from(&Bytes::Memory(bytes), specs, Resolution::Full)
 }
 
-/// How much of the image a codec is asked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Resolution {
-    /// No more than the specs need.
-    AsNeeded,
-    /// Every pixel.
-    Full,
-}
+/// The most samples of an image that is decoded in full although fewer would do: codecs take up to 8 bytes for each.
+const MOST_IN_FULL: u64 = 36_000_000;
 
 fn decode_from(
     bytes: &Bytes,
@@ -255,6 +269,7 @@ fn decode_from(
         header_us: micros(begun.elapsed()),
         ..Spent::default()
     };
+    let mut reduced = false;
     let radiographs = match &inspection.content {
         Content::Damaged { fault, .. } => return Err(fault.clone()),
         Content::Radiograph { .. } if !specs.is_empty() => {
@@ -262,11 +277,16 @@ fn decode_from(
             let pixels = pixels.ok_or_else(truncated)?;
             let scale = match resolution {
                 Resolution::AsNeeded => render::needed_scale(&pixels.description, specs),
+                Resolution::Full if pixels.description.samples_in_all() > MOST_IN_FULL => {
+                    let why = "it has too many pixels to be decoded in full";
+                    return Err(Fault::new(Reason::DecoderMemory, why));
+                }
                 Resolution::Full => 1.0,
             };
             let begun = Instant::now();
             let mut frame = pixels::first_frame(bytes, &pixels, scale)?;
             spent.codec_us = micros(begun.elapsed());
+            reduced = frame.grid.step > 1.0;
             let begun = Instant::now();
             let radiographs = render::render(&mut frame, specs)?;
             spent.render_us = micros(begun.elapsed());
@@ -277,6 +297,7 @@ fn decode_from(
     Ok(Decoded {
         inspection,
         radiographs,
+        reduced,
         took: begun.elapsed(),
         spent,
     })

@@ -29,7 +29,7 @@ use super::protocol::{
     Answer, Ask, Farewell, Flaw, Hello, MAX_PACKET, MAX_VALUES, Request, read_answer, values,
 };
 use super::worker::NOT_CONFINED;
-use super::{Decoded, Fault, Inspection, RenderSpec};
+use super::{Decoded, Fault, Inspection, RenderSpec, Resolution};
 use crate::config::settings::DecoderSettings;
 use crate::domain::Reason;
 use crate::telemetry::Event;
@@ -182,14 +182,41 @@ impl Pool {
         size: u64,
         specs: &[RenderSpec],
     ) -> Result<Decoded, DecodeError> {
+        self.decode_at(file, size, specs, Resolution::AsNeeded)
+    }
+
+    /// The same from every pixel, also where the format has reduced resolutions.
+    pub fn decode_in_full(
+        &self,
+        file: &File,
+        size: u64,
+        specs: &[RenderSpec],
+    ) -> Result<Decoded, DecodeError> {
+        self.decode_at(file, size, specs, Resolution::Full)
+    }
+
+    fn decode_at(
+        &self,
+        file: &File,
+        size: u64,
+        specs: &[RenderSpec],
+        resolution: Resolution,
+    ) -> Result<Decoded, DecodeError> {
         if specs.iter().map(values).fold(0, u64::saturating_add) > MAX_VALUES {
             let error = format!("more than {MAX_VALUES} grey values were asked for");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error).into());
         }
-        match self.ask(file, size, Ask::Decode(specs.to_vec()))? {
-            (Answer::Decoded(inspection, radiographs, spent), took) => Ok(Decoded {
+        let (answer, took) = self.ask(file, size, Ask::Decode(specs.to_vec(), resolution))?;
+        match answer {
+            Answer::Decoded {
                 inspection,
                 radiographs,
+                reduced,
+                spent,
+            } => Ok(Decoded {
+                inspection,
+                radiographs,
+                reduced,
                 took,
                 spent: spent.within(took),
             }),

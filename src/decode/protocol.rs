@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use super::confine::{Confinement, Limits};
-use super::{Completeness, Content, Fault, Inspection, Radiograph, RenderSpec, Spent};
+use super::{Completeness, Content, Fault, Inspection, Radiograph, RenderSpec, Resolution, Spent};
 use crate::domain::Reason;
 use crate::domain::instance::{Description, Header};
 use crate::domain::placement::is_invisible;
@@ -54,7 +54,7 @@ pub enum Ask {
     /// The header pass.
     Inspect,
     /// The header pass, and a radiograph for each specification.
-    Decode(Vec<RenderSpec>),
+    Decode(Vec<RenderSpec>, Resolution),
 }
 
 /// How a child ended, told by the zygote.
@@ -80,6 +80,8 @@ pub enum Said {
     Decoded {
         /// The header pass.
         inspection: Inspection,
+        /// The tensors are made from fewer samples than the file has pixels.
+        reduced: bool,
         /// What the parts took.
         spent: Spent,
     },
@@ -93,8 +95,17 @@ pub enum Said {
 pub enum Answer {
     /// The header pass.
     Inspected(Inspection),
-    /// The header pass, the pixels, and what they took: the child's own word.
-    Decoded(Inspection, Vec<Radiograph>, Spent),
+    /// The header pass and the pixels; whether these are reduced and what they took is the child's own word.
+    Decoded {
+        /// The header pass.
+        inspection: Inspection,
+        /// One for each specification, if it is a radiograph.
+        radiographs: Vec<Radiograph>,
+        /// They are made from fewer samples than the file has pixels.
+        reduced: bool,
+        /// What the parts took.
+        spent: Spent,
+    },
     /// The file cannot be decoded.
     Fault(Fault),
     /// The file cannot be read.
@@ -170,7 +181,14 @@ pub fn read_answer(from: &mut impl Read, ask: &Ask) -> Result<Answer, Flaw> {
         (Said::Inspected(inspection), Ask::Inspect) => {
             Answer::Inspected(checked_inspection(inspection)?)
         }
-        (Said::Decoded { inspection, spent }, Ask::Decode(specs)) => {
+        (
+            Said::Decoded {
+                inspection,
+                reduced,
+                spent,
+            },
+            Ask::Decode(specs, _),
+        ) => {
             let inspection = checked_inspection(inspection)?;
             let specs = if matches!(inspection.content, Content::Radiograph { .. }) {
                 specs.as_slice()
@@ -181,7 +199,12 @@ pub fn read_answer(from: &mut impl Read, ask: &Ask) -> Result<Answer, Flaw> {
                 .iter()
                 .map(|spec| read_radiograph(from, spec))
                 .collect::<Result<_, _>>()?;
-            Answer::Decoded(inspection, radiographs, spent)
+            Answer::Decoded {
+                inspection,
+                radiographs,
+                reduced,
+                spent,
+            }
         }
         (Said::Fault(fault), _) => Answer::Fault(checked_fault(&fault)?),
         (Said::Unreadable(errno), _) => Answer::Unreadable(match errno {
@@ -373,6 +396,7 @@ mod tests {
     fn decoded(header: Header) -> Said {
         Said::Decoded {
             inspection: radiograph(header),
+            reduced: true,
             spent: SPENT,
         }
     }
@@ -405,13 +429,18 @@ mod tests {
 
     #[test]
     fn an_honest_answer_arrives_as_it_was_sent() {
-        let ask = Ask::Decode(vec![spec(2, 3), spec(1, 1)]);
+        let ask = Ask::Decode(vec![spec(2, 3), spec(1, 1)], Resolution::Full);
         let pixels = vec![0.0, 1.0, 0.25, 0.5, 0.75, f32::MIN_POSITIVE, 0.125];
-        let Ok(Answer::Decoded(inspection, radiographs, spent)) =
-            told(&decoded(Header::default()), pixels.clone(), &ask)
+        let Ok(Answer::Decoded {
+            inspection,
+            radiographs,
+            reduced,
+            spent,
+        }) = told(&decoded(Header::default()), pixels.clone(), &ask)
         else {
             panic!("refused")
         };
+        assert!(reduced);
         assert_eq!(inspection.completeness, Completeness::Complete);
         assert_eq!(spent, SPENT);
         assert_eq!(
@@ -437,14 +466,18 @@ mod tests {
     fn a_value_that_is_no_grey_value_is_a_lie() {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.001, 1.001] {
             let said = decoded(Header::default());
-            let answer = told(&said, vec![0.5, value], &Ask::Decode(vec![spec(1, 2)]));
+            let answer = told(
+                &said,
+                vec![0.5, value],
+                &Ask::Decode(vec![spec(1, 2)], Resolution::AsNeeded),
+            );
             assert!(matches!(answer, Err(Flaw::Lie(_))), "{value}");
         }
     }
 
     #[test]
     fn an_answer_of_another_size_is_refused() {
-        let ask = Ask::Decode(vec![spec(2, 2)]);
+        let ask = Ask::Decode(vec![spec(2, 2)], Resolution::AsNeeded);
         let said = || decoded(Header::default());
         assert!(matches!(
             told(&said(), vec![0.5; 3], &ask),
@@ -472,7 +505,7 @@ mod tests {
     fn an_answer_to_another_question_is_a_lie() {
         let said = Said::Inspected(radiograph(Header::default()));
         assert!(matches!(
-            told(&said, vec![], &Ask::Decode(vec![])),
+            told(&said, vec![], &Ask::Decode(vec![], Resolution::AsNeeded)),
             Err(Flaw::Lie(_))
         ));
         let said = decoded(Header::default());
@@ -562,7 +595,7 @@ mod tests {
         fn no_bytes_at_all_make_the_parent_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), valid in any::<bool>()) {
             let mut sent = if valid { MAGIC.to_vec() } else { vec![] };
             sent.extend_from_slice(&bytes);
-            prop_assert!(read_answer(&mut sent.as_slice(), &Ask::Decode(vec![spec(2, 2)])).is_err());
+            prop_assert!(read_answer(&mut sent.as_slice(), &Ask::Decode(vec![spec(2, 2)], Resolution::AsNeeded)).is_err());
         }
 
         #[test]
@@ -572,7 +605,7 @@ mod tests {
             write_answer(&mut bytes, &said, &[Radiograph { height: 2, width: 2, pixels: vec![0.5; 4] }]).unwrap();
             let at = at % bytes.len();
             bytes[at] = to;
-            if let Ok(Answer::Decoded(_, radiographs, _)) = read_answer(&mut bytes.as_slice(), &Ask::Decode(vec![spec(2, 2)])) {
+            if let Ok(Answer::Decoded { radiographs, .. }) = read_answer(&mut bytes.as_slice(), &Ask::Decode(vec![spec(2, 2)], Resolution::AsNeeded)) {
                 // A header that no longer says radiograph comes with no tensor, and then the tensor is too much.
                 prop_assert_eq!(radiographs.len(), 1);
                 prop_assert!(radiographs.concat_pixels().iter().all(|v| (0.0..=1.0).contains(v)));

@@ -222,13 +222,21 @@ fn answer(file: &File, size: u64, ask: &Ask, reply: &File) -> (Said, Vec<Radiogr
     let _ = reply;
     let (said, radiographs) = match ask {
         Ask::Inspect => (Said::Inspected(super::inspect(file, size)), vec![]),
-        Ask::Decode(specs) => match super::decode(file, size, specs) {
+        Ask::Decode(specs, resolution) => match super::decode_at(file, size, specs, *resolution) {
             Ok(Decoded {
                 inspection,
                 radiographs,
+                reduced,
                 spent,
                 ..
-            }) => (Said::Decoded { inspection, spent }, radiographs),
+            }) => {
+                let said = Said::Decoded {
+                    inspection,
+                    reduced,
+                    spent,
+                };
+                (said, radiographs)
+            }
             Err(fault) => (Said::Fault(fault), vec![]),
         },
     };

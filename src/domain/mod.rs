@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file or a socket; everything can be tested by giving values and looking at values.
 
 pub mod category;
+pub mod close_call;
 pub mod correction;
 pub mod decision;
 pub mod dossier;

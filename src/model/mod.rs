@@ -28,7 +28,8 @@ pub use thresholds::Thresholds;
 
 use crate::config::Settings;
 use crate::decode::RenderSpec;
-use crate::domain::CategoryId;
+use crate::domain::close_call::is_close_call;
+use crate::domain::{CategoryId, Prediction};
 
 /// A bundle in use under a site's settings: the running classifier and the thresholds in force.
 pub struct Model {
@@ -56,6 +57,11 @@ impl Model {
     /// The thresholds in force.
     pub fn thresholds(&self) -> &Thresholds {
         &self.thresholds
+    }
+
+    /// Whether a picture from more pixels could be decided on otherwise.
+    pub fn is_close_call(&self, prediction: &Prediction) -> bool {
+        is_close_call(prediction, &self.thresholds, self.thresholds.view())
     }
 
     /// What the bundle promises about its errors, or why it cannot, in a sentence.
