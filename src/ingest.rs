@@ -343,7 +343,7 @@ async fn decode_in_full(
         services.model.render_specs().to_vec(),
     );
     match blocking(move || pool.decode_in_full(&file, size, &specs)).await? {
-        Ok(decoded) => Ok(Some(decoded)),
+        Ok(decoded) => Ok((!decoded.radiographs.is_empty()).then_some(decoded)),
         Err(DecodeError::Fault(_)) => Ok(None),
         Err(DecodeError::Io(error)) => Err(ending_of(&error)),
         Err(DecodeError::Unavailable(why)) => Err(Ending::Failed(Trouble::Decoders(why))),
