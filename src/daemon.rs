@@ -23,7 +23,7 @@ use crate::config::settings::WatchSettings;
 use crate::config::{self, Settings};
 use crate::control::listener;
 use crate::control::server::{self, Limits};
-use crate::control::status::{DiskStatus, ErrorLine};
+use crate::control::status::ErrorLine;
 use crate::engine::{Engine, Inspector};
 use crate::filing::filer::FilingError;
 use crate::filing::ledger::RESERVE;
@@ -452,20 +452,34 @@ async fn wait_for_room(manager: &ServiceManager, state: &Path) {
     let mut said = false;
     loop {
         let state = state.to_owned();
-        let asked = tokio::task::spawn_blocking(move || DiskStatus::of("state", &state).free);
-        match asked.await {
-            Ok(Some(free)) if free < RESERVE => {}
-            _ => return,
-        }
+        let asked = tokio::task::spawn_blocking(move || lacks(&state));
+        let Ok(Some(lacking)) = asked.await else {
+            return;
+        };
         if !std::mem::replace(&mut said, true) {
-            let what = format!(
-                "waiting until {} MiB are free on the disk of the state directory",
-                RESERVE >> 20
-            );
+            let what =
+                format!("waiting until {lacking} are free on the disk of the state directory");
             tracing::error!(event = %Event::LedgerUnwritable, "{what}");
             manager.tell(&[NotifyState::Status(&what)]);
         }
         tokio::time::sleep(STATUS_EVERY).await;
+    }
+}
+
+/// So many inodes are free before ledger and index are opened: the index makes a few dozen files.
+const INODES: u64 = 100;
+
+/// What a disk has too little of for ledger and index to be opened. A disk that cannot be asked lacks nothing.
+fn lacks(state: &Path) -> Option<String> {
+    let disk = rustix::fs::statvfs(state).ok()?;
+    // Filesystems that make inodes as they need them count none.
+    let inodes = disk.f_files > 0 && disk.f_favail < INODES;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < RESERVE {
+        Some(format!("{} MiB", RESERVE >> 20))
+    } else if inodes {
+        Some(format!("{INODES} inodes"))
+    } else {
+        None
     }
 }
 

@@ -21,6 +21,7 @@ use crate::decode::pool::Pool;
 use crate::domain::{Fingerprint, Instance, correction};
 use crate::engine::Engine;
 use crate::filing::filer::{FilingError, HoldReason};
+use crate::filing::quarantine;
 use crate::filing::record::{Digest, Label, Record, RecordId};
 use crate::filing::secrets::Secrets;
 use crate::judgement::Desk;
@@ -148,6 +149,7 @@ impl LibraryWatch {
             adoptions,
             given_back,
             missing,
+            left_quarantine,
             memory: remembered,
         } = findings;
         for entry in given_back {
@@ -162,6 +164,9 @@ impl LibraryWatch {
         for piece in pieces(changes).chain(pieces(missing.collect())) {
             desk.filer.append(piece).await??;
         }
+        let destinations = Arc::clone(desk.filer.destinations());
+        let tidied = move || quarantine::remove_reasons(&destinations, &left_quarantine);
+        tokio::task::spawn_blocking(tidied).await?;
         *memory = remembered;
         // The lists of a large library are large.
         tokio::task::spawn_blocking(heap::give_back);

@@ -11,7 +11,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Access, AtFlags, DirEntry, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{
+    Access, AtFlags, DirEntry, FileType, Mode, OFlags, ResolveFlags, Stat, StatxAttributes,
+    StatxFlags,
+};
 use rustix::io::Errno;
 
 pub use self::mounts::{Whereabouts, is_mount_point};
@@ -245,6 +248,19 @@ impl Root {
         let dir = self.directory_of(path)?;
         let access = Access::WRITE_OK | Access::EXEC_OK;
         Ok(rustix::fs::accessat(&dir, ".", access, AtFlags::EACCESS)?)
+    }
+
+    /// Whether `path` or its directory is marked as append-only or immutable (chattr(1)): its name stays there, whoever asks.
+    pub fn is_marked(&self, path: &RelPath) -> io::Result<bool> {
+        let dir = self.directory_of(path)?;
+        let marks = |name: &[u8], flags| {
+            let about = rustix::fs::statx(&dir, name, flags, StatxFlags::empty());
+            about.is_ok_and(|about| {
+                let marks = StatxAttributes::APPEND | StatxAttributes::IMMUTABLE;
+                about.stx_attributes.intersects(marks)
+            })
+        };
+        Ok(marks(b"", AtFlags::EMPTY_PATH) || marks(path.file_name(), AtFlags::SYMLINK_NOFOLLOW))
     }
 
     /// What is known of the directory that holds `path`.

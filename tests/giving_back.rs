@@ -10,6 +10,7 @@ mod labelled;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use common::{Mould, Site, phantoms, uid};
@@ -233,6 +234,82 @@ fn an_undo_that_was_killed_can_be_asked_for_again() {
         "it is not there any more"
     );
     site.assert_verified();
+}
+
+fn quarantined_with_its_reason(site: &Site) -> (PathBuf, PathBuf) {
+    let mut files = common::files(&site.library.join("_quarantine"));
+    files.sort();
+    let [file, reason] = files.try_into().unwrap();
+    assert!(reason.to_str().unwrap().ends_with(".reason.txt"));
+    (file, reason)
+}
+
+#[test]
+fn what_could_not_be_given_back_is_still_on_record_where_it_is() {
+    let (site, mut daemon) = (Site::new(), None);
+    fs::create_dir(site.drop.join("study")).unwrap();
+    site.put("study/a.dcm", &Mould::new(43).bytes(&uid(1)));
+    site.put("study/b.dcm", &Mould::new(43).bytes("bad.uid"));
+    daemon.insert(site.start()).wait_total(2);
+    let (digests, filed) = (site.digests(), site.filed());
+    // The folder that they came from has become a file.
+    let study = site.drop.join("study");
+    fs::remove_dir(&study).unwrap();
+    fs::write(&study, "in the way").unwrap();
+    let (quarantined, _) = quarantined_with_its_reason(&site);
+    let id = quarantined.to_str().unwrap();
+    for words in [
+        &["undo", "--since", "1h"][..],
+        &["quarantine", "release", id],
+    ] {
+        let refused = site.run(words);
+        assert!(!refused.status.success(), "{refused:?}");
+    }
+    fs::remove_file(&study).unwrap();
+    assert_eq!((site.digests(), site.filed()), (digests.clone(), filed));
+    assert_eq!(site.records().len(), 2);
+    let story = site.ok(&["show", &uid(1)]);
+    assert!(story.contains("it stayed where it was"), "{story}");
+    site.assert_verified();
+    // And can be given back when nothing is in the way.
+    site.ok(&["undo", "--since", "1h"]);
+    site.ok(&["quarantine", "release", id]);
+    assert!(study.join("a.dcm").exists() && study.join("b.dcm").exists());
+    assert_eq!(site.digests(), digests);
+    daemon.unwrap().stop();
+    site.assert_verified();
+}
+
+/// By hand, in a file manager.
+#[test]
+fn the_reason_of_a_file_that_a_person_takes_out_of_the_quarantine_goes_too() {
+    let site = Site::new();
+    site.put("a.dcm", &Mould::new(45).bytes("bad.uid"));
+    let mut daemon = site.start();
+    daemon.wait_total(1);
+    let (file, reason) = quarantined_with_its_reason(&site);
+    let folder = site.library.join("frontal-preop");
+    fs::create_dir_all(&folder).unwrap();
+    fs::rename(&file, folder.join(file.file_name().unwrap())).unwrap();
+    site.ok(&["labels", "look"]);
+    assert!(!reason.exists());
+    site.assert_verified();
+    daemon.stop();
+}
+
+#[test]
+fn nothing_that_is_given_back_runs_as_the_service() {
+    let site = Site::new();
+    site.put("a.dcm", &Mould::new(44).bytes(&uid(1)));
+    let back = site.drop.join("a.dcm");
+    fs::set_permissions(&back, fs::Permissions::from_mode(0o6755)).unwrap();
+    let mut daemon = site.start();
+    daemon.wait_total(1);
+    let said = site.run(&["undo", &uid(1)]);
+    let said = String::from_utf8_lossy(&said.stderr);
+    assert!(said.contains("set-user-ID"), "{said}");
+    assert_eq!(fs::metadata(&back).unwrap().mode() & 0o7777, 0o755);
+    daemon.stop();
 }
 
 #[test]

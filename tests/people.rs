@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -339,6 +340,44 @@ fn leases_on_files_keep_nobody_elses_file_from_being_filed() {
     daemon.wait_total(16);
     daemon.stop();
     site.assert_verified();
+}
+
+/// Such a folder takes new names and lets none go: a claim would be one more of them, at each attempt.
+#[test]
+fn a_folder_that_lets_no_name_go_keeps_its_files_and_keeps_nobody_elses_waiting() {
+    let mark = |mark: &str, folder: &Path| {
+        let done = Command::new("chattr").arg(mark).arg(folder).status();
+        done.is_ok_and(|status| status.success())
+    };
+    for elsewhere in [false, true] {
+        let mut site = Site::new();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        if elsewhere {
+            site.library = memory.path().canonicalize().unwrap().join("library");
+            fs::create_dir(&site.library).unwrap();
+            site.configure("", "");
+        }
+        let (mould, folder) = (Mould::new(73), site.drop.join("kept"));
+        fs::create_dir(&folder).unwrap();
+        site.put("kept/a.dcm", &mould.bytes(&uid(1)));
+        if !mark("+a", &folder) {
+            eprintln!("SKIPPED: this wants root, and a disk on which a folder can be marked");
+            return;
+        }
+        let mut daemon = site.start();
+        daemon.wait_until("it is told", |status| {
+            status["watches"][0]["cannot_take"] == 1
+        });
+        site.put("b.dcm", &mould.bytes(&uid(2)));
+        daemon.wait_total(1);
+        assert_eq!(common::files(&folder), [folder.join("a.dcm")]);
+        assert!(mark("-a", &folder));
+        daemon.stop();
+        let mut daemon = site.start();
+        daemon.wait_total(2);
+        daemon.stop();
+        site.assert_verified();
+    }
 }
 
 #[test]

@@ -274,6 +274,7 @@ fn tell(out: &mut Lines, told: &Told, roots: &[(RootId, PathBuf)]) {
         Record::LetGo { by, .. } => {
             line(told.time_us, &format!("may be taken again{}", by_whom(*by)));
         }
+        Record::Stayed { .. } => line(told.time_us, "that failed: it stayed where it was"),
         Record::Undone { by, .. } => line(
             told.time_us,
             &format!("went back to where it came from{}", by_whom(*by)),

@@ -142,9 +142,6 @@ pub struct Limits {
     pub grace: Duration,
 }
 
-/// How long a client that gives way to another may take to be told so.
-const GOING: Duration = Duration::from_millis(500);
-
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -334,10 +331,10 @@ async fn converse<H: Handler>(
         line.clear();
         let read = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            // One that does not read must not keep its place for long.
+            // One that does not read is not waited for.
             () = silent.gives_way() => {
-                let told = timeout(GOING, say(&mut writer, &Reply::Error(busy()), limits)).await;
-                return told.unwrap_or(Ok(()));
+                turn_away(writer.as_ref(), &busy());
+                return Ok(());
             }
             read = timeout(limits.silence, read_line(&mut reader, &mut line)) => read,
         };
@@ -361,14 +358,14 @@ async fn converse<H: Handler>(
         let request = match protocol::parse_request(&line) {
             Ok(request) => request,
             Err(refusal) => {
-                say(&mut writer, &Reply::Error(refusal), limits).await?;
+                say_or_give_way(&mut writer, &Reply::Error(refusal), &silent, limits).await?;
                 continue;
             }
         };
         let places = silent.speaks();
         let (replies, mut outbox) = mpsc::channel(64);
         let work = answer(handler, peer, request, replies, stop);
-        let ((), told) = tokio::join!(work, tell(&mut writer, &mut outbox, limits));
+        let ((), told) = tokio::join!(work, tell(&mut writer, &mut outbox, &places, limits));
         told?;
         silent = places.silent();
     }
@@ -404,10 +401,12 @@ async fn read_line(
     }
 }
 
-/// Writes replies as they come, and `alive` while none does. A client that has gone closes the outbox.
+/// Writes replies as they come, and `alive` while none does. A client that has gone closes the outbox, and one that leaves a
+/// reply unread is silent: it gives way to others.
 async fn tell(
     writer: &mut (impl AsyncWrite + Unpin),
     outbox: &mut mpsc::Receiver<Reply>,
+    places: &Arc<Places>,
     limits: Limits,
 ) -> io::Result<()> {
     loop {
@@ -416,10 +415,23 @@ async fn tell(
             Ok(None) => return Ok(()),
             Err(_) => Reply::Alive {},
         };
-        if let Err(err) = say(writer, &reply, limits).await {
+        if let Err(err) = say_or_give_way(writer, &reply, &places.silent(), limits).await {
             outbox.close();
             return Err(err);
         }
+    }
+}
+
+async fn say_or_give_way(
+    writer: &mut (impl AsyncWrite + Unpin),
+    reply: &Reply,
+    silent: &Silent,
+    limits: Limits,
+) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        told = say(writer, reply, limits) => told,
+        () = silent.gives_way() => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 

@@ -280,7 +280,8 @@ impl Filer {
         self.give_back(item, root, record).await
     }
 
-    /// First the record, then the file: a crash in between leaves it where it is, to be given back again.
+    /// First the record, then the file: a crash in between leaves it where it is, to be given back again. What fails is on
+    /// record as well: nobody would look for the file where it is otherwise.
     async fn give_back(
         &self,
         item: Item,
@@ -311,18 +312,32 @@ impl Filer {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
-        let record = record(item.intent.id.clone(), held);
+        let id = item.intent.id.clone();
+        let record = record(id.clone(), held.clone());
         if let Err(reason) = self.append(vec![record]).await? {
             return Ok(Err(ReleaseError::Held(reason)));
         }
         fail::fail_point!("before-giving-back");
-        share
-            .run(move || match there {
+        let carried_out = share.run(move || {
+            let given_back = match there {
                 Some(path) => item.finish(&opened, &root, path),
                 None => item.give_back(&opened, &root),
-            })
-            .await
-            .map_err(|_| self.stopped())
+            };
+            let stayed = given_back.is_err() && item.is_only_here(&opened, &root, &held);
+            (given_back, stayed.then_some(held))
+        });
+        let (given_back, stayed) = carried_out.await.map_err(|_| self.stopped())?;
+        if let Some(held) = stayed
+            && let Err(reason) = self
+                .append(vec![Record::Stayed {
+                    id: id.clone(),
+                    held,
+                }])
+                .await?
+        {
+            tracing::warn!(%id, %reason, "a file that could not be given back is on record as given back until it is found");
+        }
+        Ok(given_back)
     }
 
     /// Removes a file that is on record as given back and still here, if it is in its drop directory as well: giving it back

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustix::fs::{Advice, FileType, Mode, Stat};
 use rustix::io::Errno;
@@ -111,16 +111,34 @@ fn may_take(root: &Root, path: &RelPath, file: &Stat, root_id: &RootId) -> Resul
             });
         }
     }
+    if root.is_marked(path).map_err(|error| held(&error))? {
+        let why = "it or its directory is marked as append-only or immutable (lsattr shows it)";
+        return Err(Outcome::CannotTake(why.into()));
+    }
     let directory = root.stat_directory_of(path).map_err(|error| held(&error))?;
     let me = rustix::process::geteuid().as_raw();
     let sticky = Mode::from_raw_mode(directory.st_mode).contains(Mode::SVTX);
-    if sticky && me != 0 && me != file.st_uid && me != directory.st_uid {
+    let any_owner = me == 0 && (*OWNERS_ARE_KNOWN || file.st_uid != NOBODY);
+    if sticky && !any_owner && me != file.st_uid && me != directory.st_uid {
         return Err(Outcome::CannotTake(
             "its directory is sticky: only the file's owner may move it out (set action = \"copy\" for this watch)".into(),
         ));
     }
     Ok(())
 }
+
+/// Who owns a file whose owner is not in the user namespace.
+const NOBODY: u32 = 65534;
+
+/// Whether root here is root of all users: in a user namespace (a container without root) it may not do what others' files
+/// would need.
+static OWNERS_ARE_KNOWN: LazyLock<bool> = LazyLock::new(|| {
+    // user_namespaces(7): from, to, how many; all of them in the first namespace.
+    let map = std::fs::read_to_string("/proc/self/uid_map");
+    map.map_or(true, |map| {
+        map.split_whitespace().eq(["0", "0", "4294967295"])
+    })
+});
 
 /// What is to be done with a file, after looking at the destinations.
 #[derive(Clone, Debug)]

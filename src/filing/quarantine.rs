@@ -13,7 +13,7 @@ use super::names;
 use super::prepare::digest_of_file_at;
 use super::record::{Digest, Held, Intent, Record, RecordId};
 use super::request::HoldReason;
-use super::restore::{Recorded, restore};
+use super::restore::{Recorded, permissions, restore};
 use crate::config::settings::Action;
 use crate::domain::placement::RootId;
 use crate::domain::{Fingerprint, Placement, RelPath};
@@ -101,6 +101,16 @@ pub fn list(state: &Path, destinations: &Destinations) -> Result<Vec<Item>, List
         }
     }
     Ok(there)
+}
+
+/// Removes the reasons of files that a person has taken out of the quarantine.
+pub fn remove_reasons(destinations: &Destinations, left: &[RelPath]) {
+    let roots = destinations.current();
+    if let Ok(roots) = &roots
+        && let Some(quarantine) = roots.get(&RootId::Quarantine)
+    {
+        left.iter().for_each(|path| remove_reason(quarantine, path));
+    }
 }
 
 /// Why the quarantine cannot be listed.
@@ -267,6 +277,21 @@ impl Item {
         Ok(None)
     }
 
+    /// Whether a file that could not be given back is where it was and nowhere else.
+    pub(super) fn is_only_here(&self, open: &OpenItem, source: &Root, held: &Held) -> bool {
+        let Some(root) = open.roots.get(&self.at.root) else {
+            return false;
+        };
+        let here = root.stat_if_there(&self.at.path).ok().flatten();
+        let nowhere_else = match source.stat_if_there(&held.path) {
+            Ok(None) => true,
+            Ok(Some(_)) => digest_of_file_at(source, &held.path)
+                .is_ok_and(|digest| digest.as_ref() != Some(&self.intent.digest)),
+            Err(_) => false,
+        };
+        nowhere_else && here.is_some_and(|here| fingerprint(&here) == open.fingerprint)
+    }
+
     /// Ends what was interrupted: the file is in its drop directory as a whole, and goes here.
     pub(super) fn finish(
         &self,
@@ -376,7 +401,7 @@ impl Item {
                 mtime_ns: intent.fingerprint.mtime_ns,
                 ..open.fingerprint
             },
-            mode: intent.mode,
+            mode: permissions(intent),
         };
         let landed = match write_copy(&open.file, source, &part, &spec) {
             Ok(()) => {

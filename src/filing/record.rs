@@ -320,6 +320,13 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         held: Option<Held>,
     },
+    /// A file that was to be given back could not be: it is where it was.
+    Stayed {
+        /// The intent that had filed or quarantined it.
+        id: RecordId,
+        /// What was held of it, and is no more.
+        held: Held,
+    },
     /// A file that was given back may be taken again.
     LetGo {
         /// The intent that had filed or quarantined it.

@@ -50,6 +50,7 @@ impl Replay {
             Record::LetGo { held, .. } => self.change(|consumed| {
                 held.iter().for_each(|held| consumed.let_go(held));
             }),
+            Record::Stayed { held, .. } => self.change(|consumed| consumed.let_go(held)),
             Record::Library { marker } => self.marker = Some(marker.clone()),
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! A file that is given back gets what the ledger recorded of it: permission bits, time of modification, owner and group.
 //! Only a process with `CAP_CHOWN` may give files away; what could not be restored is told, and the file is back all the
-//! same.
+//! same. Bits that let a program run as its owner or group are not among what is restored: the owner may be another now.
 
 use std::fs::File;
 
@@ -12,8 +12,10 @@ use crate::root::fingerprint;
 
 /// What the ledger recorded of a file as it came.
 pub(super) struct Recorded {
-    /// Permission bits.
+    /// Permission bits for owner, group and others.
     mode: u32,
+    /// It came with set-user-ID, set-group-ID or sticky bits, too.
+    special: bool,
     /// Time of modification, nanoseconds since the Unix epoch.
     mtime_ns: i64,
     uid: u32,
@@ -23,12 +25,18 @@ pub(super) struct Recorded {
 impl From<&Intent> for Recorded {
     fn from(intent: &Intent) -> Self {
         Self {
-            mode: intent.mode,
+            mode: permissions(intent),
+            special: intent.mode & !0o777 != 0,
             mtime_ns: intent.fingerprint.mtime_ns,
             uid: intent.uid,
             gid: intent.gid,
         }
     }
+}
+
+/// The permission bits that a file of this intent is given back with.
+pub(super) fn permissions(intent: &Intent) -> u32 {
+    intent.mode & 0o777
 }
 
 /// Restores what differs; says in words what could not be.
@@ -39,12 +47,18 @@ pub(super) fn restore(file: &File, recorded: &Recorded) -> Option<String> {
     };
     // The owner last: who has given a file away may not change it any more.
     let problems = [
+        special(recorded),
         mode(file, recorded, &now),
         time(file, recorded, &now),
         owner(file, recorded, &now),
     ];
     let problems: Vec<String> = problems.into_iter().flatten().collect();
     (!problems.is_empty()).then(|| problems.join("; "))
+}
+
+fn special(recorded: &Recorded) -> Option<String> {
+    let why = "its set-user-ID, set-group-ID or sticky bit was not restored";
+    recorded.special.then(|| why.to_owned())
 }
 
 fn mode(file: &File, recorded: &Recorded, now: &Stat) -> Option<String> {
@@ -134,6 +148,7 @@ mod tests {
         let now = rustix::fs::fstat(&file).unwrap();
         let recorded = Recorded {
             mode: 0o640,
+            special: false,
             mtime_ns: -1_500_000_000,
             uid: now.st_uid,
             gid: now.st_gid,
@@ -148,6 +163,15 @@ mod tests {
         let now = file.metadata().unwrap();
         assert_eq!(now.permissions().mode() & 0o7777, 0o640);
         assert_eq!((now.mtime(), now.mtime_nsec()), (-2, 500_000_000));
+    }
+
+    #[test]
+    fn a_program_that_ran_as_its_owner_is_none_when_it_is_back() {
+        let (_dir, file, mut recorded) = file();
+        (recorded.mode, recorded.special) = (0o755, true);
+        let told = restore(&file, &recorded).unwrap();
+        assert!(told.contains("set-user-ID"), "{told}");
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o755);
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl<'a> Changes<'a> {
             },
             Record::Released { .. }
             | Record::Undone { .. }
+            | Record::Stayed { .. }
             | Record::Moved { .. }
             | Record::Label(_)
             | Record::Judged { .. }
@@ -165,6 +166,7 @@ impl<'a> Changes<'a> {
             Record::Missing { id } => (id, &|entry| entry.state = State::Missing),
             Record::Released { id, .. } => (id, &|entry| entry.state = State::Released),
             Record::Undone { id, .. } => (id, &|entry| entry.state = State::Undone),
+            Record::Stayed { id, .. } => (id, &|entry| entry.state = State::Live),
             Record::LetGo { id, .. } => (id, &|entry| entry.state = State::LetGo),
             Record::Moved { id, to } => (id, &|entry| entry.move_to(to)),
             Record::Label(label) => (&label.id, &|entry| entry.labelled(time_us, label)),

@@ -15,7 +15,7 @@ use crate::domain::instance::Description;
 use crate::domain::{
     CategoryId, Decision, Dossier, Fingerprint, Instance, Origin, Pending, Prediction, Reason, View,
 };
-use crate::filing::record::{Fate, Label};
+use crate::filing::record::{Fate, Held, Label};
 use crate::index::query::LabelState;
 
 type Line = (Position, i64, Record);
@@ -215,10 +215,21 @@ fn any_record() -> impl Strategy<Value = Record> {
             by: Some(7),
         }),
         1 => small.clone().prop_map(|n| Record::Missing { id: id(n) }),
-        1 => small.prop_map(|n| Record::Undone { id: id(n), by: None, held: None }),
+        1 => small.clone().prop_map(|n| Record::Undone { id: id(n), by: None, held: None }),
+        1 => small.prop_map(|n| Record::Stayed { id: id(n), held: held(n) }),
         1 => Just(Record::Promoted { model: "spine 2".into() }),
         1 => Just(Record::Unknown(serde_json::json!({"kind": "from-the-future"}))),
     ]
+}
+
+fn held(n: u32) -> Held {
+    let intent = intent(n, Fate::Filed, Action::Move);
+    Held {
+        watch: intent.watch,
+        path: intent.from,
+        digest: intent.digest,
+        fingerprint: intent.fingerprint,
+    }
 }
 
 fn scanned(index: &Index) -> BTreeMap<String, u64> {

@@ -33,6 +33,8 @@ pub(super) struct Findings {
     pub given_back: Vec<Entry>,
     /// Files that are nowhere, now as at the look before.
     pub missing: Vec<RecordId>,
+    /// Where files were in the quarantine that a person has taken out of it: what told why goes, too.
+    pub left_quarantine: Vec<RelPath>,
     pub memory: Memory,
 }
 
@@ -111,6 +113,13 @@ pub(super) fn compare(
     }
     let recognised = others;
 
+    let left_quarantine = recognised
+        .iter()
+        .filter(|(stranger, entry)| {
+            entry.at.root == RootId::Quarantine && stranger.at.root != RootId::Quarantine
+        })
+        .map(|(_, entry)| entry.at.path.clone())
+        .collect();
     let mut changes = Vec::new();
     let differences: Vec<Difference> = recognised
         .iter()
@@ -179,6 +188,7 @@ pub(super) fn compare(
         adoptions,
         given_back,
         missing,
+        left_quarantine,
         memory,
     })
 }

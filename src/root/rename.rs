@@ -60,8 +60,8 @@ impl Root {
             ) {
                 Ok(()) => return Ok(()),
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-                // What some FUSE filesystems say, but also what a sticky directory says.
-                Err(Errno::PERM) => forbidden = true,
+                // What some FUSE filesystems say of the flag. Others mean it: a second name could be given, and none removed.
+                Err(Errno::PERM) if is_fuse(&from_dir) || is_fuse(&to_dir) => forbidden = true,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -75,6 +75,12 @@ impl Root {
             other => other,
         }
     }
+}
+
+/// Whether a directory lies on a filesystem of a program's making; if that cannot be told, it might.
+fn is_fuse(directory: &OwnedFd) -> bool {
+    const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
+    rustix::fs::fstatfs(directory).map_or(true, |about| about.f_type as i64 == FUSE_SUPER_MAGIC)
 }
 
 /// Renaming for filesystems without `renameat2`: `link` never clobbers. Answers of such filesystems can get lost and

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader as StdReader, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::time::Instant;
 
 use proptest::prelude::*;
 use tokio::sync::Notify;
@@ -473,6 +474,34 @@ fn whoever_is_silent_gives_way_to_the_next() {
     let mut line = String::new();
     first.read_line(&mut line).unwrap();
     assert!(line.contains("too many clients"), "{line}");
+}
+
+/// Garbage as well as good questions: their answers pile up until the socket is full.
+#[test]
+fn clients_that_ask_on_and_on_and_read_nothing_give_way_to_others() {
+    let daemon = daemon(Limits {
+        clients: 4,
+        ..Limits::default()
+    });
+    let garbage = b"{\"v\":1,\"nothing\":{}}\n".to_vec();
+    let question = to_line(&Request::Status {}).unwrap();
+    let mut rude = Vec::new();
+    for line in [garbage, question].iter().cycle().take(20) {
+        let (stream, _) = daemon.raw();
+        stream.set_nonblocking(true).unwrap();
+        // Until the daemon, which waits for its answers to be read, takes no more.
+        let mut stream = stream;
+        while stream.write(&line.repeat(100)).is_ok() {}
+        rude.push(stream);
+    }
+    let began = Instant::now();
+    let mut client = daemon.client();
+    client.ask(&Request::Status {}, |_| Some(())).unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 fn is_busy(error: &ControlError) -> bool {
