@@ -466,8 +466,8 @@ async fn wait_for_room(manager: &ServiceManager, state: &Path) {
     }
 }
 
-/// So many inodes are free before ledger and index are opened: the index makes a few dozen files.
-const INODES: u64 = 100;
+/// So many inodes are free before ledger and index are opened: each makes some files.
+const INODES: u64 = 16;
 
 /// What a disk has too little of for ledger and index to be opened. A disk that cannot be asked lacks nothing.
 fn lacks(state: &Path) -> Option<String> {

@@ -224,14 +224,19 @@ impl Job<'_> {
         };
         // A writer that still had it open has written on: what was copied is no longer what it is.
         if !self.unchanged() {
-            return Err(self.take_back_copy(target, &landed, claim));
+            return Err(self.take_back_copy(target, &landed, claim, Outcome::Changed));
         }
         fail::fail_point!("before-unclaim");
         let held = |error: &io::Error| Carried::Stuck(self.source_held(error));
-        let removed = self
-            .source
-            .unlink_file(claim, &self.intent.fingerprint)
-            .map_err(|error| held(&error))?;
+        let removed = match self.source.unlink_file(claim, &self.intent.fingerprint) {
+            // Whose folder it is may have made it sticky meanwhile. That is between him and his file.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let why = "its directory does not let it be removed any more";
+                let outcome = Outcome::CannotTake(why.into());
+                return Err(self.take_back_copy(target, &landed, claim, outcome));
+            }
+            removed => removed.map_err(|error| held(&error))?,
+        };
         let removed_here = match removed {
             Removed::Now => true,
             Removed::Before => false,
@@ -239,7 +244,7 @@ impl Job<'_> {
                 let there = self.source.stat_if_there(claim);
                 match there.map_err(|error| held(&error))? {
                     Some(there) if self.is_kept_file(&there) => {
-                        return Err(self.take_back_copy(target, &landed, claim));
+                        return Err(self.take_back_copy(target, &landed, claim, Outcome::Changed));
                     }
                     // Somebody has put another file there.
                     Some(_) => drop(self.put_back(self.source, claim, Outcome::Changed)),
@@ -256,10 +261,16 @@ impl Job<'_> {
         Ok(landed)
     }
 
-    /// Removes a copy of what a file no longer is, and puts the file back.
-    fn take_back_copy(&self, target: &Root, landed: &RelPath, claim: &RelPath) -> Carried {
+    /// Removes a copy that is not to stay, and puts the file back.
+    fn take_back_copy(
+        &self,
+        target: &Root,
+        landed: &RelPath,
+        claim: &RelPath,
+        outcome: Outcome,
+    ) -> Carried {
         match target.unlink(landed) {
-            Ok(()) => self.put_back(self.source, claim, Outcome::Changed),
+            Ok(()) => self.put_back(self.source, claim, outcome),
             Err(error) => Carried::Stuck(self.held(&error)),
         }
     }
