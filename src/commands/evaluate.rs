@@ -24,8 +24,8 @@ use crate::retrain::bundle_writer;
 use crate::retrain::dataset::{Dataset, Example};
 use crate::retrain::judging::outcome::{Done, Outcome};
 use crate::retrain::judging::report::{page, summary};
+use crate::retrain::people::People;
 use crate::retrain::phantom_bundle::Report as _;
-use crate::retrain::shared;
 use crate::retrain::sides::{Side, Sides};
 use crate::retrain::trial;
 
@@ -186,7 +186,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Patients of this site whose images weights or thresholds were fitted on: what a bundle does with them promises nothing.
+/// Patients of this site whose images weights or thresholds were fitted on, by whatever name: what a bundle does with them
+/// promises nothing.
 fn learned_from(
     dataset: &mut Dataset,
     settings: Option<&Settings>,
@@ -196,7 +197,10 @@ fn learned_from(
         let place = Sides::place(&settings.state);
         sides = Sides::read(&place).with_context(|| place.display().to_string())?;
     }
-    shared::split(dataset, &mut sides);
+    let people = People::join(dataset, &mut sides);
+    for line in people.found.in_words() {
+        eprintln!("{line}");
+    }
     let fitted = |side: &Side| matches!(side, Side::Training | Side::Validation);
     Ok(sides
         .patients

@@ -34,9 +34,9 @@ use crate::retrain::dataset::Dataset;
 use crate::retrain::device::{self, Wanted};
 use crate::retrain::judging::compare::Verdict;
 use crate::retrain::judging::outcome::Outcome;
+use crate::retrain::people::People;
 use crate::retrain::phantom_bundle::Report as _;
 use crate::retrain::session::{self, Full, Mode, Watch, Wish};
-use crate::retrain::shared;
 use crate::retrain::sides::{Side, Sides};
 
 /// Fit the model to the site's own images.
@@ -359,10 +359,11 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let images = RunFolder::as_text(&dataset)?;
     let place = Sides::place(&settings.state);
     let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
-    let shared = shared::split(&mut dataset, &mut sides);
+    let people = People::join(&mut dataset, &mut sides);
     sides.admit(&judgeable(&dataset), plan.seed);
     copies::settle(&mut dataset, &sides, plan.leave_out_copies, args.dry_run)?;
     sides.learn_from(untouched(&dataset));
+    people.settle(&mut sides);
     let mut wish = Wish {
         bundle: &start,
         dataset: &dataset,
@@ -396,7 +397,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     {
         eprintln!("{why}");
     }
-    tell::plan(&wish, shared, &chosen.why);
+    tell::plan(&wish, people.found, &chosen.why);
     if !args.dry_run {
         session::enough(&wish)?;
     }
@@ -405,7 +406,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     tell::forecast(&forecast);
     if args.dry_run {
         if args.json {
-            println!("{}", tell::as_json(&wish, shared, &forecast));
+            println!("{}", tell::as_json(&wish, people.found, &forecast));
         }
         for problem in session::too_few(&wish) {
             eprintln!("too few: {problem}");

@@ -44,6 +44,9 @@ pub struct Example {
     pub study: Option<String>,
     /// Neither the file nor the list says who the patient is: nothing, or a placeholder.
     pub nameless: bool,
+    /// The pseudonym of the file's own Patient ID, unless that is a placeholder: a list may call the same person otherwise.
+    #[serde(default)]
+    pub by_header: Option<String>,
     /// What the header says about the view.
     pub header: HeaderView,
     /// By what a report breaks figures down.
@@ -79,6 +82,24 @@ impl Example {
     pub fn study_or_file(&self) -> String {
         study_or_file(self.study.as_deref(), &self.digest)
     }
+
+    /// The study as one of the names by which its patient is known.
+    pub fn by_study(&self) -> Option<String> {
+        self.study.as_deref().map(by_study)
+    }
+
+    /// The file's bytes as such a name.
+    pub fn by_file(&self) -> String {
+        by_file(&self.digest)
+    }
+}
+
+fn by_study(study: &str) -> String {
+    format!("study {study}")
+}
+
+fn by_file(digest: &Digest) -> String {
+    format!("file {}", digest.0)
 }
 
 /// Grey values, 0 black to 1 white, as they are kept: 65535 is white.
@@ -96,10 +117,7 @@ pub fn pictures(decoded: &Decoded) -> Vec<Vec<u16>> {
 }
 
 fn study_or_file(study: Option<&str>, digest: &Digest) -> String {
-    match study {
-        Some(study) => format!("study {study}"),
-        None => format!("file {}", digest.0),
-    }
+    study.map_or_else(|| by_file(digest), by_study)
 }
 
 /// By what a report breaks figures down.
@@ -468,6 +486,7 @@ fn example(row: &Row, digest: Digest, kept: Kept, pseudonym: Pseudonyms<'_>) -> 
         patient,
         study: about.study,
         nameless,
+        by_header: about.patient,
         header: HeaderView::of(&about.description),
         circumstances: circumstances(&about.description),
         pictures,

@@ -26,6 +26,7 @@ pub mod operator;
 mod optimizer;
 pub mod own_head;
 mod parameters;
+pub mod people;
 pub mod phantom_bundle;
 pub mod phantom_trial;
 pub mod phantoms;

@@ -45,10 +45,10 @@ const GOLDEN: f64 = 0.1;
 /// The others' parts of training, validation and test.
 const SHARES: [f64; 3] = [0.7, 0.15, 0.15];
 
-/// Every patient's side, by pseudonym.
+/// Every patient's side, by every name that the patient is known by: pseudonyms, studies, files (see [`super::people`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sides {
-    /// Sides by pseudonym.
+    /// Sides by name.
     pub patients: BTreeMap<String, Side>,
     /// How often the golden set has been looked at.
     #[serde(default)]
@@ -91,6 +91,12 @@ impl Sides {
     /// The side of a patient; `None` for one that was never given one.
     pub fn of(&self, patient: &str) -> Option<Side> {
         self.patients.get(patient).copied()
+    }
+
+    /// Gives all names of one person the side of that person.
+    pub fn set(&mut self, names: &BTreeSet<String>, side: Side) {
+        let known = names.iter().map(|name| (name.clone(), side));
+        self.patients.extend(known);
     }
 
     /// Patients who are learned from although nobody has looked at their images: were they given no side, they could come to

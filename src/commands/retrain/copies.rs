@@ -86,6 +86,7 @@ mod tests {
             patient: format!("P{k}"),
             study: None,
             nameless: false,
+            by_header: None,
             header: HeaderView::Absent,
             circumstances: Circumstances::default(),
             pictures: vec![picture.clone()],
