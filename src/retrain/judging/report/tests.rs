@@ -84,6 +84,7 @@ fn example() -> (Report, Vec<Mistake>) {
     let promises = [&candidate, &in_use].map(|outcomes| certify(outcomes, &terms));
     let contender = |name, outcomes, promise| Contender {
         name,
+        categories: &[],
         outcomes,
         promise: Some(promise),
         outside: &[],
