@@ -422,10 +422,8 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| place.display().to_string())?;
     folder.begin_with(&images)?;
 
-    let out = plan
-        .out
-        .clone()
-        .unwrap_or_else(|| scratch.path().join("bundle"));
+    let made = folder.made()?;
+    let out = plan.out.clone().unwrap_or(made);
     let made = session::run(&wish, &runtime, &out, &mut Lines::default())?;
     trial::try_in_child(&out, &settings.runtime).map_err(anyhow::Error::msg)?;
     let mut candidate = Bundle::open(&out)?;
