@@ -434,9 +434,36 @@ fn patients_whom_a_site_s_models_learned_from_promise_nothing() {
         "--labels",
         text(&filled),
     ];
-    let renamed = &last_line(&site, &words)["promise"];
+    let report = last_line(&site, &words);
+    let renamed = &report["promise"];
     assert_eq!(left_out(renamed), left_out(&after), "{renamed:#}");
     assert_eq!(renamed["images"], after["images"]);
+
+    // What is judged is told, and looks at golden images are counted.
+    let known = |report: &Value| {
+        let of = |key: &str| report["known"][key].as_u64().unwrap();
+        (of("images"), of("fitted"), of("golden"), of("golden-looks"))
+    };
+    let (images_judged, fitted, golden, looks) = known(&report);
+    assert_eq!((images_judged, fitted), (60, left_out(&after)));
+    assert!(golden > 0 && looks > 1, "{golden} {looks}");
+    let told = site.ok(&["evaluate", "--labels", text(&list)]);
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words_of_it = format!("{fitted} of the 60 judged images are of patients");
+    assert!(told.contains(&words_of_it), "{told}");
+    let sides = fs::read(site.state.join("retrain/sides.json")).unwrap();
+    let sides: Value = serde_json::from_slice(&sides).unwrap();
+    assert_eq!(sides["golden_looks"].as_u64().unwrap(), looks + 1);
+
+    // The same pictures are recognised also where nothing else is the same.
+    call_patients(&images, |_, patient| format!("other {patient}"));
+    let other = last_line(&site, &["evaluate", "--json", "--from", text(&images)]);
+    let like = other["data"]["left-out"].as_array().unwrap().iter();
+    let like =
+        like.filter(|it| it[0] == "a picture like one that a model of this site was trained on");
+    let like: Vec<u64> = like.map(|it| it[1].as_u64().unwrap()).collect();
+    assert_eq!(like, [fitted], "{other:#}");
+    assert_eq!(known(&other).1, 0);
 }
 
 #[test]

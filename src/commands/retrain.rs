@@ -34,6 +34,7 @@ use crate::retrain::dataset::Dataset;
 use crate::retrain::device::{self, Wanted};
 use crate::retrain::judging::compare::Verdict;
 use crate::retrain::judging::outcome::Outcome;
+use crate::retrain::looks::Looks;
 use crate::retrain::people::People;
 use crate::retrain::phantom_bundle::Report as _;
 use crate::retrain::session::{self, Full, Mode, Watch, Wish};
@@ -362,6 +363,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let people = People::join(&mut dataset, &mut sides);
     sides.admit(&judgeable(&dataset), plan.seed);
     copies::settle(&mut dataset, &sides, plan.leave_out_copies, args.dry_run)?;
+    let looks = copies::known(&mut dataset, &sides, &settings.state, &start)?;
     sides.learn_from(untouched(&dataset));
     people.settle(&mut sides);
     let mut wish = Wish {
@@ -420,6 +422,12 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     sides
         .write(&place)
         .with_context(|| place.display().to_string())?;
+    if let Some(mut looks) = looks {
+        let fitted = copies::on_sides(&dataset, &sides, [Side::Training, Side::Validation]);
+        looks
+            .learn(&dataset, &fitted)
+            .with_context(|| Looks::folder(&settings.state).display().to_string())?;
+    }
     folder.begin_with(&images)?;
 
     let made = folder.made()?;
@@ -458,7 +466,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let comparison = golden
         .map(|set| pair.on_golden(set, &outside, plan, target))
         .transpose()?;
-    let looks = u32::from(comparison.is_some());
+    let looked = comparison.is_some();
     let not_compared = golden.is_none().then(|| comparison::no_golden(&in_use));
     let better = comparison
         .as_ref()
@@ -475,10 +483,9 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let held = store.hold()?;
     report.in_use_since = publish::put_to_use_since(&settings, &in_use)?;
     training_report::write(&out, &candidate, &report, &mistakes)?;
-    sides.golden_looks += looks;
-    sides
-        .write(&place)
-        .with_context(|| place.display().to_string())?;
+    if looked {
+        Sides::look_at_golden(&place).with_context(|| place.display().to_string())?;
+    }
     let ending = Ending {
         settings: &settings,
         store: &store,

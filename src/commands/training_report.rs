@@ -82,6 +82,7 @@ pub fn on_training(
         promise: Some(promise),
         beside: None,
         comparison,
+        known: None,
         in_use_since: None,
         not_compared: None,
         shortcuts: shortcuts(wish, sets),

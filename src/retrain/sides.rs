@@ -88,6 +88,14 @@ impl Sides {
         fs::rename(&part, path)
     }
 
+    /// Counts a look at the golden images: those of all verbs, whatever else goes on. Gives how many there were.
+    pub fn look_at_golden(path: &Path) -> io::Result<u32> {
+        let mut sides = Self::read(path)?;
+        sides.golden_looks += 1;
+        sides.write(path)?;
+        Ok(sides.golden_looks)
+    }
+
     /// The side of a patient; `None` for one that was never given one.
     pub fn of(&self, patient: &str) -> Option<Side> {
         self.patients.get(patient).copied()
