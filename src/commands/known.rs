@@ -55,7 +55,7 @@ pub fn ask(
     let used = sides
         .patients
         .into_iter()
-        .filter(|(_, side)| is_fitted(side));
+        .filter(|(_, side)| is_fitted(*side));
     let used = used.map(|(patient, _)| Pseudonym(patient)).collect();
     Ok((used, Some(known)))
 }
@@ -75,7 +75,7 @@ fn leave_out_copies(
     };
     let is_new = |index: &usize| {
         let side = sides.of(&dataset.examples[*index].patient);
-        !side.as_ref().is_some_and(is_fitted)
+        !side.is_some_and(is_fitted)
     };
     let new: Vec<usize> = (0..dataset.examples.len()).filter(is_new).collect();
     for index in looks.copies(dataset, &new).into_iter().rev() {
@@ -89,6 +89,6 @@ fn leave_out_copies(
     Ok(())
 }
 
-fn is_fitted(side: &Side) -> bool {
+fn is_fitted(side: Side) -> bool {
     matches!(side, Side::Training | Side::Validation)
 }
