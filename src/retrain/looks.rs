@@ -83,15 +83,11 @@ impl Looks {
         self.write()
     }
 
-    /// Those of the examples that look like an image that was learned from and is another file.
+    /// Those of the examples that look like an image that was learned from, or are one: sides may be lost, this is not.
     pub fn copies(&self, dataset: &Dataset, examples: &[usize]) -> Vec<usize> {
         let is_copy = |index: &usize| {
-            let own = bytes_of(&dataset.examples[*index].digest.0);
-            self.picture(dataset, *index).is_some_and(|picture| {
-                let others = self.known.iter();
-                let others = others.filter(|(digest, _)| own.as_ref() != Some(digest));
-                alike::is_like_any(picture, &self.spec, others.map(|(_, look)| look))
-            })
+            let picture = self.picture(dataset, *index);
+            picture.is_some_and(|it| alike::is_like_any(it, &self.spec, self.known.values()))
         };
         examples.iter().copied().filter(is_copy).collect()
     }
@@ -176,7 +172,7 @@ mod tests {
         let looks = Looks::read(state.path(), specs).unwrap().unwrap();
         // Another file with the first picture, another one, and the first file itself.
         let judged = dataset(&[(10, 0), (11, 7), (0, 0)]);
-        assert_eq!(looks.copies(&judged, &[0, 1, 2]), [0]);
+        assert_eq!(looks.copies(&judged, &[0, 1, 2]), [0, 2]);
         let mode = fs::metadata(&looks.file).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
         assert_eq!(mode & 0o777, 0o600);

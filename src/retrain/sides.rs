@@ -68,7 +68,7 @@ impl Sides {
     pub fn read(path: &Path) -> io::Result<Self> {
         match fs::read(path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|problem| {
-                let what = format!("{}: {problem}: who was tested on is not known any more; restore it from a backup, or remove it and every model that was trained with it", path.display());
+                let what = format!("{}: {problem}: who was tested on is not known any more; restore it from a backup, or remove it, the folder looks beside it and every model that was trained with it", path.display());
                 io::Error::new(io::ErrorKind::InvalidData, what)
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
