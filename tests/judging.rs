@@ -14,7 +14,7 @@ use std::process::Command;
 
 use common::Site;
 use serde_json::Value;
-use training::{draw, images, last_line, site, text};
+use training::{call_patients, draw, filled_down, images, last_line, site, text};
 
 #[test]
 fn a_bundle_is_judged_by_folders_and_by_a_list_alike() {
@@ -298,15 +298,10 @@ fn of_different_patients(site: &Site, count: usize, seed: u64) -> PathBuf {
         ["--seed", &seed],
     ];
     draw(&dir, "explicit", words.as_flattened());
-    let truth = fs::read_to_string(dir.join("labels.csv")).unwrap();
-    let lines = truth.lines().skip(1).enumerate().map(|(k, line)| {
-        let cells: Vec<&str> = line.split(',').collect();
-        format!("{},{},P{k}\n", cells[0], cells[1])
+    call_patients(&dir, |file, _| {
+        text(file).to_owned().split_off(text(&dir).len())
     });
-    let list = dir.join("list.csv");
-    let rows: String = lines.collect();
-    fs::write(&list, format!("sop_instance_uid,category,patient\n{rows}")).unwrap();
-    list
+    filled_down(&dir.join("labels.csv"))
 }
 
 #[test]
@@ -425,8 +420,50 @@ fn patients_whom_a_site_s_models_learned_from_promise_nothing() {
         count(&before) >= 15 && count(&after) * 3 < count(&before) && count(&after) > 0,
         "{before:#} {after:#}"
     );
-    let left_out = &after["left-out"]["the patient was used to fit the model or its limits"];
-    assert!(left_out.as_u64().unwrap() > 30, "{after:#}");
+    let left_out = |promise: &Value| {
+        let left_out = &promise["left-out"]["the patient was used to fit the model or its limits"];
+        left_out.as_u64().unwrap()
+    };
+    assert!(left_out(&after) > 30, "{after:#}");
+    // Another list may call them what it likes.
+    let filled = filled_down(&list);
+    let words = [
+        "evaluate",
+        "--json",
+        "--complete",
+        "--labels",
+        text(&filled),
+    ];
+    let report = last_line(&site, &words);
+    let renamed = &report["promise"];
+    assert_eq!(left_out(renamed), left_out(&after), "{renamed:#}");
+    assert_eq!(renamed["images"], after["images"]);
+
+    // What is judged is told, and looks at golden images are counted.
+    let known = |report: &Value| {
+        let of = |key: &str| report["known"][key].as_u64().unwrap();
+        (of("images"), of("fitted"), of("golden"), of("golden-looks"))
+    };
+    let (images_judged, fitted, golden, looks) = known(&report);
+    assert_eq!((images_judged, fitted), (60, left_out(&after)));
+    assert!(golden > 0 && looks > 1, "{golden} {looks}");
+    let told = site.ok(&["evaluate", "--labels", text(&list)]);
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words_of_it = format!("{fitted} of the 60 judged images are of patients");
+    assert!(told.contains(&words_of_it), "{told}");
+    let sides = fs::read(site.state.join("retrain/sides.json")).unwrap();
+    let sides: Value = serde_json::from_slice(&sides).unwrap();
+    assert_eq!(sides["golden_looks"].as_u64().unwrap(), looks + 1);
+
+    // The same pictures are recognised also where nothing else is the same.
+    call_patients(&images, |_, patient| format!("other {patient}"));
+    let other = last_line(&site, &["evaluate", "--json", "--from", text(&images)]);
+    let like = other["data"]["left-out"].as_array().unwrap().iter();
+    let like =
+        like.filter(|it| it[0] == "a picture like one that a model of this site was trained on");
+    let like: Vec<u64> = like.map(|it| it[1].as_u64().unwrap()).collect();
+    assert_eq!(like, [fitted], "{other:#}");
+    assert_eq!(known(&other).1, 0);
 }
 
 #[test]

@@ -152,6 +152,23 @@ fn who_speaks_last_is_right_whatever_was_noticed_last() {
     assert_eq!(category(), second);
     assert!(import("").status.success());
     assert_eq!(category(), first);
+    // Also where the label is the same already.
+    assert!(!import("last Tuesday").status.success());
+
+    // Of rows that contradict each other none is right, unless one was said last.
+    let both = |times: [&str; 2]| {
+        let [one, other] = times;
+        let rows = format!("{uid},{second},{one}\n{uid},lateral-fusion,{other}\n");
+        fs::write(&list, format!("sop_instance_uid,category,time\n{rows}")).unwrap();
+        let output = site.run(&["labels", "import", list.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let why = both(["", ""]);
+    assert_eq!(why.matches("lines 2, 3 of the list").count(), 2, "{why}");
+    assert_eq!(category(), first);
+    both(["2100-01-02", "2100-01-01"]);
+    assert_eq!(category(), second);
     daemon.stop();
     site.assert_verified();
 }

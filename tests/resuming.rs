@@ -48,7 +48,12 @@ fn assert_same(one: &Path, other: &Path, network: &str) {
 }
 
 /// Kills a training when it tells of its first epoch. Gives what it told until then.
-fn killed_after_an_epoch(mut command: Command) -> String {
+fn killed_after_an_epoch(command: Command) -> String {
+    killed_at(command, "epoch 1 of 3")
+}
+
+/// Kills a training when it tells of something. Gives what it told until then.
+fn killed_at(mut command: Command, what: &str) -> String {
     use std::io::{BufRead as _, BufReader};
     let mut child = command
         .stderr(std::process::Stdio::piped())
@@ -56,9 +61,7 @@ fn killed_after_an_epoch(mut command: Command) -> String {
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut told: Vec<String> = Vec::new();
-    while !told
-        .last()
-        .is_some_and(|line| line.contains("epoch 1 of 3"))
+    while !told.last().is_some_and(|line| line.contains(what))
         && let Some(line) = lines.next()
     {
         told.push(line.unwrap());
@@ -269,4 +272,32 @@ fn a_step_that_does_not_fit_kills_only_the_process_that_tries_it() {
         !matches!(dies.code(), Some(0..=2)),
         "two thousand images in 1 GiB: {dies}"
     );
+}
+
+#[test]
+fn a_training_that_is_killed_near_its_end_leaves_pictures_in_the_state_alone_and_the_next_run_takes_them_away()
+ {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = site();
+    let list = images(&site, 60, 29).join("labels.csv");
+    let temporary = site.dir.path().join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let words = ["retrain", "--few-patients", "--classifier", "lateral"];
+    let mut command = site.command(&[&words[..], &["--labels", text(&list)]].concat());
+    command.env("TMPDIR", &temporary);
+    // The new bundle is written, and judged.
+    killed_at(command, "asking spine-phantom");
+    let run = site.state.join("retrain/run");
+    let pictures = |dir: &Path| {
+        let files = common::files(dir).into_iter();
+        files
+            .filter(|it| it.extension().is_some_and(|it| it == "u16"))
+            .count()
+    };
+    assert_eq!(pictures(&temporary), 0);
+    assert!(pictures(&run) > 0);
+    let mode = fs::metadata(&run).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    site.ok(&["retrain", "--resume"]);
+    assert_eq!(common::files(&run), Vec::<std::path::PathBuf>::new());
 }

@@ -9,10 +9,11 @@ mod training;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::Site;
 use serde_json::Value;
-use training::{images, images_with, last_line, put_all, site, text, weights};
+use training::{call_patients, images, images_with, last_line, put_all, site, text, weights};
 
 /// How many radiographs of something else a report says are kept from being filed.
 fn kept_back(report: &Value) -> u64 {
@@ -146,28 +147,22 @@ fn a_renamed_category_is_the_same_one_to_labels_and_to_the_bundle_in_use() {
 #[test]
 fn without_golden_images_the_reason_is_told_and_nothing_is_promoted() {
     let site = site();
-    let list = images(&site, 60, 23).join("labels.csv");
+    let images = images(&site, 60, 23);
     // Three patients a category: too few for a golden one.
-    let truth = fs::read_to_string(&list).unwrap();
-    let few: Vec<String> = truth
-        .lines()
-        .skip(1)
-        .enumerate()
-        .map(|(k, line)| {
-            let cells: Vec<&str> = line.split(',').collect();
-            format!("{},{},{} {}", cells[0], cells[1], cells[1], k % 3)
-        })
-        .collect();
-    let header = "sop_instance_uid,category,patient";
-    fs::write(&list, format!("{header}\n{}", few.join("\n"))).unwrap();
+    let count = AtomicUsize::new(0);
+    call_patients(&images, |file, _| {
+        let category = file.parent().unwrap().file_name().unwrap();
+        let k = count.fetch_add(1, Ordering::Relaxed) % 3;
+        format!("{} {k}", category.to_str().unwrap())
+    });
     let words = [
         "retrain",
         "--few-patients",
         "--leave-out-copies",
         "--classifier",
         "lateral",
-        "--labels",
-        text(&list),
+        "--from",
+        text(&images),
     ];
     let told = site.ok(&[&words[..], &["--promote", "if-better"]].concat());
     assert!(told.contains("on golden images: there are none"), "{told}");

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use common::{Mould, Site, uid};
 use mount::Mount;
 use serde_json::Value;
-use training::{draw, images, images_with, site, text};
+use training::{call_patients, draw, filled_down, images, images_with, site, text};
 
 #[test]
 fn a_dry_run_says_what_there_is_and_keeps_nothing() {
@@ -245,20 +245,17 @@ fn what_is_said_of_the_other_mode_is_wrong_usage_and_not_passed_over() {
 
 /// The same pictures twice, compressed otherwise and under other patients' names; gives the list.
 fn copied_under_other_names(site: &Site, count: usize) -> PathBuf {
-    let mut list = vec!["path,category,patient".to_owned()];
+    let mut list = vec!["path,category".to_owned()];
     for (name, syntax) in [("A", "explicit"), ("B", "jpeg-lossless")] {
         let dir = site.dir.path().join(name);
         let count = count.to_string();
         let size = ["--size", "400x640", "--outside", "0", "--seed", "17"];
         draw(&dir, syntax, &[&size[..], &["--count", &count]].concat());
+        call_patients(&dir, |_, patient| format!("{name}{patient}"));
         let truth = fs::read_to_string(dir.join("labels.csv")).unwrap();
         for (k, line) in truth.lines().skip(1).enumerate() {
-            let mut cells = line.split(',').skip(1);
-            let (category, patient) = (cells.next().unwrap(), cells.next().unwrap());
-            list.push(format!(
-                "{name}/{:06}.dcm,{category},{name}{patient}",
-                k + 1
-            ));
+            let category = line.split(',').nth(1).unwrap();
+            list.push(format!("{name}/{:06}.dcm,{category}", k + 1));
         }
     }
     let path = site.dir.path().join("list.csv");
@@ -324,6 +321,27 @@ fn a_placeholder_is_one_patient_a_study_in_a_list_too() {
     // The files say who the patients are.
     assert_eq!(patients(&by_list), patients(&by_header));
     assert!(patients(&by_list) > 5);
+}
+
+#[test]
+fn a_list_with_a_name_a_row_makes_no_more_patients_than_the_files_know() {
+    let site = site();
+    let images = images(&site, 30, 28);
+    let planned = |source: &[&str]| {
+        let output = site.run(&[&["retrain", "--dry-run", "--json"], source].concat());
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (plan, told)
+    };
+    let (by_header, _) = planned(&["--from", text(&images)]);
+    let list = filled_down(&images.join("labels.csv"));
+    let (by_list, told) = planned(&["--labels", text(&list)]);
+    assert_eq!(by_list["patients"], by_header["patients"]);
+    let (names, people) = (&by_list["joined_names"], &by_list["joined_people"]);
+    assert!(names.as_u64() > people.as_u64(), "{by_list:#}");
+    assert_eq!(by_header["joined_names"], 0);
+    let line = format!("{names} names are {people} people, as the Patient IDs or studies");
+    assert!(told.contains(&line), "{told}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! `radsort evaluate`: what a bundle is worth on labelled images.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,11 +9,11 @@ use anyhow::{Context as _, ensure};
 
 use super::access::{self, ConfigArg};
 use super::certify;
+use super::known;
 use super::labelled::{self, Source};
 use super::outside::{self, OutsideArgs};
 use super::train_phantom::Terminal;
 use super::training_report::{self, Set};
-use crate::config::Settings;
 use crate::config::settings::{ReviewSettings, RuntimeSettings};
 use crate::domain::{CategoryId, Pseudonym};
 use crate::model::Bundle;
@@ -25,8 +24,6 @@ use crate::retrain::dataset::{Dataset, Example};
 use crate::retrain::judging::outcome::{Done, Outcome};
 use crate::retrain::judging::report::{page, summary};
 use crate::retrain::phantom_bundle::Report as _;
-use crate::retrain::shared;
-use crate::retrain::sides::{Side, Sides};
 use crate::retrain::trial;
 
 /// Judge a bundle on labelled images, end to end: decoded, classified and decided on as `run` does.
@@ -133,7 +130,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         Some(settings) => access::as_whom(loaded, &settings.state)?,
         None => loaded?,
     };
-    let used = learned_from(&mut dataset, settings.as_ref())?;
+    let (used, known) = known::ask(&mut dataset, &bundle, settings.as_ref())?;
     let (mut review, runtime) = match &settings {
         Some(settings) => (settings.review.clone(), settings.runtime.clone()),
         None => (ReviewSettings::default(), RuntimeSettings::default()),
@@ -164,6 +161,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     }
     let mut report =
         training_report::on_evaluation(&bundle, &set, dataset.left_out.counts(), promise);
+    report.known = known;
     report.outside = outside::ask(&args.outside, &bundle, settings.as_ref(), &review, &runtime)?;
     if let Some((mut file, path)) = page_file {
         let mistakes = training_report::mistakes(&dataset, &set);
@@ -184,26 +182,6 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         folder.fill(&bundle, &report, &version)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Patients of this site whose images weights or thresholds were fitted on: what a bundle does with them promises nothing.
-fn learned_from(
-    dataset: &mut Dataset,
-    settings: Option<&Settings>,
-) -> anyhow::Result<HashSet<Pseudonym>> {
-    let mut sides = Sides::default();
-    if let Some(settings) = settings {
-        let place = Sides::place(&settings.state);
-        sides = Sides::read(&place).with_context(|| place.display().to_string())?;
-    }
-    shared::split(dataset, &mut sides);
-    let fitted = |side: &Side| matches!(side, Side::Training | Side::Validation);
-    Ok(sides
-        .patients
-        .into_iter()
-        .filter(|(_, side)| fitted(side))
-        .map(|(patient, _)| Pseudonym(patient))
-        .collect())
 }
 
 /// A report that is there stays as it is until there is a new one.

@@ -1,5 +1,6 @@
 //! `radsort labels`: what people have said about files, in and out.
 
+mod contradictions;
 mod export;
 
 use std::ffi::OsString;
@@ -345,7 +346,7 @@ fn write_csv<T: Serialize>(out: &mut impl Write, rows: &[T]) -> anyhow::Result<(
     Ok(csv.flush()?)
 }
 
-fn read_rows(file: &Path) -> anyhow::Result<Vec<ImportRow>> {
+fn read_rows(file: &Path) -> anyhow::Result<Vec<contradictions::Row>> {
     let shown = file.display();
     let mut reader = separator::reader()
         .from_path(file)
@@ -371,11 +372,10 @@ fn read_rows(file: &Path) -> anyhow::Result<Vec<ImportRow>> {
         let row: ImportRow = record
             .deserialize(Some(&headers))
             .with_context(|| format!("cannot read {shown}"))?;
-        Origin::listed(row.origin.as_deref().unwrap_or("")).with_context(|| {
-            let line = record.position().map_or(0, csv::Position::line);
-            format!("{shown}, line {line}")
-        })?;
-        rows.push(row);
+        let line = record.position().map_or(0, csv::Position::line);
+        Origin::listed(row.origin.as_deref().unwrap_or(""))
+            .with_context(|| format!("{shown}, line {line}"))?;
+        rows.push((line, row));
     }
     if rows.is_empty() {
         bail!("{shown}: the list is empty");
@@ -389,7 +389,7 @@ fn import(
     new_category: bool,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let rows = read_rows(file)?;
+    let (rows, contradicting) = contradictions::refuse(read_rows(file)?);
     let judgements = rows
         .chunks(ROWS)
         .map(|rows| Judgement::Import {
@@ -397,7 +397,8 @@ fn import(
             new_category,
         })
         .collect();
-    let judged = judge::ask(settings, judgements)?;
+    let mut judged = judge::ask(settings, judgements)?;
+    judged.extend(contradicting);
     let already = judged.iter().filter(|one| one.already).count();
     let good = judged.iter().filter(|one| one.category.is_some()).count() - already;
     let not: Vec<_> = judged
@@ -470,7 +471,8 @@ mod tests {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("list.csv");
         std::fs::write(&path, text)?;
-        read_rows(&path)
+        let rows = read_rows(&path)?;
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
 
     #[test]

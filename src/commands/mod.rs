@@ -21,6 +21,8 @@ pub mod evaluate;
 mod for_a_person;
 pub mod judge;
 #[cfg(feature = "retrain")]
+mod known;
+#[cfg(feature = "retrain")]
 pub mod labelled;
 pub mod labels;
 pub mod models;

@@ -158,6 +158,7 @@ fn of_no_category(name: String) -> Example {
         patient: name,
         study: None,
         nameless: false,
+        by_header: None,
         header: HeaderView::Absent,
         circumstances: Circumstances::default(),
         pictures: Vec::new(),

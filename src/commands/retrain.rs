@@ -34,9 +34,10 @@ use crate::retrain::dataset::Dataset;
 use crate::retrain::device::{self, Wanted};
 use crate::retrain::judging::compare::Verdict;
 use crate::retrain::judging::outcome::Outcome;
+use crate::retrain::looks::Looks;
+use crate::retrain::people::People;
 use crate::retrain::phantom_bundle::Report as _;
 use crate::retrain::session::{self, Full, Mode, Watch, Wish};
-use crate::retrain::shared;
 use crate::retrain::sides::{Side, Sides};
 
 /// Fit the model to the site's own images.
@@ -359,10 +360,12 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let images = RunFolder::as_text(&dataset)?;
     let place = Sides::place(&settings.state);
     let mut sides = Sides::read(&place).with_context(|| place.display().to_string())?;
-    let shared = shared::split(&mut dataset, &mut sides);
+    let people = People::join(&mut dataset, &mut sides);
     sides.admit(&judgeable(&dataset), plan.seed);
     copies::settle(&mut dataset, &sides, plan.leave_out_copies, args.dry_run)?;
+    let looks = copies::known(&mut dataset, &sides, &settings.state, &start)?;
     sides.learn_from(untouched(&dataset));
+    people.settle(&mut sides);
     let mut wish = Wish {
         bundle: &start,
         dataset: &dataset,
@@ -396,7 +399,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     {
         eprintln!("{why}");
     }
-    tell::plan(&wish, shared, &chosen.why);
+    tell::plan(&wish, people.found, &chosen.why);
     if !args.dry_run {
         session::enough(&wish)?;
     }
@@ -405,7 +408,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     tell::forecast(&forecast);
     if args.dry_run {
         if args.json {
-            println!("{}", tell::as_json(&wish, shared, &forecast));
+            println!("{}", tell::as_json(&wish, people.found, &forecast));
         }
         for problem in session::too_few(&wish) {
             eprintln!("too few: {problem}");
@@ -419,12 +422,16 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     sides
         .write(&place)
         .with_context(|| place.display().to_string())?;
+    if let Some(mut looks) = looks {
+        let fitted = copies::on_sides(&dataset, &sides, [Side::Training, Side::Validation]);
+        looks
+            .learn(&dataset, &fitted)
+            .with_context(|| Looks::folder(&settings.state).display().to_string())?;
+    }
     folder.begin_with(&images)?;
 
-    let out = plan
-        .out
-        .clone()
-        .unwrap_or_else(|| scratch.path().join("bundle"));
+    let made = folder.made()?;
+    let out = plan.out.clone().unwrap_or(made);
     let made = session::run(&wish, &runtime, &out, &mut Lines::default())?;
     trial::try_in_child(&out, &settings.runtime).map_err(anyhow::Error::msg)?;
     let mut candidate = Bundle::open(&out)?;
@@ -459,7 +466,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let comparison = golden
         .map(|set| pair.on_golden(set, &outside, plan, target))
         .transpose()?;
-    let looks = u32::from(comparison.is_some());
+    let looked = comparison.is_some();
     let not_compared = golden.is_none().then(|| comparison::no_golden(&in_use));
     let better = comparison
         .as_ref()
@@ -476,10 +483,9 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
     let held = store.hold()?;
     report.in_use_since = publish::put_to_use_since(&settings, &in_use)?;
     training_report::write(&out, &candidate, &report, &mistakes)?;
-    sides.golden_looks += looks;
-    sides
-        .write(&place)
-        .with_context(|| place.display().to_string())?;
+    if looked {
+        Sides::look_at_golden(&place).with_context(|| place.display().to_string())?;
+    }
     let ending = Ending {
         settings: &settings,
         store: &store,

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Context as _;
 
 use super::evaluate::ids;
+use crate::decode::{RenderSpec, render};
 use crate::domain::Pseudonym;
 use crate::model::Bundle;
-use crate::retrain::dataset::Dataset;
+use crate::retrain::dataset::{Dataset, Example};
 use crate::retrain::judging::baseline::{HeaderFields, Shortcuts, border_features};
 use crate::retrain::judging::compare::Comparison;
 use crate::retrain::judging::figures::Judgement;
@@ -80,6 +82,7 @@ pub fn on_training(
         promise: Some(promise),
         beside: None,
         comparison,
+        known: None,
         in_use_since: None,
         not_compared: None,
         shortcuts: shortcuts(wish, sets),
@@ -282,7 +285,7 @@ fn courses(made: &Made) -> Vec<Course> {
 /// What header and borders alone tell, beside the model, on test images.
 fn shortcuts(wish: &Wish<'_>, sets: &[Set]) -> Option<Shortcuts> {
     let test = sets.iter().find(|set| set.name == Side::Test.word())?;
-    let width = wish.dataset.specs.first()?.width as usize;
+    let spec = wish.dataset.specs.first()?;
     let classes = wish.bundle.categories().len() + 1;
     let training = session::seen_on(wish, Side::Training);
     let fields = HeaderFields::of(
@@ -297,7 +300,8 @@ fn shortcuts(wish: &Wish<'_>, sets: &[Set]) -> Option<Shortcuts> {
             .first()
             .map(|picture| picture.iter().map(|p| f32::from(*p) / 65535.0).collect())
             .unwrap_or_default();
-        let mut features = border_features(&grey, width).to_vec();
+        let mut features =
+            border_features(&grey, spec.width as usize, filled(example, spec)).to_vec();
         features.extend(fields.features(&example.circumstances));
         (
             features,
@@ -318,6 +322,14 @@ fn shortcuts(wish: &Wish<'_>, sets: &[Set]) -> Option<Shortcuts> {
         .count() as u64;
     // With too few images there is nothing to say.
     Shortcuts::of(&seen(&training), &seen(&asked), classes, right).ok()
+}
+
+/// Which rows and columns of the network's input show the image; all where its own size is not known.
+fn filled(example: &Example, spec: &RenderSpec) -> [Range<usize>; 2] {
+    let matrix = example.circumstances.matrix.as_deref().unwrap_or_default();
+    let sides = matrix.split_once(" × ");
+    let sides = sides.and_then(|(columns, rows)| Some([rows.parse().ok()?, columns.parse().ok()?]));
+    render::filled(sides.unwrap_or([spec.height, spec.width]), spec)
 }
 
 fn hyperparameters(wish: &Wish<'_>) -> Vec<(String, String)> {

@@ -15,6 +15,8 @@
 mod average;
 mod shade;
 
+use std::ops::Range;
+
 use super::attributes::{Photometric, PixelDescription, Voi};
 use super::pixels::Frame;
 use super::{Fault, Fit, Intensity, Polarity, Radiograph, RenderSpec};
@@ -161,6 +163,18 @@ fn inner_size(columns: f64, tall: f64, spec: &RenderSpec) -> (u32, u32) {
     let scale = (f64::from(spec.width) / columns).min(f64::from(spec.height) / tall);
     let inner = |side: f64, most: u32| ((side * scale).round() as u32).clamp(1, most);
     (inner(columns, spec.width), inner(tall, spec.height))
+}
+
+/// The rows and columns of the output that a picture of so many rows and columns (of square pixels) fills; what is around it is
+/// padding.
+pub fn filled([rows, columns]: [u32; 2], spec: &RenderSpec) -> [Range<usize>; 2] {
+    let (columns, rows) = (f64::from(columns.max(1)), f64::from(rows.max(1)));
+    let (width, height) = inner_size(columns, rows, spec);
+    let centred = |most: u32, inner: u32| {
+        let from = ((most - inner) / 2) as usize;
+        from..from + inner as usize
+    };
+    [centred(spec.height, height), centred(spec.width, width)]
 }
 
 /// Centres the image in the output and pads.

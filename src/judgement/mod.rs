@@ -438,17 +438,6 @@ impl Desk {
             Ok(category) => category.id,
             Err(why) => return Ok(Err(not(what, why))),
         };
-        // Who said it first, when and on what occasion would be lost: an audit's label certifies, a list's does not.
-        let label = entry.label.as_ref().map(|given| &given.label.category);
-        if label.map(|label| self.as_called_now(label)).as_ref() == Some(&category) {
-            return Ok(Err(Judged {
-                what,
-                category: Some(category.to_string()),
-                to: None,
-                error: None,
-                already: true,
-            }));
-        }
         let time = time.filter(|time| !time.trim().is_empty());
         let said_us = time
             .as_ref()
@@ -461,6 +450,17 @@ impl Desk {
                 said_at::FORMS
             );
             return Ok(Err(not(what, why)));
+        }
+        // Who said it first, when and on what occasion would be lost: an audit's label certifies, a list's does not.
+        let label = entry.label.as_ref().map(|given| &given.label.category);
+        if label.map(|label| self.as_called_now(label)).as_ref() == Some(&category) {
+            return Ok(Err(Judged {
+                what,
+                category: Some(category.to_string()),
+                to: None,
+                error: None,
+                already: true,
+            }));
         }
         if let (Some(said_us), Some(given)) = (said_us.flatten(), &entry.label)
             && given.time_us > said_us

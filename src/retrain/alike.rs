@@ -6,6 +6,7 @@
 
 use super::dataset::{Dataset, Example};
 use super::sides::{Side, Sides};
+use crate::decode::RenderSpec;
 
 /// Rows and columns of the thumbnails that are compared.
 const SIZE: usize = 32;
@@ -23,8 +24,8 @@ const MOVED: usize = 4;
 /// Hashes tell windows apart that are so many pixels away from each other.
 const STEP: usize = 2;
 
-/// What an image looks like from afar.
-struct Look {
+/// An image of the set that is looked through.
+struct Placed {
     index: usize,
     side: Side,
     /// Of the middle window.
@@ -42,21 +43,111 @@ pub struct Leak {
     pub of: usize,
 }
 
+/// The way of rendering with the fewest pixels: what images are compared in.
+pub fn smallest(ways: &[RenderSpec]) -> Option<&RenderSpec> {
+    ways.iter().min_by_key(|spec| spec.height * spec.width)
+}
+
+/// What an image looks like from afar, to be recognised by later.
+pub struct Look {
+    /// Of the middle window.
+    hash: Hash,
+    /// Of the middle window, 255 is white.
+    thumbnail: Vec<u8>,
+}
+
+impl Look {
+    /// How many bytes it takes.
+    pub const BYTES: usize = size_of::<Hash>() + SIZE * SIZE;
+
+    /// That of a picture.
+    pub fn of(picture: &[u16], spec: &RenderSpec) -> Self {
+        let sums = Sums::of(picture, size_of_picture(spec));
+        let thumbnail = sums.thumbnail(Window::MIDDLE).into_iter();
+        Self {
+            hash: sums.hash(Window::MIDDLE),
+            thumbnail: thumbnail.map(|grey| (grey / 257.0).round() as u8).collect(),
+        }
+    }
+
+    /// As it was [written](Self::append_to).
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (hash, thumbnail) = bytes.split_at_checked(size_of::<Hash>())?;
+        let mut words = hash.as_chunks::<8>().0.iter();
+        let hash = std::array::from_fn(|_| words.next().map_or(0, |it| u64::from_le_bytes(*it)));
+        (thumbnail.len() == SIZE * SIZE).then(|| Self {
+            hash,
+            thumbnail: thumbnail.to_vec(),
+        })
+    }
+
+    /// Writes it behind other bytes.
+    pub fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.hash.iter().flat_map(|word| word.to_le_bytes()));
+        bytes.extend(&self.thumbnail);
+    }
+}
+
+/// Whether a picture is nearly the same as one of those that looked like this.
+pub fn is_like_any<'a>(
+    picture: &[u16],
+    spec: &RenderSpec,
+    looks: impl Iterator<Item = &'a Look>,
+) -> bool {
+    let probe = Probe::of(Sums::of(picture, size_of_picture(spec)));
+    let mut looks = looks;
+    looks.any(|look| {
+        let thumbnail = || look.thumbnail.iter().copied().map(f32::from).collect();
+        probe.is_like(&look.hash, thumbnail)
+    })
+}
+
+fn size_of_picture(spec: &RenderSpec) -> [usize; 2] {
+    [spec.height as usize, spec.width as usize]
+}
+
+/// A picture that others are compared with, in every window.
+struct Probe {
+    sums: Sums,
+    hashes: Vec<(Window, Hash)>,
+}
+
+impl Probe {
+    fn of(sums: Sums) -> Self {
+        let hashes = Window::coarse().map(|window| (window, sums.hash(window)));
+        Self {
+            hashes: hashes.collect(),
+            sums,
+        }
+    }
+
+    /// Whether it is nearly the same as a picture with this hash and thumbnail of its middle window.
+    fn is_like(&self, hash: &Hash, thumbnail: impl FnOnce() -> Vec<f32>) -> bool {
+        let mut alike = self.hashes.iter().filter(|(_, own)| near(own, hash));
+        let Some(first) = alike.next() else {
+            return false;
+        };
+        let thumbnail = thumbnail();
+        let same = |window: Window| is_same(&self.sums.thumbnail(window), &thumbnail);
+        std::iter::once(first)
+            .chain(alike)
+            .any(|(window, _)| window.around().any(same))
+    }
+}
+
 /// Every such example, in order.
 pub fn leaks(dataset: &Dataset, sides: &Sides) -> Vec<Leak> {
-    let Some((place, spec)) = dataset
-        .specs
-        .iter()
-        .enumerate()
-        .min_by_key(|(_, spec)| spec.height * spec.width)
-    else {
+    let Some(spec) = smallest(&dataset.specs) else {
         return Vec::new();
     };
-    let size = [spec.height as usize, spec.width as usize];
+    let Some(place) = dataset.place(spec) else {
+        return Vec::new();
+    };
+    let size = size_of_picture(spec);
     let sums = |example: &Example| Sums::of(&example.pictures[place], size);
-    let mut looks: Vec<Look> = Vec::new();
+    let mut looks: Vec<Placed> = Vec::new();
     for (index, example) in dataset.examples.iter().enumerate() {
-        looks.push(Look {
+        looks.push(Placed {
             index,
             // Who was never given a side may be learned from.
             side: sides.of(&example.patient).unwrap_or(Side::Training),
@@ -70,19 +161,10 @@ pub fn leaks(dataset: &Dataset, sides: &Sides) -> Vec<Leak> {
         if others().next().is_none() {
             continue;
         }
-        let own = sums(&dataset.examples[stricter.index]);
-        let hashes: Vec<(Window, Hash)> = Window::coarse()
-            .map(|window| (window, own.hash(window)))
-            .collect();
+        let probe = Probe::of(sums(&dataset.examples[stricter.index]));
         for other in others() {
-            let mut alike = hashes.iter().filter(|(_, hash)| near(hash, &other.hash));
-            let thumbnail = alike.clone().next().map(|_| {
-                let other = sums(&dataset.examples[other.index]);
-                other.thumbnail(Window::MIDDLE)
-            });
-            let Some(thumbnail) = thumbnail else { continue };
-            let same = |window: Window| is_same(&own.thumbnail(window), &thumbnail);
-            if alike.any(|(window, _)| window.around().any(same)) {
+            let thumbnail = || sums(&dataset.examples[other.index]).thumbnail(Window::MIDDLE);
+            if probe.is_like(&other.hash, thumbnail) {
                 leaking.push(Leak {
                     index: other.index,
                     of: stricter.index,

@@ -44,6 +44,7 @@ fn example(patient: &str, picture: Vec<u16>) -> Example {
         patient: patient.to_owned(),
         study: None,
         nameless: false,
+        by_header: None,
         header: HeaderView::Absent,
         circumstances: Circumstances::default(),
         pictures: vec![picture],

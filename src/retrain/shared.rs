@@ -30,9 +30,13 @@ pub fn split(dataset: &mut Dataset, sides: &mut Sides) -> Shared {
     sides.shared.extend(fresh);
     let (mut names, mut images) = (BTreeSet::new(), 0);
     for example in &mut dataset.examples {
+        let own = example.by_header.take();
+        example.by_header = own.filter(|name| !sides.shared.contains(name));
         if sides.shared.contains(&example.patient) {
-            let study = example.study_or_file();
-            names.insert(std::mem::replace(&mut example.patient, study));
+            // A list may call many by one name that the files tell apart.
+            let own = example.by_header.clone();
+            let other = own.unwrap_or_else(|| example.study_or_file());
+            names.insert(std::mem::replace(&mut example.patient, other));
             images += 1;
         }
     }
@@ -45,10 +49,14 @@ pub fn split(dataset: &mut Dataset, sides: &mut Sides) -> Shared {
 fn implausible(dataset: &Dataset) -> Vec<String> {
     let mut studies: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for example in &dataset.examples {
-        let of_patient = studies.entry(&example.patient).or_default();
-        of_patient.insert(example.study_or_file());
+        for name in [Some(&example.patient), example.by_header.as_ref()] {
+            let Some(name) = name else { continue };
+            let of_name = studies.entry(name).or_default();
+            of_name.insert(example.study_or_file());
+        }
     }
-    let all: usize = studies.values().map(BTreeSet::len).sum();
+    let all: BTreeSet<&String> = studies.values().flatten().collect();
+    let all = all.len();
     studies
         .into_iter()
         .filter(|(_, of)| of.len() > STUDIES && of.len() as f64 > PART * all as f64)
@@ -74,6 +82,7 @@ mod tests {
             patient: patient.to_owned(),
             study: Some(format!("1.2.{study}")),
             nameless: false,
+            by_header: None,
             header: HeaderView::Absent,
             circumstances: Circumstances::default(),
             pictures: Vec::new(),

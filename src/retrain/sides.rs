@@ -45,10 +45,10 @@ const GOLDEN: f64 = 0.1;
 /// The others' parts of training, validation and test.
 const SHARES: [f64; 3] = [0.7, 0.15, 0.15];
 
-/// Every patient's side, by pseudonym.
+/// Every patient's side, by every name that the patient is known by: pseudonyms, studies, files (see [`super::people`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sides {
-    /// Sides by pseudonym.
+    /// Sides by name.
     pub patients: BTreeMap<String, Side>,
     /// How often the golden set has been looked at.
     #[serde(default)]
@@ -68,7 +68,7 @@ impl Sides {
     pub fn read(path: &Path) -> io::Result<Self> {
         match fs::read(path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|problem| {
-                let what = format!("{}: {problem}: who was tested on is not known any more; restore it from a backup, or remove it and every model that was trained with it", path.display());
+                let what = format!("{}: {problem}: who was tested on is not known any more; restore it from a backup, or remove it, the folder looks beside it and every model that was trained with it", path.display());
                 io::Error::new(io::ErrorKind::InvalidData, what)
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
@@ -88,9 +88,23 @@ impl Sides {
         fs::rename(&part, path)
     }
 
+    /// Counts a look at the golden images: those of all verbs, whatever else goes on. Gives how many there were.
+    pub fn look_at_golden(path: &Path) -> io::Result<u32> {
+        let mut sides = Self::read(path)?;
+        sides.golden_looks += 1;
+        sides.write(path)?;
+        Ok(sides.golden_looks)
+    }
+
     /// The side of a patient; `None` for one that was never given one.
     pub fn of(&self, patient: &str) -> Option<Side> {
         self.patients.get(patient).copied()
+    }
+
+    /// Gives all names of one person the side of that person.
+    pub fn set(&mut self, names: &BTreeSet<String>, side: Side) {
+        let known = names.iter().map(|name| (name.clone(), side));
+        self.patients.extend(known);
     }
 
     /// Patients who are learned from although nobody has looked at their images: were they given no side, they could come to

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::common::{self, Site};
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
 use serde_json::Value;
 
 /// Small phantoms in a folder for each category, with `labels.csv` beside them.
@@ -36,6 +38,40 @@ pub fn draw(dir: &Path, syntax: &str, words: &[&str]) {
     phantom.args(["phantom", "--syntax", syntax, "--out", text(dir)]);
     let drawn = phantom.args(words).output().unwrap();
     assert!(drawn.status.success(), "{drawn:?}");
+}
+
+/// Files of a folder and those below are from now on those of other people, with studies of their own.
+pub fn call_patients(images: &Path, name: impl Fn(&Path, &str) -> String) {
+    for file in common::files(images) {
+        if file.extension().is_none_or(|it| it != "dcm") {
+            continue;
+        }
+        let mut object = dicom_object::open_file(&file).unwrap();
+        let id = object.element(tags::PATIENT_ID).unwrap();
+        let name = name(&file, id.to_str().unwrap().trim());
+        let study = u32::from_str_radix(&common::digest(name.as_bytes())[..8], 16).unwrap();
+        let study = format!("1.2.826.0.1.3680043.10.777.{study}");
+        common::put(&mut object, tags::PATIENT_ID, VR::LO, &name);
+        common::put(&mut object, tags::STUDY_INSTANCE_UID, VR::UI, &study);
+        object.write_to_file(&file).unwrap();
+    }
+}
+
+/// A list of the same files under one name a row, as spreadsheets fill them down.
+pub fn filled_down(list: &Path) -> PathBuf {
+    let truth = fs::read_to_string(list).unwrap();
+    let rows = truth.lines().skip(1).enumerate().map(|(k, line)| {
+        let cells: Vec<&str> = line.split(',').collect();
+        format!("{},{},IMG{k:04}\n", cells[0], cells[1])
+    });
+    let rows: String = rows.collect();
+    let filled = list.with_file_name("filled-down.csv");
+    fs::write(
+        &filled,
+        format!("sop_instance_uid,category,patient\n{rows}"),
+    )
+    .unwrap();
+    filled
 }
 
 /// A site that leaves the choice of the bundle to `radsort models`.

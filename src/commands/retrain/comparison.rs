@@ -6,6 +6,7 @@ use super::super::training_report::{Set, used};
 use super::{Plan, ask};
 use crate::config::Settings;
 use crate::domain::CategoryId;
+use crate::domain::category::NEITHER;
 use crate::model::Bundle;
 use crate::retrain::judging::compare::{Beside, Comparison, Contender, GoldenSet, beside, compare};
 use crate::retrain::judging::outcome::{Done, Outcome};
@@ -68,37 +69,31 @@ impl Pair<'_> {
         };
         let mut ids_before = ids(in_use);
         ids_before.iter_mut().for_each(|id| self.as_called_now(id));
+        let ids_now = ids(candidate);
         let promises = [
-            promise(&ids(candidate), &golden.outcomes),
+            promise(&ids_now, &golden.outcomes),
             promise(&ids_before, &before),
         ];
         let (new_name, old_name) = (candidate.name_and_version(), in_use.name_and_version());
         let new = Contender {
             name: &new_name,
+            categories: &ids_now,
             outcomes: &golden.outcomes,
             promise: Some(&promises[0]),
             outside,
         };
         let old = Contender {
             name: &old_name,
+            categories: &ids_before,
             outcomes: &before,
             promise: Some(&promises[1]),
             outside: &outside_before,
         };
         let set = GoldenSet {
-            version: self.version(golden),
+            version: version(&golden.outcomes),
             looks: u64::from(wish.sides.golden_looks) + 1,
         };
         Ok(compare(new, old, set)?)
-    }
-
-    /// A digest of the files: other images are another version.
-    fn version(&self, golden: &Set) -> String {
-        let examples = &self.wish.dataset.examples;
-        let digests = golden.indices.iter().map(|index| &examples[*index].digest);
-        let mut digests: Vec<&str> = digests.map(|digest| digest.0.as_str()).collect();
-        digests.sort_unstable();
-        blake3::hash(digests.concat().as_bytes()).to_hex()[..12].to_owned()
     }
 
     /// What the bundle in use makes of a set, in the candidate's words.
@@ -123,6 +118,17 @@ impl Pair<'_> {
     }
 }
 
+/// A digest of files and labels: other images, or other words about the same ones, are another version.
+fn version(golden: &[Outcome]) -> String {
+    let line = |outcome: &Outcome| {
+        let label = outcome.truth.as_ref().map_or(NEITHER, CategoryId::as_str);
+        format!("{} {label}\n", outcome.image.0)
+    };
+    let mut lines: Vec<String> = golden.iter().map(line).collect();
+    lines.sort_unstable();
+    blake3::hash(lines.concat().as_bytes()).to_hex()[..12].to_owned()
+}
+
 /// Why nothing is compared.
 pub(super) fn no_golden(in_use: &Bundle) -> String {
     format!(
@@ -130,4 +136,23 @@ pub(super) fn no_golden(in_use: &Bundle) -> String {
          some of every class that five patients or more show.",
         in_use.name_and_version()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retrain::judging::examples::image;
+
+    #[test]
+    fn other_labels_of_the_same_files_are_another_version() {
+        let [one, two] = ["brace", "fusion"].map(|truth| image(1, truth, "brace", 0.9));
+        let other = image(2, "brace", "brace", 0.9);
+        let of = |outcomes: &[&Outcome]| {
+            let outcomes: Vec<Outcome> = outcomes.iter().copied().cloned().collect();
+            version(&outcomes)
+        };
+        assert_eq!(of(&[&one, &other]), of(&[&other, &one]));
+        assert_ne!(of(&[&one, &other]), of(&[&two, &other]));
+        assert_ne!(of(&[&one]), of(&[&other]));
+    }
 }

@@ -2,11 +2,14 @@
 //! learned from. A training with such images is refused unless it is told to do without them.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
+use crate::model::Bundle;
 use crate::retrain::alike::{self, Leak};
 use crate::retrain::dataset::{Dataset, Example};
+use crate::retrain::looks::{LIKE_ONE_LEARNED_FROM, Looks};
 use crate::retrain::sides::{Side, Sides};
 
 /// How many are named.
@@ -35,6 +38,36 @@ pub(super) fn settle(
         dataset.left_out.file(why, &copy.path);
     }
     Ok(())
+}
+
+/// What a state's models were trained on must not judge this one, which begins where they ended: images of its judging sides
+/// that look so are left out. Gives what is known, for what is learned from next.
+pub(super) fn known(
+    dataset: &mut Dataset,
+    sides: &Sides,
+    state: &Path,
+    start: &Bundle,
+) -> anyhow::Result<Option<Looks>> {
+    let looks = Looks::read(state, start.render_specs())
+        .with_context(|| Looks::folder(state).display().to_string())?;
+    if let Some(looks) = &looks {
+        let judging = on_sides(dataset, sides, [Side::Test, Side::Golden]);
+        for index in looks.copies(dataset, &judging).into_iter().rev() {
+            let copy = dataset.examples.remove(index);
+            dataset.left_out.file(LIKE_ONE_LEARNED_FROM, &copy.path);
+        }
+    }
+    Ok(looks)
+}
+
+/// The examples of these sides, in order.
+pub(super) fn on_sides(dataset: &Dataset, sides: &Sides, of: [Side; 2]) -> Vec<usize> {
+    let examples = dataset.examples.iter().enumerate();
+    let on_side = examples.filter(|(_, example)| {
+        let side = sides.of(&example.patient);
+        side.is_some_and(|side| of.contains(&side))
+    });
+    on_side.map(|(index, _)| index).collect()
 }
 
 fn in_words(dataset: &Dataset, sides: &Sides, leaks: &[Leak]) -> String {
@@ -69,7 +102,6 @@ mod tests {
     use super::*;
     use crate::domain::decision::HeaderView;
     use crate::filing::record::Digest;
-    use crate::model::Bundle;
     use crate::retrain::judging::outcome::{Circumstances, LabelOrigin};
 
     /// Seven patients to learn from and a golden one, all with the same picture.
@@ -86,6 +118,7 @@ mod tests {
             patient: format!("P{k}"),
             study: None,
             nameless: false,
+            by_header: None,
             header: HeaderView::Absent,
             circumstances: Circumstances::default(),
             pictures: vec![picture.clone()],

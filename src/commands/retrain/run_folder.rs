@@ -3,6 +3,7 @@
 
 use std::fs::{self, DirEntry, File};
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -192,6 +193,18 @@ impl RunFolder {
         self.dir.join("start")
     }
 
+    /// Where the new bundle is written before it is kept: its reference images are patients', so it lies nowhere else, and what a
+    /// killed training has left of it is removed.
+    pub(super) fn made(&self) -> anyhow::Result<PathBuf> {
+        let made = self.dir.join("bundle");
+        match fs::remove_dir_all(&made) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot empty {}", made.display()))
+            }
+            _ => Ok(made),
+        }
+    }
+
     /// Where checkpoints are kept.
     pub(super) fn checkpoints(&self) -> PathBuf {
         self.dir.clone()
@@ -205,7 +218,7 @@ impl RunFolder {
 
 /// Two trainings at once would overwrite each other's checkpoints.
 fn lock(dir: &Path) -> anyhow::Result<File> {
-    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    make(dir).with_context(|| dir.display().to_string())?;
     let path = dir.with_extension("lock");
     let file = File::create(&path).with_context(|| path.display().to_string())?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)
@@ -250,5 +263,13 @@ fn has_checkpoints(dir: &Path) -> anyhow::Result<bool> {
 fn empty(dir: &Path) -> anyhow::Result<()> {
     let failed = || format!("cannot empty {}", dir.display());
     fs::remove_dir_all(dir).with_context(failed)?;
-    fs::create_dir_all(dir).with_context(failed)
+    make(dir).with_context(failed)
+}
+
+/// For its owner only: labels and pictures of patients are in it.
+fn make(dir: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
 }

@@ -7,12 +7,12 @@ use serde_json::json;
 use super::super::labelled;
 use crate::domain::View;
 use crate::retrain::dataset::Dataset;
+use crate::retrain::people::Found;
 use crate::retrain::session::{self, Forecast, Wish};
-use crate::retrain::shared::Shared;
 use crate::retrain::sides::Side;
 
 /// What there is to learn from, and on what it will be computed.
-pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
+pub(super) fn plan(wish: &Wish<'_>, found: Found, device: &str) {
     let dataset = wish.dataset;
     eprintln!(
         "{} images of {} patients ({} prepared before); {}",
@@ -29,7 +29,7 @@ pub(super) fn plan(wish: &Wish<'_>, shared: Shared, device: &str) {
     if !audits.is_empty() {
         eprintln!("{}", audits.trim_start());
     }
-    nobodies(wish, shared);
+    nobodies(wish, found);
     eprintln!(
         "{:<28} {:>9} {:>11} {:>6} {:>7}",
         "images that a person has seen", "training", "validation", "test", "golden"
@@ -72,7 +72,7 @@ fn classes<'a>(wish: &Wish<'a>) -> impl Iterator<Item = (&'a str, [usize; 4])> {
 }
 
 /// The same for programs.
-pub(super) fn as_json(wish: &Wish<'_>, shared: Shared, forecast: &Forecast) -> serde_json::Value {
+pub(super) fn as_json(wish: &Wish<'_>, found: Found, forecast: &Forecast) -> serde_json::Value {
     let dataset = wish.dataset;
     let seen: Vec<_> = classes(wish)
         .map(|(class, counts)| {
@@ -112,7 +112,11 @@ pub(super) fn as_json(wish: &Wish<'_>, shared: Shared, forecast: &Forecast) -> s
         "left_out": dataset.left_out.counts(),
         "unknown_categories": unknown,
         "nameless_images": nameless(dataset),
-        "images_under_shared_names": shared.images,
+        "images_under_shared_names": found.shared.images,
+        "joined_names": found.names,
+        "joined_people": found.people,
+        "people_on_several_sides": found.on_several_sides,
+        "passed_over_ids": found.of_nearly_all,
         "seen_by_a_person": seen,
         "seen_by_nobody": session::untouched(wish),
         "seconds_at_most": forecast.time.as_secs(),
@@ -137,19 +141,16 @@ fn unknown(dataset: &Dataset) -> impl Iterator<Item = String> {
     })
 }
 
-/// Whose images are taken as one patient a study, because it is not known who they are.
-fn nobodies(wish: &Wish<'_>, shared: Shared) {
+/// Whose images are taken as one patient a study, because it is not known who they are, and who is one person.
+fn nobodies(wish: &Wish<'_>, found: Found) {
     let nameless = nameless(wish.dataset);
     if nameless > 0 {
         eprintln!(
             "{nameless} images name no patient, or a placeholder (such as ANON): taken as one patient a study"
         );
     }
-    if shared.images > 0 {
-        eprintln!(
-            "{} images are under {} names that must stand for many patients (too many studies for one person): taken as one patient a study",
-            shared.images, shared.names
-        );
+    for line in found.in_words() {
+        eprintln!("{line}");
     }
 }
 

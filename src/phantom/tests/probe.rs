@@ -94,7 +94,11 @@ fn features(plan: &Plan) -> Vec<f32> {
     let mut sorted = grey.clone();
     sorted.sort_by(f32::total_cmp);
     seen.extend((1..=19).map(|i| sorted[(sorted.len() - 1) * i / 20]));
-    seen.extend(border_features(&grey, phantom.columns as usize));
+    seen.extend(border_features(
+        &grey,
+        phantom.columns as usize,
+        [0..phantom.rows as usize, 0..phantom.columns as usize],
+    ));
     seen
 }
 

@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -263,25 +264,25 @@ fn scaled(text: Option<&str>, from: f32, by: f32) -> f32 {
     number.map_or(-1.0, |number| (number - from) / by)
 }
 
-/// Mean and deviation of the four borders of a picture with rows of `width` grey values: top, bottom, left, right.
-pub fn border_features(grey: &[f32], width: usize) -> [f32; 8] {
-    let width = width.max(1);
-    let rows = grey.len() / width;
-    let strip = |inside: &dyn Fn(usize, usize) -> bool| {
-        let values: Vec<f32> = (0..rows * width)
-            .filter(|k| inside(k / width, k % width))
-            .map(|k| grey[k])
-            .collect();
+/// Mean and deviation of the four borders of a picture with rows of `width` grey values: top, bottom, left, right. It fills
+/// the rows and columns `filled`; around them it was padded, which tells nothing.
+pub fn border_features(grey: &[f32], width: usize, filled: [Range<usize>; 2]) -> [f32; 8] {
+    let [rows, columns] = filled;
+    let strip = |rows: Range<usize>, columns: Range<usize>| {
+        let places = rows.flat_map(|row| columns.clone().map(move |column| row * width + column));
+        let values: Vec<f32> = places.filter_map(|k| grey.get(k).copied()).collect();
         let n = values.len().max(1) as f32;
         let mean = values.iter().sum::<f32>() / n;
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n;
         [mean, variance.sqrt()]
     };
+    let first = |of: &Range<usize>| of.start..(of.start + BORDER).min(of.end);
+    let last = |of: &Range<usize>| of.end.saturating_sub(BORDER).max(of.start)..of.end;
     let strips = [
-        strip(&|row, _| row < BORDER),
-        strip(&|row, _| row + BORDER >= rows),
-        strip(&|_, column| column < BORDER),
-        strip(&|_, column| column + BORDER >= width),
+        strip(first(&rows), columns.clone()),
+        strip(last(&rows), columns.clone()),
+        strip(rows.clone(), first(&columns)),
+        strip(rows.clone(), last(&columns)),
     ];
     let mut features = [0.0; 8];
     features
@@ -498,11 +499,31 @@ mod tests {
             })
             .collect();
         let [top, top_spread, bottom, _, left, _, right, right_spread] =
-            border_features(&grey, width);
+            border_features(&grey, width, [0..height, 0..width]);
         assert_eq!((top, top_spread), (1.0, 0.0));
         assert!((bottom - 0.1).abs() < 1e-6 && (left - 4.0 / 30.0).abs() < 1e-6);
         assert!(right > 0.5 && right_spread > 0.0);
-        assert_eq!(border_features(&[], 0), [0.0; 8]);
+        assert_eq!(border_features(&[], 0, [0..0, 0..0]), [0.0; 8]);
+    }
+
+    #[test]
+    fn borders_of_a_letterboxed_picture_are_those_of_what_it_shows() {
+        // Ten rows of padding above, eight below; the picture's own top is white, its bottom grey.
+        let (width, height) = (20, 40);
+        let grey: Vec<f32> = (0..width * height)
+            .map(|k| match k / width {
+                10..14 => 1.0,
+                14..28 => 0.3,
+                28..32 => 0.6,
+                _ => 0.0,
+            })
+            .collect();
+        let [top, _, bottom, _, left, ..] = border_features(&grey, width, [10..32, 0..width]);
+        assert_eq!(top, 1.0);
+        assert!((bottom - 0.6).abs() < 1e-6, "{bottom}");
+        assert!((left - 10.6 / 22.0).abs() < 1e-5, "{left}");
+        let all = border_features(&grey, width, [0..height, 0..width]);
+        assert_eq!(all[0], 0.0, "the padding");
     }
 
     proptest! {

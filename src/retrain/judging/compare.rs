@@ -6,6 +6,7 @@
 //! - A class with fewer than [`SMALL_CLASS`] golden images blocks when the candidate has any net new error in it.
 //! - A larger class blocks when there are net new errors and the one-sided 95 % bound of the difference of error rates is
 //!   above [`MARGIN`].
+//! - A category that the candidate can name and no golden image shows blocks: nothing is known about it.
 //! - A promise that the bundle in use keeps and the candidate does not keep blocks; with both kept, so does a coverage that
 //!   falls by more than [`MARGIN`]. Without a promise that the candidate keeps, a fall beyond that margin blocks when it is more
 //!   than chance explains.
@@ -56,6 +57,8 @@ pub enum CompareError {
 pub struct Contender<'a> {
     /// Name and version.
     pub name: &'a str,
+    /// What it can name.
+    pub categories: &'a [CategoryId],
     /// What became of each golden image.
     pub outcomes: &'a [Outcome],
     /// What may be promised about it, if that was checked.
@@ -264,6 +267,7 @@ pub fn compare(
         .collect();
     let all = errors(&pairs);
     let mut objections: Vec<String> = classes.iter().flat_map(objections_of).collect();
+    objections.extend(never_shown(candidate.categories, &classes));
     objections.extend(broken_promise(candidate.promise, in_use.promise));
     objections.extend(files_less(&pairs, candidate.promise));
     objections.extend(filed_from_outside(candidate.outside, in_use.outside));
@@ -345,6 +349,20 @@ fn objections_of(class: &ClassErrors) -> Vec<String> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// What the candidate can name and nothing was seen of: it may have forgotten it. Whether the bundle in use knows it does not
+/// matter, because neither was asked.
+fn never_shown(categories: &[CategoryId], classes: &[ClassErrors]) -> Option<String> {
+    let is_shown = |id: &CategoryId| classes.iter().any(|it| it.class.as_ref() == Some(id));
+    let categories = categories.iter().filter(|id| !is_shown(id));
+    let missing: Vec<&str> = categories.map(CategoryId::as_str).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "No golden image shows {}, so that nobody knows what the candidate makes of it: label images of five patients              or more, or look at the report and promote by hand (`radsort models promote`).",
+            missing.join(", ")
+        )
+    })
 }
 
 /// Both promises, if the bundle in use keeps one.

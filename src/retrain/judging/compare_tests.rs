@@ -26,6 +26,7 @@ fn against_with(
 ) -> Comparison {
     let contender = |name, outcomes, promise| Contender {
         name,
+        categories: &[],
         outcomes,
         promise,
         outside: &[],
@@ -70,6 +71,30 @@ fn a_candidate_that_mends_more_than_it_breaks_is_better() {
 }
 
 #[test]
+fn a_category_that_no_golden_image_shows_blocks_and_the_sentence_says_what_to_do() {
+    let (candidate, in_use) = (but(50, 0..2), but(50, 1..6));
+    let verdict = |categories: &[CategoryId]| {
+        let contender = |outcomes| Contender {
+            name: "spine",
+            categories,
+            outcomes,
+            promise: None,
+            outside: &[],
+        };
+        let found = compare(contender(&candidate), contender(&in_use), golden());
+        let found = found.unwrap();
+        (found.verdict, found.reasons.concat())
+    };
+    assert_eq!(verdict(&[id("fusion")]).0, Verdict::Better);
+    let (blocked, why) = verdict(&[id("fusion"), id("brace"), id("screws")]);
+    assert_eq!(blocked, Verdict::Blocked);
+    assert!(
+        why.contains("No golden image shows brace, screws") && why.contains("models promote"),
+        "{why}"
+    );
+}
+
+#[test]
 fn filing_more_radiographs_of_something_else_than_chance_explains_blocks() {
     use super::super::outside::{Distance, Outside};
     let outside = |distance, filed: u32| {
@@ -88,6 +113,7 @@ fn filing_more_radiographs_of_something_else_than_chance_explains_blocks() {
     let verdict = |distance, filed| {
         let contender = |outcomes, outside| Contender {
             name: "spine",
+            categories: &[],
             outcomes,
             promise: None,
             outside,
@@ -255,6 +281,7 @@ fn only_the_same_images_with_the_same_labels_are_compared() {
     let fails = |candidate: &[Outcome], in_use: &[Outcome]| {
         let contender = |outcomes| Contender {
             name: "spine",
+            categories: &[],
             outcomes,
             promise: None,
             outside: &[],

@@ -17,4 +17,4 @@ pub mod report;
 pub mod svg;
 
 #[cfg(test)]
-mod examples;
+pub(crate) mod examples;

@@ -81,6 +81,46 @@ pub struct JudgedSet {
     pub judgement: Judgement,
 }
 
+/// What a site's state knows of images that were judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Known {
+    /// All of them.
+    pub images: u64,
+    /// Those of patients on the training or validation side.
+    pub fitted: u64,
+    /// Those of golden patients.
+    pub golden: u64,
+    /// How often the golden set has been looked at, this time included.
+    pub golden_looks: u32,
+}
+
+impl Known {
+    /// What has to be known beside the figures; None where the state knows nobody.
+    fn in_words(&self) -> Option<String> {
+        let Self {
+            images,
+            fitted,
+            golden,
+            golden_looks,
+        } = self;
+        let on_fitted = (*fitted > 0).then(|| {
+            format!(
+                "{fitted} of the {images} judged images are of patients whom models of this site were fitted on (training and \
+                 validation): with those, figures of such a model are better than they will be with new patients."
+            )
+        });
+        let on_golden = (*golden > 0).then(|| {
+            format!(
+                "{golden} are golden: the golden set has been looked at {golden_looks} times so far, and each look makes it a \
+                 little less honest."
+            )
+        });
+        let lines: Vec<String> = [on_fitted, on_golden].into_iter().flatten().collect();
+        (!lines.is_empty()).then(|| lines.join(" "))
+    }
+}
+
 /// All that is known about a bundle.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +133,8 @@ pub struct Report {
     pub names: BTreeMap<CategoryId, String>,
     /// The images that there were.
     pub data: Data,
+    /// Whom a site's models were fitted on of those that were judged, where a bundle was only judged and a state knows.
+    pub known: Option<Known>,
     /// The sets that it was judged on. The first one is the one that headlines tell.
     pub judged: Vec<JudgedSet>,
     /// How training went; empty when nothing was trained.

@@ -41,6 +41,7 @@ fn dataset(bundle: &Bundle) -> Dataset {
         patient: k.to_string(),
         study: None,
         nameless: false,
+        by_header: None,
         header: HeaderView::Absent,
         circumstances: Circumstances::default(),
         pictures: specs.iter().map(&mut picture).collect(),

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Course, JudgedSet, Mistake, NO_GUARANTEE, Report, counts, dash, interval, percent,
+    Course, JudgedSet, Known, Mistake, NO_GUARANTEE, Report, counts, dash, interval, percent,
     with_interval,
 };
 use crate::contact_sheet::{base64, escape};
@@ -179,6 +179,9 @@ fn summary(html: &mut Html, report: &Report) {
         );
     }
     html.0.push_str("</div>\n");
+    if let Some(known) = report.known.as_ref().and_then(Known::in_words) {
+        note(html, "Not all of these images are new", false, &[known]);
+    }
     let promise = report.promise_in_words();
     let kept = !promise.starts_with(NO_GUARANTEE);
     let mut lines = vec![promise];

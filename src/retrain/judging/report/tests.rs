@@ -84,6 +84,7 @@ fn example() -> (Report, Vec<Mistake>) {
     let promises = [&candidate, &in_use].map(|outcomes| certify(outcomes, &terms));
     let contender = |name, outcomes, promise| Contender {
         name,
+        categories: &[],
         outcomes,
         promise: Some(promise),
         outside: &[],
@@ -131,6 +132,7 @@ fn example() -> (Report, Vec<Mistake>) {
     };
     let report = Report {
         outside: vec![outside],
+        known: None,
         false_reviews: vec![("frontal".into(), 0.0327)],
         title: "spine-site 3".into(),
         made: "Judged on 23 November 2026 by radsort 0.1.0".into(),

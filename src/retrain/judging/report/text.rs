@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::{JudgedSet, Report, html, percent, with_interval};
+use super::{JudgedSet, Known, Report, html, percent, with_interval};
 
 /// The columns that a terminal is trusted to have.
 const WIDTH: u16 = 100;
@@ -23,6 +23,9 @@ pub fn summary(report: &Report) -> String {
         );
     }
     text.push('\n');
+    if let Some(known) = report.known.as_ref().and_then(Known::in_words) {
+        paragraph(&mut text, &known);
+    }
     paragraph(&mut text, &report.promise_in_words());
     if let Some(uncertified) = report.uncertified_in_words() {
         paragraph(&mut text, &uncertified);
