@@ -263,6 +263,12 @@ impl Root {
         Ok(marks(b"", AtFlags::EMPTY_PATH) || marks(path.file_name(), AtFlags::SYMLINK_NOFOLLOW))
     }
 
+    /// Whether the directory that holds `path` is sticky: only owners may take names out of it.
+    pub fn is_sticky_beside(&self, path: &RelPath) -> bool {
+        let directory = self.stat_directory_of(path);
+        directory.is_ok_and(|it| Mode::from_raw_mode(it.st_mode).contains(Mode::SVTX))
+    }
+
     /// What is known of the directory that holds `path`.
     pub fn stat_directory_of(&self, path: &RelPath) -> io::Result<Stat> {
         let dir = self.directory_of(path)?;

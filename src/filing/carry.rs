@@ -228,9 +228,9 @@ impl Job<'_> {
         }
         fail::fail_point!("before-unclaim");
         let held = |error: &io::Error| Carried::Stuck(self.source_held(error));
-        let removed = match self.source.unlink_file(claim, &self.intent.fingerprint) {
-            // Whose folder it is may have made it sticky meanwhile. That is between him and his file.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+        let removed = match self.remove_claim(claim) {
+            // Whose folder it is has made it sticky meanwhile. That is between him and his file.
+            Err(error) if is_refused(&error) && self.source.is_sticky_beside(claim) => {
                 let why = "its directory does not let it be removed any more";
                 let outcome = Outcome::CannotTake(why.into());
                 return Err(self.take_back_copy(target, &landed, claim, outcome));
@@ -259,6 +259,22 @@ impl Job<'_> {
         fail::fail_point!("after-unclaim");
         self.sync_source();
         Ok(landed)
+    }
+
+    /// Removes the claim's name. Its directory may be sticky one moment and not the next.
+    fn remove_claim(&self, claim: &RelPath) -> io::Result<Removed> {
+        const TRIES: usize = 10;
+        let remove = || self.source.unlink_file(claim, &self.intent.fingerprint);
+        let mut removed = remove();
+        for _ in 1..TRIES {
+            match &removed {
+                Err(error) if is_refused(error) && !self.source.is_sticky_beside(claim) => {
+                    removed = remove();
+                }
+                _ => break,
+            }
+        }
+        removed
     }
 
     /// Removes a copy that is not to stay, and puts the file back.
@@ -380,6 +396,10 @@ impl Job<'_> {
             tracing::warn!(%error, "the drop directory cannot be synced");
         }
     }
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// Whether someone has a file open for writing, where that can be seen.
