@@ -228,14 +228,11 @@ impl Job<'_> {
         }
         fail::fail_point!("before-unclaim");
         let held = |error: &io::Error| Carried::Stuck(self.source_held(error));
-        let removed = match self.remove_claim(claim) {
+        let Some(removed) = self.remove_claim(claim).map_err(|error| held(&error))? else {
             // Whose folder it is has made it sticky meanwhile. That is between him and his file.
-            Err(error) if is_refused(&error) && self.source.is_sticky_beside(claim) => {
-                let why = "its directory does not let it be removed any more";
-                let outcome = Outcome::CannotTake(why.into());
-                return Err(self.take_back_copy(target, &landed, claim, outcome));
-            }
-            removed => removed.map_err(|error| held(&error))?,
+            let why = "its directory does not let it be removed any more";
+            let outcome = Outcome::CannotTake(why.into());
+            return Err(self.take_back_copy(target, &landed, claim, outcome));
         };
         let removed_here = match removed {
             Removed::Now => true,
@@ -261,20 +258,23 @@ impl Job<'_> {
         Ok(landed)
     }
 
-    /// Removes the claim's name. Its directory may be sticky one moment and not the next.
-    fn remove_claim(&self, claim: &RelPath) -> io::Result<Removed> {
+    /// Removes the claim's name. `None`: its directory is sticky, or was a moment ago.
+    fn remove_claim(&self, claim: &RelPath) -> io::Result<Option<Removed>> {
         const TRIES: usize = 10;
         let remove = || self.source.unlink_file(claim, &self.intent.fingerprint);
         let mut removed = remove();
-        for _ in 1..TRIES {
-            match &removed {
-                Err(error) if is_refused(error) && !self.source.is_sticky_beside(claim) => {
+        for _ in 0..TRIES {
+            match removed {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    if self.source.is_sticky_beside(claim) {
+                        return Ok(None);
+                    }
                     removed = remove();
                 }
-                _ => break,
+                other => return other.map(Some),
             }
         }
-        removed
+        removed.map(Some)
     }
 
     /// Removes a copy that is not to stay, and puts the file back.
@@ -396,10 +396,6 @@ impl Job<'_> {
             tracing::warn!(%error, "the drop directory cannot be synced");
         }
     }
-}
-
-fn is_refused(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// Whether someone has a file open for writing, where that can be seen.

@@ -80,7 +80,7 @@ impl Root {
 /// Whether a directory lies on a filesystem of a program's making; if that cannot be told, it might.
 fn is_fuse(directory: &OwnedFd) -> bool {
     const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
-    rustix::fs::fstatfs(directory).map_or(true, |about| about.f_type as i64 == FUSE_SUPER_MAGIC)
+    rustix::fs::fstatfs(directory).map_or(true, |about| about.f_type == FUSE_SUPER_MAGIC)
 }
 
 /// Renaming for filesystems without `renameat2`: `link` never clobbers. Answers of such filesystems can get lost and
