@@ -60,7 +60,7 @@ pub(super) fn patient(
     })
 }
 
-/// Whether a name looks like one of [`Pseudonym`].
+/// Whether a name looks like one of [`Pseudonym`](crate::domain::Pseudonym).
 fn is_pseudonym(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
