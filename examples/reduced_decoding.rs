@@ -10,7 +10,6 @@ use std::sync::mpsc;
 use anyhow::Context as _;
 use radsort::config::settings::{ReviewSettings, RuntimeSettings};
 use radsort::decode::{self, Content, Decoded, RenderSpec};
-use radsort::domain::close_call::is_close_call;
 use radsort::domain::decision::{HeaderView, decide};
 use radsort::domain::{Decision, Prediction};
 use radsort::model::cascade::{Cascade, Image};
@@ -62,7 +61,7 @@ fn main() -> anyhow::Result<()> {
         let row = rows.iter_mut().find(|row| row.syntax == syntax);
         let row = row.context("an unknown syntax")?;
         let (mine, other) = (judge(&reduced)?, judge(&full)?);
-        let close = is_close_call(&mine.0, &thresholds, thresholds.view());
+        let close = thresholds.is_close_call(&mine.0);
         row.images += 1;
         row.close += usize::from(close);
         row.same += usize::from(close || mine.1 == other.1);

@@ -385,7 +385,7 @@ async fn predict(
     let Ok(first) = &answer else {
         return Ok(answer);
     };
-    if !verdict.reduced || !services.model.is_close_call(&first.prediction) {
+    if !verdict.reduced || !services.model.thresholds().is_close_call(&first.prediction) {
         return Ok(answer);
     }
     let Some(decoded) = decode_in_full(services, file, fingerprint.size).await? else {

@@ -19,7 +19,6 @@ use crate::config::ConfigError;
 use crate::config::settings::{DecoderSettings, ReviewSettings, RuntimeSettings};
 use crate::decode::pool::{DecodeError, Pool};
 use crate::decode::{Completeness, Content, Radiograph};
-use crate::domain::close_call::is_close_call;
 use crate::domain::decision::{HeaderView, ViewScores, decide};
 use crate::domain::dossier::Timings;
 use crate::domain::instance::Header;
@@ -200,7 +199,7 @@ impl Tools {
 
         let mut prediction = self.predict(&header, decoded.radiographs, &mut result.ms)?;
         if decoded.reduced
-            && is_close_call(&prediction, &self.thresholds, self.thresholds.view())
+            && self.thresholds.is_close_call(&prediction)
             && let Ok(decoded) = self.pool.decode_in_full(&file, size, specs)
         {
             result.ms.decode += millis(decoded.took);

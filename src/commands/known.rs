@@ -20,21 +20,18 @@ pub fn ask(
     bundle: &Bundle,
     settings: Option<&Settings>,
 ) -> anyhow::Result<(HashSet<Pseudonym>, Option<Known>)> {
-    let place = settings.map(|settings| Sides::place(&settings.state));
-    let mut sides = match &place {
-        Some(place) => Sides::read(place).with_context(|| place.display().to_string())?,
+    let mut sides = match settings.map(|settings| Sides::place(&settings.state)) {
+        Some(place) => Sides::read(&place).with_context(|| place.display().to_string())?,
         None => Sides::default(),
     };
     let people = People::join(dataset, &mut sides);
     for line in people.found.in_words() {
         eprintln!("{line}");
     }
-    let Some(place) = place else {
+    let Some(settings) = settings else {
         return Ok((HashSet::new(), None));
     };
-    if let Some(settings) = settings {
-        leave_out_copies(dataset, &sides, bundle, settings)?;
-    }
+    leave_out_copies(dataset, &sides, bundle, settings)?;
     let on = |side: Side| {
         let examples = dataset.examples.iter();
         let on_side = examples.filter(|it| sides.of(&it.patient) == Some(side));
@@ -42,6 +39,7 @@ pub fn ask(
     };
     let golden = on(Side::Golden);
     // Each look makes them a little less honest, whoever looks.
+    let place = Sides::place(&settings.state);
     let golden_looks = match golden {
         0 => sides.golden_looks,
         _ => Sides::look_at_golden(&place).with_context(|| place.display().to_string())?,
@@ -78,10 +76,7 @@ fn leave_out_copies(
         !side.is_some_and(is_fitted)
     };
     let new: Vec<usize> = (0..dataset.examples.len()).filter(is_new).collect();
-    for index in looks.copies(dataset, &new).into_iter().rev() {
-        let copy = dataset.examples.remove(index);
-        dataset.left_out.file(LIKE_ONE_LEARNED_FROM, &copy.path);
-    }
+    looks.leave_out(dataset, &new);
     ensure!(
         !dataset.examples.is_empty(),
         "every image is {LIKE_ONE_LEARNED_FROM}: judge by images of new patients"

@@ -28,8 +28,7 @@ pub use thresholds::Thresholds;
 
 use crate::config::Settings;
 use crate::decode::RenderSpec;
-use crate::domain::close_call::is_close_call;
-use crate::domain::{CategoryId, Prediction};
+use crate::domain::CategoryId;
 
 /// A bundle in use under a site's settings: the running classifier and the thresholds in force.
 pub struct Model {
@@ -57,11 +56,6 @@ impl Model {
     /// The thresholds in force.
     pub fn thresholds(&self) -> &Thresholds {
         &self.thresholds
-    }
-
-    /// Whether a picture from more pixels could be decided on otherwise.
-    pub fn is_close_call(&self, prediction: &Prediction) -> bool {
-        is_close_call(prediction, &self.thresholds, self.thresholds.view())
     }
 
     /// What the bundle promises about its errors, or why it cannot, in a sentence.

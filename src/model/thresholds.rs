@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use crate::config::settings::ReviewSettings;
-use crate::domain::CategoryId;
+use crate::domain::close_call::is_close_call;
 use crate::domain::decision::{CategoryThreshold, ViewThresholds};
+use crate::domain::{CategoryId, Prediction};
 
 use super::Bundle;
 
@@ -120,6 +121,11 @@ impl Thresholds {
     /// Whether files are filed unseen that the bundle would leave to a person: its promise says nothing about them.
     pub fn are_loosened(&self) -> bool {
         self.loosened
+    }
+
+    /// Whether a picture from more pixels could be decided on otherwise.
+    pub fn is_close_call(&self, prediction: &Prediction) -> bool {
+        is_close_call(prediction, self, self.view)
     }
 
     /// When the pixels count as sure of a view.

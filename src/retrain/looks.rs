@@ -83,8 +83,16 @@ impl Looks {
         self.write()
     }
 
+    /// Leaves those of the examples out, and counts them, that look like an image that was learned from.
+    pub fn leave_out(&self, dataset: &mut Dataset, examples: &[usize]) {
+        for index in self.copies(dataset, examples).into_iter().rev() {
+            let copy = dataset.examples.remove(index);
+            dataset.left_out.file(LIKE_ONE_LEARNED_FROM, &copy.path);
+        }
+    }
+
     /// Those of the examples that look like an image that was learned from, or are one: sides may be lost, this is not.
-    pub fn copies(&self, dataset: &Dataset, examples: &[usize]) -> Vec<usize> {
+    fn copies(&self, dataset: &Dataset, examples: &[usize]) -> Vec<usize> {
         let is_copy = |index: &usize| {
             let picture = self.picture(dataset, *index);
             picture.is_some_and(|it| alike::is_like_any(it, &self.spec, self.known.values()))

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use crate::model::Bundle;
 use crate::retrain::alike::{self, Leak};
 use crate::retrain::dataset::{Dataset, Example};
-use crate::retrain::looks::{LIKE_ONE_LEARNED_FROM, Looks};
+use crate::retrain::looks::Looks;
 use crate::retrain::sides::{Side, Sides};
 
 /// How many are named.
@@ -52,10 +52,7 @@ pub(super) fn known(
         .with_context(|| Looks::folder(state).display().to_string())?;
     if let Some(looks) = &looks {
         let judging = on_sides(dataset, sides, [Side::Test, Side::Golden]);
-        for index in looks.copies(dataset, &judging).into_iter().rev() {
-            let copy = dataset.examples.remove(index);
-            dataset.left_out.file(LIKE_ONE_LEARNED_FROM, &copy.path);
-        }
+        looks.leave_out(dataset, &judging);
     }
     Ok(looks)
 }
