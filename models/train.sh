@@ -29,11 +29,11 @@ draw p3 1500 paper 20263300 explicit 700x950
 draw e1 1500 even 20263400 explicit 550x800
 draw f1 150 even 20263500 jpeg
 
-# One list; each set numbers its patients from 1, and they are not the same people.
+# One list; the patients of another seed are other people.
 {
     echo sop_instance_uid,category,patient,view
     for set in p1 p2 p3 e1 f1; do
-        tail -n +2 "$work/images/$set/labels.csv" | awk -F, -v set="$set" 'BEGIN { OFS = "," } { $3 = set "-" $3; print }'
+        tail -n +2 "$work/images/$set/labels.csv"
     done
 } >"$work/images/labels.csv"
 

@@ -166,6 +166,7 @@ fn fit_head(length: usize) -> anyhow::Result<Duration> {
         &features,
         &classes,
         &[1.0; CLASSES],
+        None,
         head::Fit::default(),
         |_, _| (),
     )?;

@@ -128,7 +128,7 @@ pub struct Truth {
     pub category: Option<&'static str>,
     /// The view shown.
     pub view: TrueView,
-    /// Patient ID, such as `PH0001`.
+    /// Patient ID, such as `PH20260101-0001`: the seed, and a number from 1.
     pub patient: String,
 }
 

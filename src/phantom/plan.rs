@@ -144,7 +144,8 @@ pub fn plan_with(options: &PlanOptions, kinds: &[OutsideKind]) -> Vec<Plan> {
         let mut uids = Dice::new(seed, "uid", number);
         let study = Dice::new(seed, "study", history.patient << 8 | visit).uid();
         plans.push(Plan {
-            truth: subject.truth(&format!("PH{:04}", history.patient)),
+            // Those of another seed are other people.
+            truth: subject.truth(&format!("PH{seed}-{:04}", history.patient)),
             sop_instance_uid: uids.uid(),
             study_instance_uid: study,
             series_instance_uid: uids.uid(),

@@ -1,8 +1,9 @@
 //! Images that are nearly the same although their patients are on different sides: copies under another name, which would
 //! let a model be judged on what it has learned from. The copy on the side that judges more strictly stays.
 //!
-//! A copy may have been windowed or compressed anew, mirrored, moved by a few pixels, or got a label burned in: two images
-//! are compared in a window that is moved about and mirrored, and where they differ most does not count.
+//! A copy may have been windowed (by a line, a gamma, a sigmoid) or compressed anew, mirrored, moved by a few pixels, or got a
+//! label burned in: two images are compared in a window that is moved about and mirrored, with their grey values as they are
+//! and with the one's spread like the other's, and where they differ most does not count.
 
 use super::dataset::{Dataset, Example};
 use super::sides::{Side, Sides};
@@ -17,6 +18,8 @@ const BITS: u32 = 24;
 /// The correlation of thumbnails from which on two images are the same. Copies that were compressed or windowed anew have
 /// more than 0.999; different people's images of one kind have less than 0.99.
 const CORRELATION: f32 = 0.998;
+/// From here on it is worth looking whether grey values were only spread otherwise.
+const WORTH_MATCHING: f32 = 0.85;
 /// The part of a thumbnail that need not be the same: there a label may have been burned in.
 const LABEL: f32 = 0.06;
 /// By how many pixels a copy may have been moved, up, down and to the sides.
@@ -300,8 +303,17 @@ fn near(one: &Hash, other: &Hash) -> bool {
     })
 }
 
-/// Whether thumbnails are the same but for brightness, contrast, and a label.
+/// Whether thumbnails are the same but for how bright each grey is shown, and a label.
 fn is_same(one: &[f32], other: &[f32]) -> bool {
+    match correlation(one, other) {
+        high if high >= CORRELATION => true,
+        low if low < WORTH_MATCHING => false,
+        _ => correlation(&spread_like(one, other), other) >= CORRELATION,
+    }
+}
+
+/// The correlation of thumbnails without the part of them that fits least, which may be a label; 0 where what is left shows little.
+fn correlation(one: &[f32], other: &[f32]) -> f32 {
     let mut pairs: Vec<(f32, f32)> = one.iter().copied().zip(other.iter().copied()).collect();
     let whole = Fit::of(&pairs);
     let mut fit = whole;
@@ -311,9 +323,23 @@ fn is_same(one: &[f32], other: &[f32]) -> bool {
     }
     // What was left away must not be what there is to see.
     let still = |kept: f32, all: f32| kept > 0.3 * all;
-    fit.correlation() >= CORRELATION
-        && still(fit.variances[0], whole.variances[0])
-        && still(fit.variances[1], whole.variances[1])
+    let shows =
+        still(fit.variances[0], whole.variances[0]) && still(fit.variances[1], whole.variances[1]);
+    if shows { fit.correlation() } else { 0.0 }
+}
+
+/// The darkest of one picture as dark as the darkest of the other, and so on: what any window that keeps the order of greys
+/// comes to.
+fn spread_like(one: &[f32], other: &[f32]) -> Vec<f32> {
+    let mut order: Vec<usize> = (0..one.len()).collect();
+    order.sort_by(|a, b| one[*a].total_cmp(&one[*b]));
+    let mut greys = other.to_vec();
+    greys.sort_by(f32::total_cmp);
+    let mut spread = vec![0.0; one.len()];
+    for (place, grey) in order.into_iter().zip(greys) {
+        spread[place] = grey;
+    }
+    spread
 }
 
 /// A straight line through pairs of grey values.

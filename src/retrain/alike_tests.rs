@@ -152,6 +152,35 @@ fn copies_that_were_moved_mirrored_or_labelled_are_found() {
 }
 
 #[test]
+fn copies_that_were_windowed_by_a_gamma_or_a_sigmoid_are_found() {
+    let apart = sides(&[("A", Side::Training), ("B", Side::Golden)]);
+    let windows: [&dyn Fn(f32) -> f32; 5] = [
+        &|grey| grey.powf(0.5),
+        &|grey| grey.powf(2.2),
+        &|grey| 1.0 / (1.0 + (-10.0 * (grey - 0.5)).exp()),
+        &|grey| (1.0 + 20.0 * grey).ln() / 21f32.ln(),
+        &|grey| 0.1 + 0.8 * grey * grey * (3.0 - 2.0 * grey),
+    ];
+    for (k, window) in windows.iter().enumerate() {
+        let shown = |grey: &u16| (window(f32::from(*grey) / 65_535.0) * 65_535.0) as u16;
+        let copy: Vec<u16> = picture(1).iter().map(shown).collect();
+        for mirrored in [false, true] {
+            let mut copy = copy.clone();
+            if mirrored {
+                copy.chunks_mut(WIDTH).for_each(<[u16]>::reverse);
+            }
+            let dataset = dataset(vec![
+                example("A", picture(1)),
+                example("B", copy),
+                example("C", picture(2)),
+            ]);
+            let found = leaks(&dataset, &apart);
+            assert_eq!(found, [Leak { index: 0, of: 1 }], "window {k}, {mirrored}");
+        }
+    }
+}
+
+#[test]
 fn phantoms_of_different_patients_are_not_taken_for_copies() {
     let spec = crate::model::Bundle::open_or_shipped(None)
         .unwrap()

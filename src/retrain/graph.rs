@@ -176,6 +176,9 @@ impl Graph {
             }
         }
         let mut nodes = reader.nodes;
+        let kept: Vec<usize> = outputs.iter().map(|(_, value)| *value).collect();
+        let values = nodes.len() + 1;
+        super::operator::together(&mut nodes, &kept);
         let mut seen: HashSet<usize> = outputs.iter().map(|(_, value)| *value).collect();
         for node in nodes.iter_mut().rev() {
             for operand in &node.inputs {
@@ -187,7 +190,7 @@ impl Graph {
             }
         }
         let mut graph = Self {
-            values: nodes.len() + 1,
+            values,
             nodes,
             parameters: reader.parameters,
             statistics: reader.statistics,

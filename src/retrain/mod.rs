@@ -19,6 +19,7 @@ pub mod hidden;
 mod initializer;
 pub mod judge;
 pub mod judging;
+pub mod kernel;
 pub mod looks;
 pub mod memory;
 pub mod network;

@@ -46,6 +46,64 @@ fn convolutions_in_groups_with_bias_and_every_padding_agree() {
 }
 
 #[test]
+fn convolutions_of_one_pixel_and_those_with_a_kernel_for_each_channel_agree() {
+    for (stride, pads) in [(1, [1, 1, 1, 1]), (2, [1, 1, 1, 1]), (2, [0, 0, 1, 1])] {
+        check([3, 9, 8], |s, x| {
+            let (weight, bias) = (s.random(&[3, 1, 3, 3], 0.0), s.random(&[3], 0.0));
+            let attributes = vec![
+                ints("pads", &pads),
+                int("group", 3),
+                ints("strides", &[stride, stride]),
+            ];
+            s.node("Conv", &[x, &weight, &bias], attributes)
+        });
+    }
+    for (stride, pad) in [(1, 0), (2, 0), (1, 1)] {
+        check([4, 6, 5], |s, x| {
+            let (weight, bias) = (s.random(&[3, 4, 1, 1], 0.0), s.random(&[3], 0.0));
+            let attributes = vec![ints("pads", &[pad; 4]), ints("strides", &[stride, stride])];
+            s.node("Conv", &[x, &weight, &bias], attributes)
+        });
+    }
+}
+
+#[test]
+fn a_sigmoid_times_what_it_was_taken_of_is_one_operator_and_no_other_is() {
+    let fused = |build: &dyn Fn(&mut Sketch, &str) -> String| {
+        let mut sketch = Sketch::new([2, 4, 5]);
+        let start = sketch.start();
+        let last = build(&mut sketch, &start);
+        let graph = assert_parity(&sketch.finish(&last));
+        assert_gradients(&graph, true);
+        let operators = graph
+            .nodes
+            .iter()
+            .map(|node| format!("{:?}", node.operator));
+        let operators: Vec<String> = operators.collect();
+        operators.iter().filter(|it| it.contains("Silu")).count()
+    };
+    let alone = fused(&|s, x| {
+        let sigmoid = s.node("Sigmoid", &[x], vec![]);
+        let y = s.node("Mul", &[x, &sigmoid], vec![]);
+        let sigmoid = s.node("Sigmoid", &[&y], vec![]);
+        s.node("Mul", &[&sigmoid, &y], vec![])
+    });
+    assert_eq!(alone, 2);
+    let of_another = fused(&|s, x| {
+        let other = s.node("Relu", &[x], vec![]);
+        let sigmoid = s.node("Sigmoid", &[&other], vec![]);
+        s.node("Mul", &[x, &sigmoid], vec![])
+    });
+    assert_eq!(of_another, 0);
+    let read_twice = fused(&|s, x| {
+        let sigmoid = s.node("Sigmoid", &[x], vec![]);
+        let y = s.node("Mul", &[x, &sigmoid], vec![]);
+        s.node("Add", &[&y, &sigmoid], vec![])
+    });
+    assert_eq!(read_twice, 0);
+}
+
+#[test]
 fn functions_of_single_numbers_agree() {
     type Case = (&'static str, Vec<AttributeProto>);
     let cases: Vec<Case> = vec![

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::graph::{GraphError, read_back};
 use super::initializer::tensor;
+use super::kernel::step::AdamStep;
 use super::parameters::plain;
 
 const FIRST: f32 = 0.9;
@@ -43,25 +44,19 @@ impl AdamW {
         let correction = |decay: f32| 1.0 - decay.powi(self.time);
         for (k, gradient) in gradients.into_iter().enumerate() {
             let Some(gradient) = gradient else { continue };
-            let square = gradient.clone() * gradient.clone();
-            let (first, second) = match self.moments[k].take() {
-                None => (
-                    gradient.mul_scalar(1.0 - FIRST),
-                    square.mul_scalar(1.0 - SECOND),
-                ),
-                Some([first, second]) => (
-                    first.mul_scalar(FIRST) + gradient.mul_scalar(1.0 - FIRST),
-                    second.mul_scalar(SECOND) + square.mul_scalar(1.0 - SECOND),
-                ),
-            };
-            let deviation = second.clone().div_scalar(correction(SECOND)).sqrt();
-            let direction =
-                first.clone().div_scalar(correction(FIRST)) / deviation.add_scalar(EPSILON);
+            let moments = self.moments[k].take();
+            let moments = moments.unwrap_or_else(|| [0, 1].map(|_| gradient.zeros_like()));
             let rate = rate(k);
-            let decayed = plain(&parameters[k]).mul_scalar(1.0 - rate * f64::from(self.decay));
-            let moved = decayed - direction.mul_scalar(rate);
+            let step = AdamStep {
+                decays: [FIRST, SECOND],
+                corrections: [correction(FIRST), correction(SECOND)],
+                epsilon: EPSILON,
+                rate: rate as f32,
+                kept: (1.0 - rate * f64::from(self.decay)) as f32,
+            };
+            let (moved, moments) = step.apply(plain(&parameters[k]), gradient, moments);
             parameters[k] = Tensor::from_inner(moved).require_grad();
-            self.moments[k] = Some([first, second]);
+            self.moments[k] = Some(moments);
         }
     }
 

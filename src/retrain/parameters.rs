@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::graph::{GraphError, Held, read_back};
 use super::initializer::tensor;
+use super::kernel::step::mix;
 
 /// What is trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,8 +63,7 @@ impl Weights {
     /// Moves each parameter towards `other`'s: `self = decay · self + (1 − decay) · other`; takes its statistics over.
     pub fn average(&mut self, other: &Self, decay: f32) {
         for (mine, theirs) in self.parameters.iter_mut().zip(&other.parameters) {
-            let towards = plain(theirs).mul_scalar(1.0 - decay);
-            *mine = mine.clone().mul_scalar(decay) + towards;
+            *mine = mix(mine.clone(), plain(theirs), decay);
         }
         self.statistics.clone_from(&other.statistics);
     }

@@ -445,7 +445,8 @@ fn last_layer(
     let (seed, neurons) = (wish.seed, wish.hidden);
     let classes = &training.classes;
     let (network, logits): (ModelProto, Vec<Vec<f32>>) = if neurons == 0 {
-        let head = head::fit(&features, classes, &weights, how, &mut told)
+        let old = place.read(&model);
+        let head = head::fit(&features, classes, &weights, old.as_ref(), how, &mut told)
             .map_err(|source| failed(spec, source))?;
         let head = prior_corrected(head, &weights);
         let logits = of_few.iter().map(|features| head.logits(features));

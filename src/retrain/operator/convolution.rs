@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, module as functional, ops::ConvOptions};
 
 use super::call::{Call, Size};
 use super::{Operator, Planned};
+use crate::retrain::kernel::{self, Depthwise};
 
 /// A kernel that slides over rows and columns.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,12 @@ pub(in crate::retrain) struct Convolution {
     groups: usize,
 }
 
+/// What has an operation of its own on the CPU.
+enum Fast {
+    Depthwise(Depthwise),
+    Pointwise,
+}
+
 pub(super) fn plan(call: &Call) -> Result<Option<Planned>, String> {
     if call.operator() != "Conv" {
         return Ok(None);
@@ -132,8 +139,21 @@ pub(super) fn plan(call: &Call) -> Result<Option<Planned>, String> {
 
 impl Convolution {
     pub(super) fn apply(&self, inputs: Vec<Tensor<4>>) -> Tensor<4> {
-        let bias = inputs.get(2).map(|b| b.clone().reshape([-1]));
+        let bias = inputs.get(2).cloned();
         let [x, weight] = super::take(inputs);
+        if kernel::has(&x)
+            && let Some(slid) = self.fast(&x, &weight)
+        {
+            let y = match slid {
+                Fast::Depthwise(how) => kernel::depthwise(x, weight, how),
+                Fast::Pointwise => kernel::pointwise(x, weight),
+            };
+            return match bias {
+                Some(bias) => y + bias.reshape([1, -1, 1, 1]),
+                None => y,
+            };
+        }
+        let bias = bias.map(|b| b.reshape([-1]));
         let Window {
             strides,
             pads,
@@ -142,5 +162,23 @@ impl Convolution {
         } = self.window;
         let options = ConvOptions::new_with_padding(strides, pads, dilations, self.groups);
         functional::conv2d(x, weight, bias, options)
+    }
+
+    /// Whether the kernels are of one pixel, or every channel has its own.
+    fn fast(&self, x: &Tensor<4>, weight: &Tensor<4>) -> Option<Fast> {
+        let [_, channels, rows, columns] = x.dims();
+        let window = self.window;
+        let at_once = window.kernel == [1, 1] && window.strides == [1, 1];
+        if self.groups == 1 && at_once && window.pads == [(0, 0); 2] {
+            return Some(Fast::Pointwise);
+        }
+        let of_its_own = self.groups == channels && weight.dims()[..2] == [channels, 1];
+        (of_its_own && window.dilations == [1, 1]).then_some(Fast::Depthwise(Depthwise {
+            kernel: window.kernel,
+            strides: window.strides,
+            pads: window.pads.map(|(before, _)| before),
+            input: [rows, columns],
+            output: window.output,
+        }))
     }
 }

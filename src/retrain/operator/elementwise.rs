@@ -1,10 +1,14 @@
 //! Operators that look at one number at a time, or at two that stand in the same place.
 
+use std::collections::{HashMap, HashSet};
+
 use burn::tensor::{Tensor, activation};
 
 use super::call::{Call, axis, broadcast};
 use super::{Operator, Planned, take};
 use crate::model::onnx::tensor_proto::DataType;
+use crate::retrain::graph::{Node, Operand};
+use crate::retrain::kernel;
 
 /// A function of single numbers (softmax: of a row of them).
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +17,8 @@ pub(in crate::retrain) enum Elementwise {
     Relu,
     LeakyRelu(f64),
     Sigmoid,
+    /// `Sigmoid` and `Mul`, put together by [`together`].
+    Silu,
     HardSigmoid {
         slope: f32,
         offset: f32,
@@ -157,6 +163,8 @@ impl Elementwise {
             Self::Relu => activation::relu(x),
             Self::LeakyRelu(slope) => activation::leaky_relu(x, slope),
             Self::Sigmoid => activation::sigmoid(x),
+            Self::Silu if kernel::has(&x) => kernel::silu(x),
+            Self::Silu => activation::silu(x),
             Self::HardSigmoid { slope, offset } => hard_sigmoid(x, slope, offset),
             Self::HardSwish => x.clone() * hard_sigmoid(x, 1.0 / 6.0, 0.5),
             Self::Clip { low, high } => x.clamp(low, high),
@@ -170,4 +178,44 @@ impl Elementwise {
             Self::Identity | Self::Add | Self::Sub | Self::Mul | Self::Div => x,
         }
     }
+}
+
+/// Puts `Silu` in the place of each `Sigmoid` that is only multiplied by what it was taken of. What is in `kept` is read
+/// from outside.
+pub(in crate::retrain) fn together(nodes: &mut Vec<Node>, kept: &[usize]) {
+    let mut readers: HashMap<usize, usize> = kept.iter().map(|value| (*value, 1)).collect();
+    for operand in nodes.iter().flat_map(|node| &node.inputs) {
+        if let Operand::Value(value) = operand {
+            *readers.entry(*value).or_default() += 1;
+        }
+    }
+    let sigmoids = nodes.iter().filter_map(|node| {
+        let alone = readers.get(&node.output) == Some(&1);
+        match (&node.operator, &node.inputs[..]) {
+            (Operator::Elementwise(Elementwise::Sigmoid), [Operand::Value(of)]) if alone => {
+                Some((node.output, *of))
+            }
+            _ => None,
+        }
+    });
+    let mut sigmoids: HashMap<usize, usize> = sigmoids.collect();
+    let mut gone = HashSet::new();
+    for node in nodes.iter_mut() {
+        let (Operator::Elementwise(Elementwise::Mul), [Operand::Value(a), Operand::Value(b)]) =
+            (&node.operator, &node.inputs[..])
+        else {
+            continue;
+        };
+        let (a, b) = (*a, *b);
+        for (x, sigmoid) in [(a, b), (b, a)] {
+            if sigmoids.get(&sigmoid) == Some(&x) {
+                sigmoids.remove(&sigmoid);
+                gone.insert(sigmoid);
+                node.operator = Operator::Elementwise(Elementwise::Silu);
+                node.inputs = vec![Operand::Value(x)];
+                break;
+            }
+        }
+    }
+    nodes.retain(|node| !gone.contains(&node.output));
 }

@@ -16,6 +16,7 @@ mod shape;
 use burn::tensor::Tensor;
 
 pub(super) use call::{Call, Input, Number, Size};
+pub(super) use elementwise::together;
 pub(super) use fold::{Folded, fold};
 pub(super) use norm::BatchNormalization;
 

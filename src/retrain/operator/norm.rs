@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, module as functional};
 
 use super::call::{Call, Size, axis};
 use super::{Operator, Planned, take};
+use crate::retrain::kernel;
 
 /// Over the images and pixels of each channel (Ioffe & Szegedy 2015).
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +90,12 @@ impl BatchNormalization {
         let x = self.as_images(x);
         let c = x.dims()[1];
         let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(|t| t.reshape([c]));
-        functional::batch_norm(x, gamma, beta, mean, variance, self.epsilon).reshape(dims)
+        let y = if kernel::has(&x) {
+            kernel::normalise(x, [gamma, beta, mean, variance], self.epsilon)
+        } else {
+            functional::batch_norm(x, gamma, beta, mean, variance, self.epsilon)
+        };
+        y.reshape(dims)
     }
 
     /// With the batch's own: the result, their mean, and their unbiased variance.
@@ -98,14 +104,19 @@ impl BatchNormalization {
         let dims = x.dims();
         let x = self.as_images(x);
         let [n, c, h, w] = x.dims();
-        let of_batch =
-            functional::batch_norm_train(x, gamma.reshape([c]), beta.reshape([c]), self.epsilon);
+        let (gamma, beta) = (gamma.reshape([c]), beta.reshape([c]));
+        let (output, mean, variance) = if kernel::has(&x) {
+            kernel::normalise_batch(x, gamma, beta, self.epsilon)
+        } else {
+            let of_batch = functional::batch_norm_train(x, gamma, beta, self.epsilon);
+            (of_batch.output, of_batch.mean, of_batch.variance)
+        };
         let count = (n * h * w) as f32;
-        let unbiased = of_batch.variance.mul_scalar(count / (count - 1.0).max(1.0));
+        let unbiased = variance.mul_scalar(count / (count - 1.0).max(1.0));
         let of_channels = [1, 1, 1, c];
         [
-            of_batch.output.reshape(dims),
-            of_batch.mean.reshape(of_channels),
+            output.reshape(dims),
+            mean.reshape(of_channels),
             unbiased.reshape(of_channels),
         ]
     }

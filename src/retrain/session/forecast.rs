@@ -9,6 +9,7 @@ use crate::model::manifest::ClassifierSpec;
 use crate::model::onnx::ModelProto;
 use crate::model::runtime::Runtime;
 use crate::retrain::bundle_writer::Fitted;
+use crate::retrain::head::{self, Place};
 use crate::retrain::memory;
 use crate::retrain::train::{self, Normalisation};
 
@@ -56,9 +57,16 @@ fn of_classifier(ask: &Ask<'_>, spec: &ClassifierSpec) -> Result<Forecast, Sessi
     let [learned, held_out] = [&training, &validation].map(|it| it.pictures.len() as f64);
     let model = Fitted::of(wish.bundle, spec)?.network;
     let asking = seconds_asking(ask, spec, &model, &few)?;
-    // Once for features or figures, once more for the distance.
-    let mut seconds = asking * (2.0 * learned + held_out);
+    // Once for features or figures, once more for the distance; then the new bundle and the one in use are judged.
+    let judged: usize = [Side::Validation, Side::Test, Side::Golden]
+        .map(|side| Asked::of(wish, spec, &seen_on(wish, side)).pictures.len())
+        .iter()
+        .sum();
+    let mut seconds = asking * (2.0 * learned + held_out + 2.0 * judged as f64);
     let mut memory = 0;
+    if wish.mode == Mode::Head {
+        seconds += seconds_fitting(spec, &model, learned)?;
+    }
     if wish.mode == Mode::Full {
         let trainable = Trainable::of(spec, model).map_err(|source| failed(spec, source.into()))?;
         let forward = seconds_forward(ask, spec, &trainable, &few)?;
@@ -94,6 +102,30 @@ fn seconds_asking(
     hear(ask, spec, model, logits, few, &mut Silent)?;
     let with_loading = started.elapsed().as_secs_f64();
     Ok(with_loading / few.pictures.len() as f64)
+}
+
+/// Of fitting the last layer in as many steps as it may take, by two steps on a few features.
+fn seconds_fitting(
+    spec: &ClassifierSpec,
+    model: &ModelProto,
+    learned: f64,
+) -> Result<f64, SessionError> {
+    let Ok(place) = Place::find(model, &spec.outputs.logits) else {
+        return Ok(0.0);
+    };
+    let (rows, steps, classes) = (256, 2, spec.classes.len());
+    let features = vec![vec![0.0; place.length]; rows];
+    let answers: Vec<usize> = (0..rows).map(|row| row % classes).collect();
+    let how = head::Fit {
+        steps,
+        ..head::Fit::default()
+    };
+    let weights = vec![1.0; classes];
+    let started = Instant::now();
+    head::fit(&features, &answers, &weights, None, how, |_, _| {})
+        .map_err(|source| failed(spec, source))?;
+    let a_step = started.elapsed().as_secs_f64() / (rows * steps) as f64;
+    Ok(a_step * learned * head::Fit::default().steps as f64)
 }
 
 fn seconds_forward(
