@@ -14,7 +14,7 @@ use super::labelled::{self, Source};
 use super::outside::{self, OutsideArgs};
 use super::train_phantom::Terminal;
 use super::training_report::{self, Set};
-use crate::config::settings::{ReviewSettings, RuntimeSettings};
+use crate::config::settings::{DecoderSettings, ReviewSettings, RuntimeSettings};
 use crate::domain::{CategoryId, Pseudonym};
 use crate::model::Bundle;
 use crate::model::bundle::check_version;
@@ -24,7 +24,7 @@ use crate::retrain::dataset::{Dataset, Example};
 use crate::retrain::judging::outcome::{Done, Outcome};
 use crate::retrain::judging::report::{page, summary};
 use crate::retrain::phantom_bundle::Report as _;
-use crate::retrain::trial;
+use crate::retrain::trial::{self, Under};
 
 /// Judge a bundle on labelled images, end to end: decoded, classified and decided on as `run` does.
 #[derive(Debug, clap::Args)]
@@ -131,15 +131,25 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         None => loaded?,
     };
     let (used, known) = known::ask(&mut dataset, &bundle, settings.as_ref())?;
-    let (mut review, runtime) = match &settings {
-        Some(settings) => (settings.review.clone(), settings.runtime.clone()),
-        None => (ReviewSettings::default(), RuntimeSettings::default()),
-    };
+    let usual = (
+        ReviewSettings::default(),
+        RuntimeSettings::default(),
+        DecoderSettings::default(),
+    );
+    let site = settings.as_ref();
+    let mut under = site.map_or(
+        Under {
+            review: &usual.0,
+            runtime: &usual.1,
+            decoders: &usual.2,
+        },
+        Under::of,
+    );
     if certified.is_some() {
-        review = ReviewSettings::default();
+        under.review = &usual.0;
     }
     let all: Vec<usize> = (0..dataset.examples.len()).collect();
-    let outcomes = outcomes(&bundle, &bundle, &dataset, &all, &review, &runtime)?;
+    let outcomes = outcomes(&bundle, &bundle, &dataset, &all, under)?;
     let set = Set {
         name: "images",
         indices: all,
@@ -150,7 +160,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         &set.outcomes,
         &used,
         args.target,
-        review.files_uncertified,
+        under.review.files_uncertified,
         1,
     );
     promise.why.push_str(&dataset.audits.in_words());
@@ -162,7 +172,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let mut report =
         training_report::on_evaluation(&bundle, &set, dataset.left_out.counts(), promise);
     report.known = known;
-    report.outside = outside::ask(&args.outside, &bundle, settings.as_ref(), &review, &runtime)?;
+    report.outside = outside::ask(&args.outside, &bundle, site, under)?;
     if let Some((mut file, path)) = page_file {
         let mistakes = training_report::mistakes(&dataset, &set);
         empty(&file)
@@ -215,8 +225,7 @@ pub fn outcomes(
     labelled_with: &Bundle,
     dataset: &Dataset,
     indices: &[usize],
-    review: &ReviewSettings,
-    runtime: &RuntimeSettings,
+    under: Under<'_>,
 ) -> anyhow::Result<Vec<Outcome>> {
     let mut terminal = Terminal::default();
     let phase = format!("asking {}", bundle.name_and_version());
@@ -228,8 +237,7 @@ pub fn outcomes(
         bundle,
         &dataset.specs,
         examples.iter().copied(),
-        review,
-        runtime,
+        under,
         |done| terminal.progress(&phase, done, indices.len()),
     )?;
     let ids = ids(labelled_with);

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::evaluate::outcomes;
 use super::labelled;
 use crate::config::Settings;
-use crate::config::settings::{ReviewSettings, RuntimeSettings};
 use crate::decode::{Content, Decoded};
 use crate::domain::decision::HeaderView;
 use crate::filing::record::Digest;
@@ -19,6 +18,7 @@ use crate::retrain::dataset::{Dataset, Example, pictures};
 use crate::retrain::judging::outcome::{Circumstances, LabelOrigin};
 use crate::retrain::judging::outside::{Distance, Outside, plain};
 use crate::retrain::phantoms::{self, Drawn, Wanted};
+use crate::retrain::trial::Under;
 
 /// Pictures of each kind that the program makes itself.
 const EACH: usize = 16;
@@ -57,18 +57,10 @@ pub fn ask(
     args: &OutsideArgs,
     bundle: &Bundle,
     settings: Option<&Settings>,
-    review: &ReviewSettings,
-    runtime: &RuntimeSettings,
+    under: Under<'_>,
 ) -> anyhow::Result<Vec<Outside>> {
-    let mut all = ask_at(Distance::Near, args, bundle, settings, review, runtime)?;
-    all.extend(ask_at(
-        Distance::Far,
-        args,
-        bundle,
-        settings,
-        review,
-        runtime,
-    )?);
+    let mut all = ask_at(Distance::Near, args, bundle, settings, under)?;
+    all.extend(ask_at(Distance::Far, args, bundle, settings, under)?);
     Ok(all)
 }
 
@@ -78,13 +70,12 @@ pub fn ask_at(
     args: &OutsideArgs,
     bundle: &Bundle,
     settings: Option<&Settings>,
-    review: &ReviewSettings,
-    runtime: &RuntimeSettings,
+    under: Under<'_>,
 ) -> anyhow::Result<Vec<Outside>> {
     let mut all = Vec::new();
     let mut judge = |name: &str, dataset: &Dataset| -> anyhow::Result<()> {
         let indices: Vec<usize> = (0..dataset.examples.len()).collect();
-        let outcomes = outcomes(bundle, bundle, dataset, &indices, review, runtime)?;
+        let outcomes = outcomes(bundle, bundle, dataset, &indices, under)?;
         all.push(Outside::of(distance, name, &outcomes));
         Ok(())
     };
@@ -159,6 +150,7 @@ fn of_no_category(name: String) -> Example {
         study: None,
         nameless: false,
         by_header: None,
+        reduced: false,
         header: HeaderView::Absent,
         circumstances: Circumstances::default(),
         pictures: Vec::new(),

@@ -39,6 +39,7 @@ use crate::retrain::people::People;
 use crate::retrain::phantom_bundle::Report as _;
 use crate::retrain::session::{self, Full, Mode, Watch, Wish};
 use crate::retrain::sides::{Side, Sides};
+use crate::retrain::trial::Under;
 
 /// Fit the model to the site's own images.
 ///
@@ -452,8 +453,7 @@ pub fn run(args: &RetrainArgs) -> anyhow::Result<ExitCode> {
         &plan.outside,
         &candidate,
         Some(&settings),
-        &settings.review,
-        &settings.runtime,
+        Under::of(&settings),
     )?;
     let pair = Pair {
         candidate: &candidate,
@@ -578,8 +578,7 @@ fn ask(
         wish.bundle,
         wish.dataset,
         indices,
-        &settings.review,
-        &settings.runtime,
+        Under::of(settings),
     )
 }
 

@@ -45,6 +45,7 @@ fn example(patient: &str, picture: Vec<u16>) -> Example {
         study: None,
         nameless: false,
         by_header: None,
+        reduced: false,
         header: HeaderView::Absent,
         circumstances: Circumstances::default(),
         pictures: vec![picture],

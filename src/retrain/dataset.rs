@@ -54,6 +54,9 @@ pub struct Example {
     pub header: HeaderView,
     /// By what a report breaks figures down.
     pub circumstances: Circumstances,
+    /// They are made from fewer samples than the file has pixels: decisions that hang by a thread are taken again in full.
+    #[serde(default)]
+    pub reduced: bool,
     /// One picture for each way of rendering, row by row; 65535 is white. Its cache keeps them.
     #[serde(skip)]
     pub pictures: Vec<Vec<u16>>,
@@ -187,7 +190,7 @@ type Loaded = (Example, bool);
 
 /// Why a file is not among the images.
 #[derive(Debug)]
-struct LeftOut {
+pub(super) struct LeftOut {
     why: String,
     /// What is said of the others holds without it as well: the service would not file it, or it is there already.
     harmless: bool,
@@ -391,7 +394,7 @@ impl Loader<'_> {
             return Err(LeftOut::harmless("no radiograph"));
         };
         let kept = Kept {
-            about: self.about(header),
+            about: self.about(header, decoded.reduced),
             pictures: pictures(&decoded),
         };
         if let Some(cache) = self.cache {
@@ -400,7 +403,7 @@ impl Loader<'_> {
         Ok((kept, false))
     }
 
-    fn about(&self, header: &Header) -> About {
+    fn about(&self, header: &Header, reduced: bool) -> About {
         let name = (self.pseudonym)(&header.patient_id, &header.issuer_of_patient_id).0;
         let (patient, of_placeholder) = if is_placeholder(&header.patient_id) {
             (None, Some(name))
@@ -414,6 +417,7 @@ impl Loader<'_> {
             of_id_alone: (self.pseudonym)(&header.patient_id, "").0,
             study: (!study.is_empty()).then(|| study.to_owned()),
             description: header.description.clone(),
+            reduced,
         }
     }
 }
@@ -433,7 +437,7 @@ fn unreadable(_: io::Error) -> LeftOut {
 }
 
 /// Opens a regular file, and computes its digest.
-fn read(path: &Path) -> Result<(File, Digest), LeftOut> {
+pub(super) fn read(path: &Path) -> Result<(File, Digest), LeftOut> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = File::options()
         .read(true)
@@ -460,6 +464,7 @@ fn example(row: &Row, digest: Digest, kept: Kept, pseudonym: Pseudonyms<'_>) -> 
         study: about.study,
         nameless,
         by_header: about.patient,
+        reduced: about.reduced,
         header: HeaderView::of(&about.description),
         circumstances: circumstances(&about.description),
         pictures,

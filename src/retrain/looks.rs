@@ -157,6 +157,7 @@ mod tests {
             study: None,
             nameless: false,
             by_header: None,
+            reduced: false,
             header: HeaderView::Absent,
             circumstances: Circumstances::default(),
             pictures: vec![picture.collect()],

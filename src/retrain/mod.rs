@@ -38,6 +38,7 @@ mod reader;
 pub mod recipe;
 pub mod room;
 pub mod rows;
+mod second_look;
 pub mod session;
 pub mod shared;
 pub mod sides;

@@ -236,6 +236,7 @@ mod tests {
             study: some(study),
             nameless: false,
             by_header: some(header),
+            reduced: false,
             header: HeaderView::Absent,
             circumstances: Circumstances::default(),
             pictures: Vec::new(),

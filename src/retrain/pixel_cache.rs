@@ -19,7 +19,7 @@ use crate::domain::instance::Description;
 use crate::filing::record::Digest;
 
 /// Raised when the cache holds something else.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// How far a file's time may be behind the clock: filesystems take it from the kernel's last tick.
 const TICK: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ pub(super) struct About {
     pub(super) of_id_alone: String,
     pub(super) study: Option<String>,
     pub(super) description: Description,
+    /// Pictures are made from fewer samples than the file has pixels.
+    pub(super) reduced: bool,
 }
 
 /// A folder of prepared pictures.
@@ -231,6 +233,7 @@ mod tests {
                 of_id_alone: String::new(),
                 study: None,
                 description: Description::default(),
+                reduced: false,
             },
             pictures: vec![vec![7; (spec.height * spec.width) as usize]],
         }

@@ -83,6 +83,7 @@ mod tests {
             study: Some(format!("1.2.{study}")),
             nameless: false,
             by_header: None,
+            reduced: false,
             header: HeaderView::Absent,
             circumstances: Circumstances::default(),
             pictures: Vec::new(),

@@ -1,14 +1,15 @@
 //! What a bundle makes of labelled images, end to end: the cascade and the decision that `run` takes.
 
-use crate::config::settings::{ReviewSettings, RuntimeSettings};
+use crate::config::settings::{DecoderSettings, ReviewSettings, RuntimeSettings, Settings};
 use crate::decode::{Radiograph, RenderSpec};
 use crate::domain::decision::decide;
-use crate::domain::{Decision, Prediction};
+use crate::domain::{Decision, Prediction, Reason};
 use crate::model::cascade::{Cascade, Image};
 use crate::model::thresholds::ThresholdError;
 use crate::model::{Bundle, ModelError, Thresholds};
 
 use super::dataset::Example;
+use super::second_look::SecondLook;
 
 /// A trial could not be held.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +33,34 @@ pub struct Verdict {
     pub decision: Decision,
 }
 
+/// Under which settings a bundle is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Under<'a> {
+    /// What is filed without a person looking.
+    pub review: &'a ReviewSettings,
+    /// ONNX Runtime.
+    pub runtime: &'a RuntimeSettings,
+    /// For files that are decoded again.
+    pub decoders: &'a DecoderSettings,
+}
+
+impl<'a> Under<'a> {
+    /// A site's.
+    pub fn of(settings: &'a Settings) -> Self {
+        Self {
+            review: &settings.review,
+            runtime: &settings.runtime,
+            decoders: &settings.decoders,
+        }
+    }
+}
+
 /// Asks a bundle about examples whose pictures were rendered by `specs`; one verdict for each, in order.
 pub fn hold<'a>(
     bundle: &Bundle,
     specs: &[RenderSpec],
     examples: impl ExactSizeIterator<Item = &'a Example>,
-    review: &ReviewSettings,
-    runtime: &RuntimeSettings,
+    under: Under<'_>,
     mut done: impl FnMut(usize),
 ) -> Result<Vec<Verdict>, TrialError> {
     let place = |wanted: &RenderSpec| specs.iter().position(|spec| spec == wanted);
@@ -48,41 +70,59 @@ pub fn hold<'a>(
         .map(place)
         .collect::<Option<_>>()
         .ok_or_else(|| TrialError::OtherPictures(bundle.name_and_version()))?;
-    let thresholds = Thresholds::new(bundle, review)?;
-    let mut cascade = Cascade::load(bundle.clone(), runtime, thresholds.view())?;
+    let thresholds = Thresholds::new(bundle, under.review)?;
+    let mut cascade = Cascade::load(bundle.clone(), under.runtime, thresholds.view())?;
+    let second_look = SecondLook::new(under.decoders);
     let mut verdicts = Vec::with_capacity(examples.len());
     for example in examples {
         let radiographs: Vec<Radiograph> = order
             .iter()
-            .map(|index| Radiograph {
-                height: specs[*index].height,
-                width: specs[*index].width,
-                pixels: example.pictures[*index]
-                    .iter()
-                    .map(|pixel| f32::from(*pixel) / f32::from(u16::MAX))
-                    .collect(),
-            })
+            .map(|index| radiograph(&specs[*index], &example.pictures[*index]))
             .collect();
-        let image = Image {
-            header: example.header,
-            radiographs: &radiographs,
-        };
-        for answer in cascade.classify(&[image]) {
-            verdicts.push(match answer {
-                Ok(prediction) => Verdict {
-                    decision: decide(&prediction, &thresholds),
-                    prediction: Some(prediction),
-                },
-                Err(error) if error.is_about_one_image() => Verdict {
-                    prediction: None,
-                    decision: Decision::Review {
-                        reason: crate::domain::Reason::NoPrediction,
-                    },
-                },
-                Err(error) => return Err(error.into()),
-            });
+        let mut verdict = ask(&mut cascade, example, &radiographs, &thresholds)?;
+        if example.reduced
+            && let Some(prediction) = &verdict.prediction
+            && thresholds.is_close_call(prediction)
+            && let Some(in_full) = second_look.at(example, bundle.render_specs())
+        {
+            verdict = ask(&mut cascade, example, &in_full, &thresholds)?;
         }
+        verdicts.push(verdict);
         done(verdicts.len());
     }
     Ok(verdicts)
+}
+
+fn radiograph(spec: &RenderSpec, picture: &[u16]) -> Radiograph {
+    let grey = |pixel: &u16| f32::from(*pixel) / f32::from(u16::MAX);
+    Radiograph {
+        height: spec.height,
+        width: spec.width,
+        pixels: picture.iter().map(grey).collect(),
+    }
+}
+
+fn ask(
+    cascade: &mut Cascade,
+    example: &Example,
+    radiographs: &[Radiograph],
+    thresholds: &Thresholds,
+) -> Result<Verdict, TrialError> {
+    let image = Image {
+        header: example.header,
+        radiographs,
+    };
+    match cascade.classify(&[image]).into_iter().next() {
+        Some(Ok(prediction)) => Ok(Verdict {
+            decision: decide(&prediction, thresholds),
+            prediction: Some(prediction),
+        }),
+        Some(Err(error)) if !error.is_about_one_image() => Err(error.into()),
+        _ => Ok(Verdict {
+            prediction: None,
+            decision: Decision::Review {
+                reason: Reason::NoPrediction,
+            },
+        }),
+    }
 }

@@ -13,6 +13,7 @@ use crate::retrain::judging::outcome::{Done, Outcome};
 use crate::retrain::judging::outside::{Distance, Outside};
 use crate::retrain::judging::promise::{Terms, certify};
 use crate::retrain::session::Wish;
+use crate::retrain::trial::Under;
 
 /// What is held against each other.
 pub(super) struct Pair<'a> {
@@ -50,8 +51,7 @@ impl Pair<'_> {
             &plan.outside,
             in_use,
             Some(settings),
-            &settings.review,
-            &settings.runtime,
+            Under::of(settings),
         )?;
         let used = used(wish);
         let promise = |categories: &[CategoryId], outcomes: &[Outcome]| {

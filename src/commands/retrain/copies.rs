@@ -116,6 +116,7 @@ mod tests {
             study: None,
             nameless: false,
             by_header: None,
+            reduced: false,
             header: HeaderView::Absent,
             circumstances: Circumstances::default(),
             pictures: vec![picture.clone()],

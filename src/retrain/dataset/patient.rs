@@ -127,6 +127,7 @@ mod tests {
             of_id_alone: of_name(header.unwrap_or("ANON")),
             study: study.map(str::to_owned),
             description: Description::default(),
+            reduced: false,
         };
         let pictures = Vec::new();
         let kept = Kept { about, pictures };

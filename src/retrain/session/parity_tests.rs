@@ -42,6 +42,7 @@ fn dataset(bundle: &Bundle) -> Dataset {
         study: None,
         nameless: false,
         by_header: None,
+        reduced: false,
         header: HeaderView::Absent,
         circumstances: Circumstances::default(),
         pictures: specs.iter().map(&mut picture).collect(),
