@@ -65,6 +65,36 @@ fn a_close_call_is_decided_on_from_every_pixel_and_others_are_not() {
     daemon.stop();
 }
 
+/// The confidence that `evaluate` has in its one image, which is of that category.
+fn evaluated(site: &Site, path: &Path, category: &str) -> f64 {
+    let list = path.with_extension("csv");
+    let row = format!("path,category\n{},{category}\n", path.display());
+    fs::write(&list, row).unwrap();
+    let list = list.to_str().unwrap();
+    let report = site.json(&["evaluate", "--labels", list, "--complete", "--json"]);
+    let point = &report["judged"][0]["judgement"]["calibration"]["points"][0];
+    point["confidence"].as_f64().unwrap()
+}
+
+#[test]
+fn a_close_call_is_judged_by_the_decision_that_the_service_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, coded) = plain_and_coded(dir.path(), (1200, 2000));
+    let site = Site::new();
+    let (exact, reduced) = (classified(&site, &plain), classified(&site, &coded));
+    let category = exact["category"].as_str().unwrap();
+    let [exact_confidence, reduced_confidence] =
+        [&exact, &reduced].map(|it| it["confidence"].as_f64().unwrap());
+    let apart = (exact_confidence - reduced_confidence).abs();
+    // Pictures are kept with 16 bits a pixel.
+    let near = |found: f64, wanted: f64| (found - wanted).abs() < apart / 4.0;
+    assert!(near(evaluated(&site, &coded, category), reduced_confidence));
+    let site = demanding(&exact["confidence"], "");
+    assert!(near(evaluated(&site, &coded, category), exact_confidence));
+    // Also where the pictures come from the cache.
+    assert!(near(evaluated(&site, &coded, category), exact_confidence));
+}
+
 #[test]
 fn where_memory_does_not_suffice_for_every_pixel_the_first_decision_stands() {
     let dir = tempfile::tempdir().unwrap();
