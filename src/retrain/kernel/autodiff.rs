@@ -8,7 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend};
 
-use super::{Depthwise, Differentiated, Kernels, Norm};
+use super::{Convolution, Differentiated, Kernels, Norm};
 
 #[derive(Debug)]
 struct Silu;
@@ -59,10 +59,10 @@ impl<B: Differentiated> Backward<B, 3> for Normalise {
 }
 
 #[derive(Debug)]
-struct DepthwiseConvolution;
+struct Convolve;
 
-impl<B: Differentiated> Backward<B, 2> for DepthwiseConvolution {
-    type State = (NodeId, NodeId, Depthwise);
+impl<B: Differentiated> Backward<B, 2> for Convolve {
+    type State = (NodeId, NodeId, Convolution);
 
     fn backward(
         self,
@@ -74,31 +74,7 @@ impl<B: Differentiated> Backward<B, 2> for DepthwiseConvolution {
         let (x, kernels, how) = ops.state;
         let x = kept.retrieve_node_output::<FloatTensor<B>>(x);
         let kernels = kept.retrieve_node_output::<FloatTensor<B>>(kernels);
-        let (of_x, of_kernels) = B::depthwise_backward(x, kernels, gradient, how);
-        for (node, gradient) in ops.parents.into_iter().zip([of_x, of_kernels]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct PointwiseConvolution;
-
-impl<B: Differentiated> Backward<B, 2> for PointwiseConvolution {
-    type State = (NodeId, NodeId);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        gradients: &mut Gradients,
-        kept: &mut Checkpointer,
-    ) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let x = kept.retrieve_node_output::<FloatTensor<B>>(ops.state.0);
-        let kernels = kept.retrieve_node_output::<FloatTensor<B>>(ops.state.1);
-        let (of_x, of_kernels) = B::pointwise_backward(x, kernels, gradient);
+        let (of_x, of_kernels) = B::convolve_backward(x, kernels, gradient, how);
         for (node, gradient) in ops.parents.into_iter().zip([of_x, of_kernels]) {
             if let Some(node) = node {
                 gradients.register::<B>(node.id, gradient);
@@ -148,43 +124,21 @@ impl<B: Differentiated, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         }
     }
 
-    fn depthwise(
+    fn convolve(
         x: FloatTensor<Self>,
         kernels: FloatTensor<Self>,
-        how: Depthwise,
+        how: Convolution,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), kernels.node()];
-        match DepthwiseConvolution
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateful()
-        {
+        match Convolve.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut tracked) => {
                 let kept = (tracked.checkpoint(&x), tracked.checkpoint(&kernels), how);
-                let y = B::depthwise(x.into_primitive(), kernels.into_primitive(), how);
+                let y = B::convolve(x.into_primitive(), kernels.into_primitive(), how);
                 tracked.finish(kept, y)
             }
             OpsKind::UnTracked(untracked) => {
-                let y = B::depthwise(x.into_primitive(), kernels.into_primitive(), how);
+                let y = B::convolve(x.into_primitive(), kernels.into_primitive(), how);
                 untracked.finish(y)
-            }
-        }
-    }
-
-    fn pointwise(x: FloatTensor<Self>, kernels: FloatTensor<Self>) -> FloatTensor<Self> {
-        let nodes = [x.node(), kernels.node()];
-        match PointwiseConvolution
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut tracked) => {
-                let kept = (tracked.checkpoint(&x), tracked.checkpoint(&kernels));
-                let y = B::pointwise(x.into_primitive(), kernels.into_primitive());
-                tracked.finish(kept, y)
-            }
-            OpsKind::UnTracked(untracked) => {
-                untracked.finish(B::pointwise(x.into_primitive(), kernels.into_primitive()))
             }
         }
     }

@@ -161,7 +161,7 @@ pub(super) fn scale(gradient: &[f32], scale: &[f32], planes: Planes) -> Vec<f32>
     )
 }
 
-/// The gradient of `x` where mean and variance are the batch's own, from [`sums`]; `deviation` is 1 / √(variance + ε).
+/// The gradient of `x` where mean and variance are the batch's own, from [`sums`]; `inverse` is 1 / √(variance + ε).
 pub(super) fn backward(
     x: &[f32],
     gradient: &[f32],

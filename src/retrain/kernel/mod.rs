@@ -44,15 +44,12 @@ pub trait Kernels: Backend {
         how: Norm,
     ) -> FloatTensor<Self>;
 
-    /// Each channel with its own kernel, `[C, 1, rows, columns]`.
-    fn depthwise(
+    /// One of the convolutions that are computed here.
+    fn convolve(
         x: FloatTensor<Self>,
         kernels: FloatTensor<Self>,
-        how: Depthwise,
+        how: Convolution,
     ) -> FloatTensor<Self>;
-
-    /// Each pixel's channels on their own, `[N, C, rows, columns]` and `[K, C, 1, 1]` to `[N, K, rows, columns]`.
-    fn pointwise(x: FloatTensor<Self>, kernels: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// Their gradients.
@@ -71,19 +68,21 @@ pub trait Differentiated: Kernels {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradients of `x` and of the kernels.
-    fn depthwise_backward(
+    fn convolve_backward(
         x: FloatTensor<Self>,
         kernels: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        how: Depthwise,
+        how: Convolution,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
 
-    /// The gradients of `x` and of the kernels.
-    fn pointwise_backward(
-        x: FloatTensor<Self>,
-        kernels: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+/// A convolution that is computed here.
+#[derive(Clone, Copy, Debug)]
+pub enum Convolution {
+    /// Every channel has a kernel of its own, `[C, 1, rows, columns]`.
+    Depthwise(Depthwise),
+    /// Every pixel is on its own: kernels `[K, C, 1, 1]`, no pads, no strides.
+    Pointwise,
 }
 
 /// How channels are normalised.
@@ -158,24 +157,23 @@ impl Kernels for Flex {
         made(y, x.shape())
     }
 
-    fn depthwise(x: FlexTensor, kernels: FlexTensor, how: Depthwise) -> FlexTensor {
-        let (x, kernels) = (x.to_contiguous(), kernels.to_contiguous());
-        let planes = planes(&x);
-        let y = depthwise::forward(numbers(&x), numbers(&kernels), planes, how);
-        let [rows, columns] = how.output;
-        made(
-            y,
-            Shape::new([planes.images, planes.channels, rows, columns]),
-        )
-    }
-
-    fn pointwise(x: FlexTensor, kernels: FlexTensor) -> FlexTensor {
-        Self::conv2d(
-            x,
-            kernels,
-            None,
-            ConvOptions::new([1, 1], [0, 0], [1, 1], 1),
-        )
+    fn convolve(x: FlexTensor, kernels: FlexTensor, how: Convolution) -> FlexTensor {
+        match how {
+            Convolution::Depthwise(how) => {
+                let (x, kernels) = (x.to_contiguous(), kernels.to_contiguous());
+                let planes = planes(&x);
+                let y = depthwise::forward(numbers(&x), numbers(&kernels), planes, how);
+                let [rows, columns] = how.output;
+                made(
+                    y,
+                    Shape::new([planes.images, planes.channels, rows, columns]),
+                )
+            }
+            Convolution::Pointwise => {
+                let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
+                Self::conv2d(x, kernels, None, options)
+            }
+        }
     }
 }
 
@@ -214,49 +212,56 @@ impl Differentiated for Flex {
         )
     }
 
-    fn depthwise_backward(
+    fn convolve_backward(
         x: FlexTensor,
         kernels: FlexTensor,
         gradient: FlexTensor,
-        how: Depthwise,
+        how: Convolution,
     ) -> (FlexTensor, FlexTensor) {
-        let [x, kernels, gradient] = [x, kernels, gradient].map(|tensor| tensor.to_contiguous());
-        let inputs = [&x, &kernels, &gradient].map(numbers);
-        let (of_x, of_kernels) = depthwise::backward(inputs, planes(&x), how);
-        (made(of_x, x.shape()), made(of_kernels, kernels.shape()))
+        match how {
+            Convolution::Depthwise(how) => {
+                let [x, kernels, gradient] =
+                    [x, kernels, gradient].map(|tensor| tensor.to_contiguous());
+                let inputs = [&x, &kernels, &gradient].map(numbers);
+                let (of_x, of_kernels) = depthwise::backward(inputs, planes(&x), how);
+                (made(of_x, x.shape()), made(of_kernels, kernels.shape()))
+            }
+            Convolution::Pointwise => pointwise_backward(x, kernels, gradient),
+        }
     }
+}
 
-    fn pointwise_backward(
-        x: FlexTensor,
-        kernels: FlexTensor,
-        gradient: FlexTensor,
-    ) -> (FlexTensor, FlexTensor) {
-        let (shape, of_kernels) = (x.shape(), kernels.shape());
-        let planes = planes(&x);
-        let (taken, given) = (planes.channels, of_kernels.as_slice()[0]);
-        let flat = |x: FlexTensor, channels: usize| {
-            Self::float_reshape(x, Shape::new([planes.images, channels, planes.size]))
-        };
-        let (x, gradient) = (flat(x, taken), flat(gradient, given));
-        let matrix = Self::float_reshape(kernels, Shape::new([1, given, taken]));
-        let of_x = Self::float_matmul(Self::float_swap_dims(matrix, 1, 2), gradient.clone());
-        // Image by image and then summed, or at once: whichever moves fewer numbers.
-        let by_image = if given * taken < planes.size * (given + taken) {
-            Self::float_matmul(gradient, Self::float_swap_dims(x, 1, 2))
-        } else {
-            let pixels = planes.images * planes.size;
-            let [gradient, x] = [(gradient, given), (x, taken)].map(|(x, channels)| {
-                let x = Self::float_swap_dims(x, 0, 1);
-                Self::float_reshape(x, Shape::new([1, channels, pixels]))
-            });
-            Self::float_matmul(gradient, Self::float_swap_dims(x, 1, 2))
-        };
-        let sum = Self::float_sum_dim(by_image, 0);
-        (
-            Self::float_reshape(of_x, shape),
-            Self::float_reshape(sum, of_kernels),
-        )
-    }
+/// Of kernels of one pixel, as matrix products.
+fn pointwise_backward(
+    x: FlexTensor,
+    kernels: FlexTensor,
+    gradient: FlexTensor,
+) -> (FlexTensor, FlexTensor) {
+    let (shape, of_kernels) = (x.shape(), kernels.shape());
+    let planes = planes(&x);
+    let (taken, given) = (planes.channels, of_kernels.as_slice()[0]);
+    let flat = |x: FlexTensor, channels: usize| {
+        Flex::float_reshape(x, Shape::new([planes.images, channels, planes.size]))
+    };
+    let (x, gradient) = (flat(x, taken), flat(gradient, given));
+    let matrix = Flex::float_reshape(kernels, Shape::new([1, given, taken]));
+    let of_x = Flex::float_matmul(Flex::float_swap_dims(matrix, 1, 2), gradient.clone());
+    // Image by image and then summed, or at once: whichever moves fewer numbers.
+    let by_image = if given * taken < planes.size * (given + taken) {
+        Flex::float_matmul(gradient, Flex::float_swap_dims(x, 1, 2))
+    } else {
+        let pixels = planes.images * planes.size;
+        let [gradient, x] = [(gradient, given), (x, taken)].map(|(x, channels)| {
+            let x = Flex::float_swap_dims(x, 0, 1);
+            Flex::float_reshape(x, Shape::new([1, channels, pixels]))
+        });
+        Flex::float_matmul(gradient, Flex::float_swap_dims(x, 1, 2))
+    };
+    let sum = Flex::float_sum_dim(by_image, 0);
+    (
+        Flex::float_reshape(of_x, shape),
+        Flex::float_reshape(sum, of_kernels),
+    )
 }
 
 /// Whether a tensor lies where these operations are computed.
@@ -303,15 +308,9 @@ pub fn normalise_batch(
     )
 }
 
-/// A convolution in which every channel has a kernel of its own, `[C, 1, rows, columns]`, where [`has`] is true.
-pub fn depthwise(x: Tensor<4>, kernels: Tensor<4>, how: Depthwise) -> Tensor<4> {
-    let y = Dispatch::depthwise(x.into_dispatch(), kernels.into_dispatch(), how);
-    Tensor::from_dispatch(y)
-}
-
-/// A convolution with kernels of one pixel, `[K, C, 1, 1]`, where [`has`] is true.
-pub fn pointwise(x: Tensor<4>, kernels: Tensor<4>) -> Tensor<4> {
-    let y = Dispatch::pointwise(x.into_dispatch(), kernels.into_dispatch());
+/// One of the convolutions that are computed here, where [`has`] is true.
+pub fn convolve(x: Tensor<4>, kernels: Tensor<4>, how: Convolution) -> Tensor<4> {
+    let y = Dispatch::convolve(x.into_dispatch(), kernels.into_dispatch(), how);
     Tensor::from_dispatch(y)
 }
 

@@ -161,7 +161,9 @@ fn depthwise_convolutions_and_their_gradients_are_those_of_burn() {
             random([3, channels, input[0], input[1]], 0.0, 1),
             random([channels, 1, kernel[0], kernel[1]], 0.0, 2),
         ];
-        let found = with_gradients(inputs.clone(), |[x, kernels]| depthwise(x, kernels, how));
+        let found = with_gradients(inputs.clone(), |[x, kernels]| {
+            convolve(x, kernels, Convolution::Depthwise(how))
+        });
         let wanted = with_gradients(inputs, |[x, kernels]| {
             // Burn takes pads of the same size on both sides only; more zeros behind are windows that are cut off.
             let both = pads.map(|(before, after)| before.max(after));
@@ -188,7 +190,9 @@ fn convolutions_of_one_pixel_and_their_gradients_are_those_of_burn() {
     // More pixels than weights, and fewer.
     for (dims, given) in [([3, 4, 12, 11], 6), ([2, 40, 2, 2], 30), ([2, 5, 1, 1], 3)] {
         let inputs = [random(dims, 0.0, 1), random([given, dims[1], 1, 1], 0.0, 2)];
-        let found = with_gradients(inputs.clone(), |[x, kernels]| pointwise(x, kernels));
+        let found = with_gradients(inputs.clone(), |[x, kernels]| {
+            convolve(x, kernels, Convolution::Pointwise)
+        });
         let wanted = with_gradients(inputs, |[x, kernels]| {
             let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
             functional::conv2d(x, kernels, None, options)

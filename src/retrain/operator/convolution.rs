@@ -81,12 +81,6 @@ pub(in crate::retrain) struct Convolution {
     groups: usize,
 }
 
-/// What has an operation of its own on the CPU.
-enum Fast {
-    Depthwise(Depthwise),
-    Pointwise,
-}
-
 pub(super) fn plan(call: &Call) -> Result<Option<Planned>, String> {
     if call.operator() != "Conv" {
         return Ok(None);
@@ -142,12 +136,9 @@ impl Convolution {
         let bias = inputs.get(2).cloned();
         let [x, weight] = super::take(inputs);
         if kernel::has(&x)
-            && let Some(slid) = self.fast(&x, &weight)
+            && let Some(how) = self.as_kernel(&x, &weight)
         {
-            let y = match slid {
-                Fast::Depthwise(how) => kernel::depthwise(x, weight, how),
-                Fast::Pointwise => kernel::pointwise(x, weight),
-            };
+            let y = kernel::convolve(x, weight, how);
             return match bias {
                 Some(bias) => y + bias.reshape([1, -1, 1, 1]),
                 None => y,
@@ -164,21 +155,23 @@ impl Convolution {
         functional::conv2d(x, weight, bias, options)
     }
 
-    /// Whether the kernels are of one pixel, or every channel has its own.
-    fn fast(&self, x: &Tensor<4>, weight: &Tensor<4>) -> Option<Fast> {
+    /// As an operation that training has of its own, if it is one: kernels of one pixel, or one for each channel.
+    fn as_kernel(&self, x: &Tensor<4>, weight: &Tensor<4>) -> Option<kernel::Convolution> {
         let [_, channels, rows, columns] = x.dims();
         let window = self.window;
         let at_once = window.kernel == [1, 1] && window.strides == [1, 1];
         if self.groups == 1 && at_once && window.pads == [(0, 0); 2] {
-            return Some(Fast::Pointwise);
+            return Some(kernel::Convolution::Pointwise);
         }
         let of_its_own = self.groups == channels && weight.dims()[..2] == [channels, 1];
-        (of_its_own && window.dilations == [1, 1]).then_some(Fast::Depthwise(Depthwise {
+        let how = Depthwise {
             kernel: window.kernel,
             strides: window.strides,
             pads: window.pads.map(|(before, _)| before),
             input: [rows, columns],
             output: window.output,
-        }))
+        };
+        let fits = of_its_own && window.dilations == [1, 1];
+        fits.then_some(kernel::Convolution::Depthwise(how))
     }
 }
