@@ -2,7 +2,7 @@
 
 WORSE = 1.15
 # What tells a row from the others of its part; the first column, where nothing is said here.
-LABELS = {"gpu": ("network", "batch", "decoders")}
+LABELS = {"gpu": ("network", "batch", "decoders"), "harm": ("syntax",)}
 # Parts whose aims don't depend on the machine: one that was met has to be met.
 AIMS = {"harm"}
 # Rows of files that only some machines have (bench/inputs.py): no fault when they are gone.
