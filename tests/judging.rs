@@ -23,7 +23,10 @@ fn a_bundle_is_judged_by_folders_and_by_a_list_alike() {
     let by_folders = last_line(&site, &["evaluate", "--json", "--from", text(&images)]);
     let list = images.join("labels.csv");
     let by_list = last_line(&site, &["evaluate", "--json", "--labels", text(&list)]);
-    for report in [&by_folders, &by_list] {
+    let mut here = site.command(&["evaluate", "--json", "--labels", "labels.csv"]);
+    let said = here.current_dir(&images).output().unwrap();
+    let by_bare_name: Value = serde_json::from_slice(&said.stdout).unwrap();
+    for report in [&by_folders, &by_list, &by_bare_name] {
         assert_eq!(report["judged"][0]["judgement"]["images"], 30, "{report:#}");
         let right = report["judged"][0]["judgement"]["accuracy"]["part"]
             .as_u64()

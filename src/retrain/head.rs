@@ -1,22 +1,16 @@
-//! The last layer of a classifier: found in the graph, fitted anew on frozen features, written back.
-//!
-//! The head is a multinomial logistic regression, pulled towards the rows that it had (of a new category: towards 0), so that
-//! what few images say little about stays as it was. It is convex: the same data and the same old head give the same head, in
-//! minutes on a CPU for tens of thousands of images.
+//! The last layer of a classifier: found in the graph, fitted anew on frozen features ([`fit()`]), written back.
 
-use burn::module::{Module, Param};
-use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+mod fit;
 
-use super::graph::read_back;
 use super::own_head::held;
-use super::train::TrainError;
 use crate::model::onnx::{
     GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType,
     tensor_shape_proto::{Dimension, dimension::Value as Size},
     type_proto,
 };
+pub(super) use fit::moments;
+pub use fit::{Fit, fit};
 
 /// Where a graph's last layer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -332,158 +326,11 @@ fn set_last_dimension(output: &mut ValueInfoProto, length: usize) {
     }
 }
 
-/// How a head is fitted.
-#[derive(Clone, Copy, Debug)]
-pub struct Fit {
-    /// Strength of the pull towards the old rows, on standardised features.
-    pub penalty: f32,
-    /// At most so many steps.
-    pub steps: usize,
-    /// The relative change of the loss below which it has converged.
-    pub tolerance: f32,
-}
-
-impl Default for Fit {
-    fn default() -> Self {
-        Self {
-            penalty: 1e-3,
-            steps: 1500,
-            tolerance: 1e-5,
-        }
-    }
-}
-
-#[derive(Module, Debug)]
-struct Numbers {
-    weight: Param<Tensor<2>>,
-    bias: Param<Tensor<2>>,
-}
-
-/// Fits a head to features `[image][feature]` and classes, each class with the weight of `class_weights`; `old` is the head that
-/// there was, if it is worth anything. `progress` hears the step and the loss.
-pub fn fit(
-    features: &[Vec<f32>],
-    classes: &[usize],
-    class_weights: &[f32],
-    old: Option<&Head>,
-    how: Fit,
-    mut progress: impl FnMut(usize, f32),
-) -> Result<Head, TrainError> {
-    let (Some(first), count) = (features.first(), class_weights.len()) else {
-        return Err(TrainError::Empty("training"));
-    };
-    let (images, length) = (features.len(), first.len());
-    let (means, deviations) = moments(features, length);
-    let device = Device::flex();
-    let standard: Vec<f32> = features
-        .iter()
-        .flat_map(|row| {
-            row.iter()
-                .zip(&means)
-                .zip(&deviations)
-                .map(|((x, mean), deviation)| (x - mean) / deviation)
-        })
-        .collect();
-    let tracked = device.autodiff();
-    let inputs = Tensor::<2>::from_data(TensorData::new(standard, [images, length]), &tracked);
-    // Each image's weight at its class, so that the loss is one product.
-    let mut targets = vec![0.0f32; images * count];
-    let total: f32 = classes.iter().map(|class| class_weights[*class]).sum();
-    for (image, class) in classes.iter().enumerate() {
-        targets[image * count + class] = class_weights[*class] / total.max(f32::MIN_POSITIVE);
-    }
-    let targets = Tensor::<2>::from_data(TensorData::new(targets, [images, count]), &tracked);
-    let fits =
-        |old: &&Head| old.weight.len() == count && old.weight.iter().all(|row| row.len() == length);
-    let old = old.filter(fits);
-    let (old, bias) = old.map_or_else(
-        || (vec![0.0; length * count], vec![0.0; count]),
-        |old| old.on_standardised(&means, &deviations),
-    );
-    let old = Tensor::<2>::from_data(TensorData::new(old, [length, count]), &tracked);
-    let bias = Tensor::<2>::from_data(TensorData::new(bias, [1, count]), &tracked);
-    let mut numbers = Numbers {
-        weight: Param::from_tensor(old.clone().require_grad()),
-        bias: Param::from_tensor(bias.require_grad()),
-    };
-    let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).init();
-    let (mut before, mut calm) = (f32::INFINITY, 0);
-    for step in 0..how.steps {
-        let logits = inputs.clone().matmul(numbers.weight.val()) + numbers.bias.val();
-        let likelihood = (activation::log_softmax(logits, 1) * targets.clone()).sum();
-        let moved = numbers.weight.val() - old.clone();
-        let penalty = moved.powi_scalar(2).sum() * (how.penalty / 2.0);
-        let loss = penalty - likelihood;
-        let value = read_back(loss.clone())?[0];
-        if !value.is_finite() {
-            return Err(TrainError::Diverged {
-                epoch: step + 1,
-                loss: value,
-            });
-        }
-        progress(step + 1, value);
-        let change = (before - value).abs() / value.abs().max(1e-3);
-        calm = if change < how.tolerance { calm + 1 } else { 0 };
-        if calm == 5 {
-            break;
-        }
-        before = value;
-        let gradients = GradientsParams::from_grads(loss.backward(), &numbers);
-        // Adam with a rate that falls, so that it comes to rest.
-        let rate = 0.05 / (1.0 + step as f64 / 50.0);
-        numbers = optimizer.step(rate, numbers, gradients);
-    }
-    let weight = read_back(numbers.weight.val().inner())?;
-    let bias = read_back(numbers.bias.val().inner())?;
-    // Back to the features as they come: w/σ, b − Σ w·μ/σ.
-    let rows: Vec<Vec<f32>> = (0..count)
-        .map(|class| {
-            (0..length)
-                .map(|feature| weight[feature * count + class] / deviations[feature])
-                .collect()
-        })
-        .collect();
-    let bias = rows
-        .iter()
-        .zip(bias)
-        .map(|(row, bias)| {
-            bias - row
-                .iter()
-                .zip(&means)
-                .map(|(w, mean)| w * mean)
-                .sum::<f32>()
-        })
-        .collect();
-    Ok(Head { weight: rows, bias })
-}
-
-pub(super) fn moments(features: &[Vec<f32>], length: usize) -> (Vec<f32>, Vec<f32>) {
-    let count = features.len() as f64;
-    let mut means = vec![0.0f64; length];
-    let mut squares = vec![0.0f64; length];
-    for row in features {
-        for (k, x) in row.iter().enumerate() {
-            means[k] += f64::from(*x) / count;
-            squares[k] += f64::from(*x).powi(2) / count;
-        }
-    }
-    let deviations = squares
-        .iter()
-        .zip(&means)
-        .map(|(square, mean)| ((square - mean * mean).max(0.0).sqrt()).max(1e-4) as f32)
-        .collect();
-    (
-        means.into_iter().map(|mean| mean as f32).collect(),
-        deviations,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::retrain::network::{Architecture, LOGITS};
-    use rand::{Rng as _, SeedableRng as _};
 
     #[test]
     fn a_head_is_found_replaced_and_read_back_with_other_classes() {
@@ -537,80 +384,5 @@ mod tests {
         last.input.pop();
         let why = Place::find(&model, LOGITS).unwrap_err().to_string();
         assert!(why.contains("its Gemm has no bias"), "{why}");
-    }
-
-    #[test]
-    fn a_fitted_head_separates_what_can_be_separated_and_outweighs_rare_classes() {
-        let mut rng = rand_chacha::ChaCha12Rng::seed_from_u64(1);
-        // Three blobs in five dimensions of very different scale; the last class is rare.
-        let (mut features, mut classes) = (Vec::new(), Vec::new());
-        for n in 0..420 {
-            let class = if n % 21 == 0 { 2 } else { n % 2 };
-            let mut row: Vec<f32> = (0..5).map(|_| rng.random::<f32>()).collect();
-            row[class] += 2.0;
-            row[4] *= 1e3;
-            features.push(row);
-            classes.push(class);
-        }
-        let head = fit(
-            &features,
-            &classes,
-            &[1.0, 1.0, 10.0],
-            None,
-            Fit::default(),
-            |_, _| {},
-        )
-        .unwrap();
-        let right = features
-            .iter()
-            .zip(&classes)
-            .filter(|(row, class)| crate::retrain::evaluate::argmax(&head.logits(row)) == **class)
-            .count();
-        assert_eq!(right, features.len());
-        let again = fit(
-            &features,
-            &classes,
-            &[1.0, 1.0, 10.0],
-            None,
-            Fit::default(),
-            |_, _| {},
-        )
-        .unwrap();
-        assert_eq!(head, again, "the same data give the same head");
-    }
-    #[test]
-    fn a_head_keeps_of_its_rows_what_no_image_says_anything_about() {
-        let mut rng = rand_chacha::ChaCha12Rng::seed_from_u64(1);
-        // Only the first feature tells these images apart; the second is the same in all of them.
-        let classes: Vec<usize> = (0..200).map(|n| n % 2).collect();
-        let row = |class: &usize| vec![*class as f32 * 2.0 + rng.random::<f32>(), 0.5];
-        let features: Vec<Vec<f32>> = classes.iter().map(row).collect();
-        let old = Head {
-            weight: vec![vec![0.0, 3.0], vec![0.0, -3.0]],
-            bias: vec![0.0, 0.0],
-        };
-        let fitted = |old: Option<&Head>| {
-            fit(
-                &features,
-                &classes,
-                &[1.0, 1.0],
-                old,
-                Fit::default(),
-                |_, _| {},
-            )
-            .unwrap()
-        };
-        let (head, anew) = (fitted(Some(&old)), fitted(None));
-        for (row, old) in head.weight.iter().zip(&old.weight) {
-            assert!((row[1] - old[1]).abs() < 0.1, "{row:?}");
-        }
-        let answers = |head: &Head, row| crate::retrain::evaluate::argmax(&head.logits(row));
-        for (row, class) in features.iter().zip(&classes) {
-            assert_eq!(answers(&head, row), *class);
-        }
-        // Images of which the second feature speaks.
-        assert_eq!(answers(&head, &[1.5, 3.0]), 0);
-        assert_eq!(answers(&head, &[1.5, -3.0]), 1);
-        assert_eq!(answers(&anew, &[1.5, 3.0]), answers(&anew, &[1.5, -3.0]));
     }
 }

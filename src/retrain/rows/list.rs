@@ -83,7 +83,9 @@ pub fn from_csv(
     }
     let zone = TimeZone::system();
     let files = if lines.iter().any(|(line, _)| line.path.is_none()) {
-        by_uid(folder)?
+        // A list that is named without a folder lies where one stands.
+        let here = folder.as_os_str().is_empty();
+        by_uid(if here { Path::new(".") } else { folder })?
     } else {
         HashMap::new()
     };
