@@ -131,22 +131,19 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         None => loaded?,
     };
     let (used, known) = known::ask(&mut dataset, &bundle, settings.as_ref())?;
-    let usual = (
-        ReviewSettings::default(),
-        RuntimeSettings::default(),
-        DecoderSettings::default(),
-    );
+    let usual_review = ReviewSettings::default();
+    let (runtime, decoders) = (RuntimeSettings::default(), DecoderSettings::default());
     let site = settings.as_ref();
     let mut under = site.map_or(
         Under {
-            review: &usual.0,
-            runtime: &usual.1,
-            decoders: &usual.2,
+            review: &usual_review,
+            runtime: &runtime,
+            decoders: &decoders,
         },
         Under::of,
     );
     if certified.is_some() {
-        under.review = &usual.0;
+        under.review = &usual_review;
     }
     let all: Vec<usize> = (0..dataset.examples.len()).collect();
     let outcomes = outcomes(&bundle, &bundle, &dataset, &all, under)?;

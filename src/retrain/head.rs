@@ -1,5 +1,6 @@
 //! The last layer of a classifier: found in the graph, fitted anew on frozen features ([`fit()`]), written back.
 
+mod descent;
 mod fit;
 
 use super::own_head::held;
@@ -9,7 +10,7 @@ use crate::model::onnx::{
     tensor_shape_proto::{Dimension, dimension::Value as Size},
     type_proto,
 };
-pub(super) use fit::moments;
+pub(super) use descent::{Prepared, descend};
 pub use fit::{Fit, fit};
 
 /// Where a graph's last layer is.

@@ -1,14 +1,13 @@
 //! A hidden layer between frozen features and the last one: for classes that no plane separates.
 
 use burn::module::{Module, Param};
-use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Tensor, TensorData, activation};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha12Rng;
 
 use super::builder::{int, normal};
 use super::graph::read_back;
-use super::head::{Fit, Head, Place, moments};
+use super::head::{Fit, Head, Place, Prepared, descend};
 use super::train::TrainError;
 use crate::model::onnx::{ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
 
@@ -49,73 +48,38 @@ impl TwoLayers {
         neurons: usize,
         how: Fit,
         seed: u64,
-        mut progress: impl FnMut(usize, f32),
+        progress: impl FnMut(usize, f32),
     ) -> Result<Self, TrainError> {
-        let (Some(row), count) = (features.first(), class_weights.len()) else {
-            return Err(TrainError::Empty("training"));
-        };
-        let (images, length) = (features.len(), row.len());
-        let (means, deviations) = moments(features, length);
-        let device = Device::flex().autodiff();
-        let standard: Vec<f32> = features
-            .iter()
-            .flat_map(|row| {
-                let scaled = row.iter().zip(&means).zip(&deviations);
-                scaled.map(|((x, mean), deviation)| (x - mean) / deviation)
-            })
-            .collect();
-        let inputs = Tensor::<2>::from_data(TensorData::new(standard, [images, length]), &device);
-        let total: f32 = classes.iter().map(|class| class_weights[*class]).sum();
-        let mut targets = vec![0.0f32; images * count];
-        for (image, class) in classes.iter().enumerate() {
-            targets[image * count + class] = class_weights[*class] / total.max(f32::MIN_POSITIVE);
-        }
-        let targets = Tensor::<2>::from_data(TensorData::new(targets, [images, count]), &device);
+        let prepared = Prepared::new(features, classes, class_weights)?;
+        let (length, count, device) = (prepared.length, prepared.count, &prepared.device);
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         let mut drawn = |rows: usize, columns: usize| {
             let deviation = (2.0 / rows as f32).sqrt();
             let numbers: Vec<f32> = (0..rows * columns)
                 .map(|_| normal(&mut rng) * deviation)
                 .collect();
-            let tensor = Tensor::<2>::from_data(TensorData::new(numbers, [rows, columns]), &device);
+            let tensor = Tensor::<2>::from_data(TensorData::new(numbers, [rows, columns]), device);
             Param::from_tensor(tensor.require_grad())
         };
         let zeros =
-            |columns| Param::from_tensor(Tensor::zeros([1, columns], &device).require_grad());
-        let mut numbers = Numbers {
+            |columns| Param::from_tensor(Tensor::zeros([1, columns], device).require_grad());
+        let numbers = Numbers {
             first: drawn(length, neurons),
             first_bias: zeros(neurons),
             last: drawn(neurons, count),
             last_bias: zeros(count),
         };
-        let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).init();
-        let (mut before, mut calm) = (f32::INFINITY, 0);
-        for step in 0..how.steps {
-            let hidden = inputs.clone().matmul(numbers.first.val()) + numbers.first_bias.val();
+        let loss = |numbers: &Numbers| {
+            let inputs = prepared.inputs.clone();
+            let hidden = inputs.matmul(numbers.first.val()) + numbers.first_bias.val();
             let logits =
                 activation::relu(hidden).matmul(numbers.last.val()) + numbers.last_bias.val();
-            let likelihood = (activation::log_softmax(logits, 1) * targets.clone()).sum();
             let squares =
                 numbers.first.val().powi_scalar(2).sum() + numbers.last.val().powi_scalar(2).sum();
-            let loss = squares * (how.penalty / 2.0) - likelihood;
-            let value = read_back(loss.clone())?[0];
-            if !value.is_finite() {
-                return Err(TrainError::Diverged {
-                    epoch: step + 1,
-                    loss: value,
-                });
-            }
-            progress(step + 1, value);
-            let change = (before - value).abs() / value.abs().max(1e-3);
-            calm = if change < how.tolerance { calm + 1 } else { 0 };
-            if calm == 5 {
-                break;
-            }
-            before = value;
-            let gradients = GradientsParams::from_grads(loss.backward(), &numbers);
-            let rate = 0.01 / (1.0 + step as f64 / 200.0);
-            numbers = optimizer.step(rate, numbers, gradients);
-        }
+            squares * (how.penalty / 2.0) - prepared.likelihood(logits)
+        };
+        let rate = |step: usize| 0.01 / (1.0 + step as f64 / 200.0);
+        let numbers = descend(numbers, how, rate, loss, progress)?;
         let rows = |weight: Vec<f32>, from: usize, to: usize| -> Vec<Vec<f32>> {
             (0..to)
                 .map(|row| (0..from).map(|k| weight[k * to + row]).collect())
@@ -127,8 +91,9 @@ impl TwoLayers {
             bias: read(&numbers.first_bias)?,
         };
         // Back to the features as they come.
+        let (means, deviations) = (&prepared.means, &prepared.deviations);
         for (row, bias) in first.weight.iter_mut().zip(&mut first.bias) {
-            for ((weight, mean), deviation) in row.iter_mut().zip(&means).zip(&deviations) {
+            for ((weight, mean), deviation) in row.iter_mut().zip(means).zip(deviations) {
                 *weight /= deviation;
                 *bias -= *weight * mean;
             }
@@ -247,7 +212,7 @@ mod tests {
             last: drawn(4, 5),
         };
         let graph = Graph::new(layers.put(&place, model)).unwrap();
-        let device = Device::flex();
+        let device = burn::tensor::Device::flex();
         let image =
             Tensor::<4>::random([1, 1, 32, 32], burn::tensor::Distribution::Default, &device);
         let outputs = graph.run(&graph.weights(&device), image);

@@ -3,10 +3,10 @@
 //! head give the same head, in minutes on a CPU for tens of thousands of images.
 
 use burn::module::{Module, Param};
-use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Tensor, TensorData};
 
 use super::Head;
+use super::descent::{Prepared, descend};
 use crate::retrain::graph::read_back;
 use crate::retrain::train::TrainError;
 
@@ -45,72 +45,33 @@ pub fn fit(
     class_weights: &[f32],
     old: Option<&Head>,
     how: Fit,
-    mut progress: impl FnMut(usize, f32),
+    progress: impl FnMut(usize, f32),
 ) -> Result<Head, TrainError> {
-    let (Some(first), count) = (features.first(), class_weights.len()) else {
-        return Err(TrainError::Empty("training"));
-    };
-    let (images, length) = (features.len(), first.len());
-    let (means, deviations) = moments(features, length);
-    let device = Device::flex();
-    let standard: Vec<f32> = features
-        .iter()
-        .flat_map(|row| {
-            row.iter()
-                .zip(&means)
-                .zip(&deviations)
-                .map(|((x, mean), deviation)| (x - mean) / deviation)
-        })
-        .collect();
-    let tracked = device.autodiff();
-    let inputs = Tensor::<2>::from_data(TensorData::new(standard, [images, length]), &tracked);
-    // Each image's weight at its class, so that the loss is one product.
-    let mut targets = vec![0.0f32; images * count];
-    let total: f32 = classes.iter().map(|class| class_weights[*class]).sum();
-    for (image, class) in classes.iter().enumerate() {
-        targets[image * count + class] = class_weights[*class] / total.max(f32::MIN_POSITIVE);
-    }
-    let targets = Tensor::<2>::from_data(TensorData::new(targets, [images, count]), &tracked);
+    let prepared = Prepared::new(features, classes, class_weights)?;
+    let (length, count) = (prepared.length, prepared.count);
+    let (means, deviations) = (&prepared.means, &prepared.deviations);
     let fits =
         |old: &&Head| old.weight.len() == count && old.weight.iter().all(|row| row.len() == length);
     let old = old.filter(fits);
     let (old, bias) = old.map_or_else(
         || (vec![0.0; length * count], vec![0.0; count]),
-        |old| old.on_standardised(&means, &deviations),
+        |old| old.on_standardised(means, deviations),
     );
-    let old = Tensor::<2>::from_data(TensorData::new(old, [length, count]), &tracked);
-    let bias = Tensor::<2>::from_data(TensorData::new(bias, [1, count]), &tracked);
-    let mut numbers = Numbers {
+    let old = Tensor::<2>::from_data(TensorData::new(old, [length, count]), &prepared.device);
+    let bias = Tensor::<2>::from_data(TensorData::new(bias, [1, count]), &prepared.device);
+    let numbers = Numbers {
         weight: Param::from_tensor(old.clone().require_grad()),
         bias: Param::from_tensor(bias.require_grad()),
     };
-    let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).init();
-    let (mut before, mut calm) = (f32::INFINITY, 0);
-    for step in 0..how.steps {
-        let logits = inputs.clone().matmul(numbers.weight.val()) + numbers.bias.val();
-        let likelihood = (activation::log_softmax(logits, 1) * targets.clone()).sum();
+    let loss = |numbers: &Numbers| {
+        let logits = prepared.inputs.clone().matmul(numbers.weight.val()) + numbers.bias.val();
         let moved = numbers.weight.val() - old.clone();
         let penalty = moved.powi_scalar(2).sum() * (how.penalty / 2.0);
-        let loss = penalty - likelihood;
-        let value = read_back(loss.clone())?[0];
-        if !value.is_finite() {
-            return Err(TrainError::Diverged {
-                epoch: step + 1,
-                loss: value,
-            });
-        }
-        progress(step + 1, value);
-        let change = (before - value).abs() / value.abs().max(1e-3);
-        calm = if change < how.tolerance { calm + 1 } else { 0 };
-        if calm == 5 {
-            break;
-        }
-        before = value;
-        let gradients = GradientsParams::from_grads(loss.backward(), &numbers);
-        // Adam with a rate that falls, so that it comes to rest.
-        let rate = 0.05 / (1.0 + step as f64 / 50.0);
-        numbers = optimizer.step(rate, numbers, gradients);
-    }
+        penalty - prepared.likelihood(logits)
+    };
+    // A rate that falls, so that it comes to rest.
+    let rate = |step: usize| 0.05 / (1.0 + step as f64 / 50.0);
+    let numbers = descend(numbers, how, rate, loss, progress)?;
     let weight = read_back(numbers.weight.val().inner())?;
     let bias = read_back(numbers.bias.val().inner())?;
     // Back to the features as they come: w/σ, b − Σ w·μ/σ.
@@ -124,36 +85,9 @@ pub fn fit(
     let bias = rows
         .iter()
         .zip(bias)
-        .map(|(row, bias)| {
-            bias - row
-                .iter()
-                .zip(&means)
-                .map(|(w, mean)| w * mean)
-                .sum::<f32>()
-        })
+        .map(|(row, bias)| bias - row.iter().zip(means).map(|(w, mean)| w * mean).sum::<f32>())
         .collect();
     Ok(Head { weight: rows, bias })
-}
-
-pub(in crate::retrain) fn moments(features: &[Vec<f32>], length: usize) -> (Vec<f32>, Vec<f32>) {
-    let count = features.len() as f64;
-    let mut means = vec![0.0f64; length];
-    let mut squares = vec![0.0f64; length];
-    for row in features {
-        for (k, x) in row.iter().enumerate() {
-            means[k] += f64::from(*x) / count;
-            squares[k] += f64::from(*x).powi(2) / count;
-        }
-    }
-    let deviations = squares
-        .iter()
-        .zip(&means)
-        .map(|(square, mean)| ((square - mean * mean).max(0.0).sqrt()).max(1e-4) as f32)
-        .collect();
-    (
-        means.into_iter().map(|mean| mean as f32).collect(),
-        deviations,
-    )
 }
 
 #[cfg(test)]
@@ -175,31 +109,26 @@ mod tests {
             features.push(row);
             classes.push(class);
         }
-        let head = fit(
-            &features,
-            &classes,
-            &[1.0, 1.0, 10.0],
-            None,
-            Fit::default(),
-            |_, _| {},
-        )
-        .unwrap();
+        let weights = [1.0, 1.0, 10.0];
+        let fitted = || {
+            fit(
+                &features,
+                &classes,
+                &weights,
+                None,
+                Fit::default(),
+                |_, _| {},
+            )
+            .unwrap()
+        };
+        let head = fitted();
         let right = features
             .iter()
             .zip(&classes)
             .filter(|(row, class)| crate::retrain::evaluate::argmax(&head.logits(row)) == **class)
             .count();
         assert_eq!(right, features.len());
-        let again = fit(
-            &features,
-            &classes,
-            &[1.0, 1.0, 10.0],
-            None,
-            Fit::default(),
-            |_, _| {},
-        )
-        .unwrap();
-        assert_eq!(head, again, "the same data give the same head");
+        assert_eq!(head, fitted(), "the same data give the same head");
     }
     #[test]
     fn a_head_keeps_of_its_rows_what_no_image_says_anything_about() {

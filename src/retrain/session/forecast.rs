@@ -58,11 +58,10 @@ fn of_classifier(ask: &Ask<'_>, spec: &ClassifierSpec) -> Result<Forecast, Sessi
     let model = Fitted::of(wish.bundle, spec)?.network;
     let asking = seconds_asking(ask, spec, &model, &few)?;
     // Once for features or figures, once more for the distance; then the new bundle and the one in use are judged.
-    let judged: usize = [Side::Validation, Side::Test, Side::Golden]
-        .map(|side| Asked::of(wish, spec, &seen_on(wish, side)).pictures.len())
-        .iter()
-        .sum();
-    let mut seconds = asking * (2.0 * learned + held_out + 2.0 * judged as f64);
+    let [test, golden] = [Side::Test, Side::Golden]
+        .map(|side| Asked::of(wish, spec, &seen_on(wish, side)).pictures.len() as f64);
+    let judged = held_out + test + golden;
+    let mut seconds = asking * (2.0 * learned + held_out + 2.0 * judged);
     let mut memory = 0;
     if wish.mode == Mode::Head {
         seconds += seconds_fitting(spec, &model, learned)?;
